@@ -1,0 +1,21 @@
+# SPDX-License-Identifier: MIT
+# Warnings and sanitizers for this project's own tests, examples and benchmarks: nothing here reaches a user's target.
+option(TENSORNORM_WERROR "Make a warning in tensornorm's own targets an error" OFF)
+set(TENSORNORM_SANITIZE "" CACHE STRING "Sanitizers for tensornorm's own targets, as -fsanitize takes them")
+
+# tensornorm_own_target(<target>): link the library to an executable of this project, with its warnings and sanitizers.
+function(tensornorm_own_target target)
+  target_link_libraries(${target} PRIVATE TensorNorm::TensorNorm)
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
+  if(MSVC)
+    target_compile_options(${target} PRIVATE /W4 /permissive- $<$<BOOL:${TENSORNORM_WERROR}>:/WX>)
+    return()
+  endif()
+  target_compile_options(${target} PRIVATE
+    -Wall -Wextra -Wpedantic -Wconversion -Wshadow $<$<BOOL:${TENSORNORM_WERROR}>:-Werror>)
+  if(TENSORNORM_SANITIZE)
+    target_compile_options(${target} PRIVATE
+      -fsanitize=${TENSORNORM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
+    target_link_options(${target} PRIVATE -fsanitize=${TENSORNORM_SANITIZE})
+  endif()
+endfunction()

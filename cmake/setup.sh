@@ -1,0 +1,29 @@
+#!/bin/sh
+# SPDX-License-Identifier: MIT
+# Installs what tensornorm is built with, on Debian 12 or Ubuntu 24.04 and later.
+#   sh cmake/setup.sh [tests] [benchmarks] [clang]
+set -eu
+
+packages="g++ cmake make libeigen3-dev"
+for want in "$@"; do
+  case "$want" in
+    tests) packages="$packages libgtest-dev" ;;
+    benchmarks) packages="$packages libbenchmark-dev" ;;
+    clang) packages="$packages clang" ;;
+    *) echo "setup.sh: unknown word '$want', expected tests, benchmarks or clang" >&2; exit 2 ;;
+  esac
+done
+
+as_root=
+[ "$(id -u)" -eq 0 ] || as_root=sudo
+
+missing=
+for package in $packages; do
+  dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"
+done
+if [ -z "$missing" ]; then
+  exit 0
+fi
+$as_root apt-get update -q
+# shellcheck disable=SC2086  # a list of words
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing

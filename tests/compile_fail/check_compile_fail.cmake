@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: MIT
+# cmake "-DCOMPILER=<command;...>" -DSOURCE=<file> -P check_compile_fail.cmake
+cmake_minimum_required(VERSION 3.24)
+
+file(STRINGS ${SOURCE} expect REGEX "^// expect: " LIMIT_COUNT 1)
+string(REGEX REPLACE "^// expect: " "" expect "${expect}")
+if(NOT expect)
+  message(FATAL_ERROR "${SOURCE} has no '// expect: <regex>' line")
+endif()
+
+execute_process(COMMAND ${COMPILER} ${SOURCE} RESULT_VARIABLE status ERROR_VARIABLE output OUTPUT_VARIABLE output)
+if(NOT status EQUAL 0)
+  message(FATAL_ERROR "the control does not compile:\n${output}")
+endif()
+
+execute_process(COMMAND ${COMPILER} -DMISTAKE ${SOURCE}
+  RESULT_VARIABLE status ERROR_VARIABLE output OUTPUT_VARIABLE output)
+if(status EQUAL 0)
+  message(FATAL_ERROR "the mistake compiles")
+endif()
+string(REGEX MATCH "[^\n]*error:[^\n]*" first_error "${output}")
+if(NOT first_error MATCHES "${expect}")
+  message(FATAL_ERROR "the first error is another one, expected '${expect}', got:\n${first_error}\n\n${output}")
+endif()
+message(STATUS "${first_error}")
