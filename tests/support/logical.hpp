@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: MIT
+// Tensors and matrices of any storage order, seen as flat vectors in logical (RowMajor) order.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <Eigen/Core>
+#include <array>
+#include <cstddef>
+#include <functional>
+#include <numeric>
+#include <random>
+#include <string>
+#include <type_traits>
+#include <unsupported/Eigen/CXX11/Tensor>
+#include <vector>
+
+namespace support {
+
+using Index = Eigen::Index;
+using Shape = std::vector<Index>;
+
+inline Index size_of(const Shape& shape) {
+  return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>());
+}
+
+/// The coordinates of the flat RowMajor index.
+inline Shape coordinates(Index flat, const Shape& shape) {
+  Shape result(shape.size());
+  for (std::size_t axis = shape.size(); axis-- > 0; flat /= shape[axis]) result[axis] = flat % shape[axis];
+  return result;
+}
+
+/// The flat position of these coordinates in memory of this storage order.
+template <int kOrder>
+Index storage_index(const Shape& at, const Shape& shape) {
+  Index result = 0;
+  for (std::size_t step = 0; step < shape.size(); ++step) {
+    const std::size_t axis = kOrder == Eigen::RowMajor ? step : shape.size() - 1 - step;
+    result = result * shape[axis] + at[axis];
+  }
+  return result;
+}
+
+template <class T>
+concept MatrixLike = requires(const T& t) {
+  t.rows();
+  t.cols();
+};
+
+template <class T>
+Shape shape_of(const T& tensor) {
+  if constexpr (MatrixLike<T>) {
+    return {tensor.rows(), tensor.cols()};
+  } else {
+    Shape shape;
+    for (int axis = 0; axis < T::NumDimensions; ++axis) shape.push_back(tensor.dimension(axis));
+    return shape;
+  }
+}
+
+/// The coefficient at these coordinates, by reference where the tensor has one.
+template <class T>
+decltype(auto) coefficient(T& tensor, const Shape& at) {
+  if constexpr (MatrixLike<T>) {
+    return tensor(at[0], at[1]);
+  } else {
+    std::array<Index, static_cast<std::size_t>(T::NumDimensions)> indices;
+    std::copy(at.begin(), at.end(), indices.begin());
+    return tensor(indices);
+  }
+}
+
+template <class T>
+auto logical(const T& tensor) {
+  std::vector<std::remove_cv_t<typename T::Scalar>> values;
+  const Shape shape = shape_of(tensor);
+  for (Index flat = 0; flat < size_of(shape); ++flat) values.push_back(coefficient(tensor, coordinates(flat, shape)));
+  return values;
+}
+
+/// Writes the values into a tensor that has its shape already: any kind, also a temporary map.
+template <class T, class Scalar>
+void assign(T&& tensor, const std::vector<Scalar>& values) {
+  const Shape shape = shape_of(tensor);
+  ASSERT_EQ(static_cast<std::size_t>(size_of(shape)), values.size());
+  for (std::size_t flat = 0; flat < values.size(); ++flat)
+    coefficient(tensor, coordinates(static_cast<Index>(flat), shape)) = values[flat];
+}
+
+/// A tensor or matrix that owns its memory, of this shape.
+template <class T>
+T sized(const Shape& shape) {
+  if constexpr (MatrixLike<T>) {
+    return T(shape[0], shape[1]);
+  } else {
+    Eigen::array<Index, static_cast<std::size_t>(T::NumDimensions)> dimensions;
+    std::copy(shape.begin(), shape.end(), dimensions.begin());
+    return T(dimensions);
+  }
+}
+
+template <class T, class Scalar>
+T tensor_of(const Shape& shape, const std::vector<Scalar>& values) {
+  T tensor = sized<T>(shape);
+  assign(tensor, values);
+  return tensor;
+}
+
+/// Normal values of this mean and standard deviation, rounded to Scalar.
+template <class Scalar>
+std::vector<Scalar> random_values(Index size, unsigned seed, double mean = 0.5, double deviation = 1.5) {
+  std::mt19937 engine(seed);
+  std::normal_distribution<double> normal(mean, deviation);
+  std::vector<Scalar> values(static_cast<std::size_t>(size));
+  for (Scalar& value : values) value = static_cast<Scalar>(normal(engine));
+  return values;
+}
+
+/// Calls f.operator()<Rank>() with the one of Ranks that equals rank.
+template <int... Ranks, class F>
+void with_rank(std::size_t rank, F f) {
+  const bool found = ((rank == Ranks && (f.template operator()<Ranks>(), true)) || ...);
+  ASSERT_TRUE(found) << "rank " << rank;
+}
+
+/// What every typed test runs over: element type x storage order.
+template <class S, int Order>
+struct Kind {
+  using Scalar = S;
+  static constexpr int order = Order;
+  template <int Rank>
+  using Tensor = Eigen::Tensor<Scalar, Rank, Order>;
+};
+using Kinds = ::testing::Types<Kind<float, Eigen::RowMajor>, Kind<float, Eigen::ColMajor>,
+                               Kind<double, Eigen::RowMajor>, Kind<double, Eigen::ColMajor>>;
+struct KindNames {
+  template <class K>
+  static std::string GetName(int) {
+    return std::string(std::is_same_v<typename K::Scalar, float> ? "float" : "double") +
+           (K::order == Eigen::RowMajor ? "RowMajor" : "ColMajor");
+  }
+};
+
+}  // namespace support
