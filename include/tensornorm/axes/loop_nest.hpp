@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <tensornorm/axes/policies.hpp>
+#include <tensornorm/axes/roles.hpp>
+#include <tensornorm/core/scalar.hpp>
+#include <type_traits>
+
+namespace tensornorm {
+
+/// Tensors that are walked together: x and y forward; x, dy and dx backward.
+inline constexpr int kMaxOperands = 3;
+/// Loops a nest can hold: a tensor of rank 8 with one axis split and a unit innermost loop.
+inline constexpr int kMaxLoops = 10;
+
+using Strides = std::array<Index, kMaxOperands>;
+
+/// One loop of a nest, strides in elements. statistic == 0: reduced. param == 0: weight and bias are broadcast along it.
+struct Loop {
+  Index extent;
+  Strides data;
+  Index statistic;
+  Index param;
+};
+
+/// Where a walk stands: offsets in elements into the operands, the statistics and the parameters.
+struct Offsets {
+  Strides data{};
+  Index statistic = 0;
+  Index param = 0;
+
+  constexpr void advance(const Loop& loop, Index steps) {
+    for (int k = 0; k < kMaxOperands; ++k) data[k] += steps * loop.data[k];
+    statistic += steps * loop.statistic;
+    param += steps * loop.param;
+  }
+  friend constexpr Offsets operator+(Offsets a, const Offsets& b) {
+    for (int k = 0; k < kMaxOperands; ++k) a.data[k] += b.data[k];
+    a.statistic += b.statistic;
+    a.param += b.param;
+    return a;
+  }
+};
+
+/// Loops from the slowest in memory to the fastest; a tensor, its storage order and its policy reduced to strides.
+///
+/// The innermost loop is contiguous in every operand, and its statistic stride is 0 (row) or 1 (column).
+struct LoopNest {
+  std::array<Loop, kMaxLoops> loops{};
+  int depth = 0;
+  Index statistics = 1;  ///< number of (mean, variance) pairs
+  Index samples = 1;     ///< elements behind each of them
+  Index params = 1;      ///< elements of weight
+
+  Index size() const { return statistics * samples; }
+  const Loop& innermost() const { return loops[depth - 1]; }
+
+  /// Appends a faster loop, merged with the one before it where they advance in step.
+  constexpr void append(const Loop& next, bool with_params = true) {
+    if (next.extent == 1) return;
+    if (depth > 0) {
+      Loop& last = loops[depth - 1];
+      bool in_step = last.statistic == next.extent * next.statistic && (!with_params || last.param == next.extent * next.param);
+      for (int k = 0; k < kMaxOperands; ++k) in_step &= last.data[k] == next.extent * next.data[k];
+      if (in_step) {
+        last = {last.extent * next.extent, next.data, next.statistic, with_params ? next.param : 0};
+        return;
+      }
+    }
+    loops[depth++] = {next.extent, next.data, next.statistic, with_params ? next.param : 0};
+  }
+  /// A nest without loops, or one whose innermost stride is not 1 (a strided matrix of one column), gets a loop of one element.
+  constexpr void close() {
+    bool contiguous = depth > 0;
+    for (int k = 0; contiguous && k < kMaxOperands; ++k) contiguous = loops[depth - 1].data[k] == 1;
+    if (!contiguous) loops[depth++] = {1, {1, 1, 1}, 0, 0};
+  }
+};
+
+/// Lays a policy over a shape: O(rank), no allocation.
+///
+/// Shapes   shape and strides are logical, strides[k] those of operand k; all operands lie in the same storage order.
+/// Units    weight and bias are dense RowMajor over the affine axes; statistics dense in x's storage order over the kept ones.
+template <int kRank, bool kRowMajor, AxisPolicy P>
+constexpr LoopNest make_loop_nest(const std::array<Index, kRank>& shape, const std::array<std::array<Index, kRank>, kMaxOperands>& strides,
+                                  const P& policy) {
+  constexpr int rank = split_rank<P>(kRank);
+  static_assert(rank < kMaxLoops, "tensornorm: tensors of this rank are not supported");
+  std::array<Loop, rank> by_axis{};
+  for (int axis = 0, logical = 0; logical < kRank; ++logical, ++axis) {
+    Loop loop{shape[logical], {}, 0, 0};
+    for (int k = 0; k < kMaxOperands; ++k) loop.data[k] = strides[k][logical];
+    if constexpr (SplitsAnAxis<P>) {
+      if (logical == policy.split_axis(kRank)) {
+        // Channel c = group * (C / groups) + member in either storage order: the group is the slower of the two.
+        Loop group = loop;
+        loop.extent = shape[logical] / policy.groups;
+        group.extent = policy.groups;
+        for (Index& stride : group.data) stride *= loop.extent;
+        by_axis[axis++] = group;
+      }
+    }
+    by_axis[axis] = loop;
+  }
+
+  LoopNest nest;
+  for (int axis = rank - 1; axis >= 0; --axis) {
+    if (!is_affine(policy.role(axis, rank))) continue;
+    by_axis[axis].param = nest.params;
+    nest.params *= by_axis[axis].extent;
+  }
+  std::array<int, rank> fast_to_slow{};
+  for (int i = 0; i < rank; ++i) fast_to_slow[i] = kRowMajor ? rank - 1 - i : i;
+  if constexpr (SplitsAnAxis<P> && !kRowMajor) {
+    const int group_axis = policy.split_axis(kRank);
+    fast_to_slow[group_axis] = group_axis + 1;
+    fast_to_slow[group_axis + 1] = group_axis;
+  }
+  for (int axis : fast_to_slow) {
+    Loop& loop = by_axis[axis];
+    if (is_reduced(policy.role(axis, rank))) {
+      nest.samples *= loop.extent;
+    } else {
+      loop.statistic = nest.statistics;
+      nest.statistics *= loop.extent;
+    }
+  }
+  for (int i = rank - 1; i >= 0; --i) nest.append(by_axis[fast_to_slow[i]]);
+  nest.close();
+  return nest;
+}
+
+/// The same walk without regard to parameters: fewer, longer loops, as the statistics need them.
+constexpr LoopNest without_params(const LoopNest& nest) {
+  LoopNest merged;
+  merged.statistics = nest.statistics;
+  merged.samples = nest.samples;
+  for (int i = 0; i < nest.depth; ++i) merged.append(nest.loops[i], false);
+  merged.close();
+  return merged;
+}
+
+/// A few loops out of a nest, slowest first.
+struct LoopList {
+  std::array<Loop, kMaxLoops> loops{};
+  int depth = 0;
+
+  constexpr void push(const Loop& loop) { loops[depth++] = loop; }
+  constexpr Index size() const {
+    Index n = 1;
+    for (int i = 0; i < depth; ++i) n *= loops[i].extent;
+    return n;
+  }
+};
+
+/// A position in a LoopList that is stepped forwards or backwards through all combinations of its loops, the last one fastest.
+class Odometer {
+ public:
+  constexpr explicit Odometer(const LoopList& list, Index position = 0) : list_(list) {
+    for (int i = list.depth - 1; i >= 0; --i) {
+      index_[i] = position % list.loops[i].extent;
+      position /= list.loops[i].extent;
+      offsets_.advance(list.loops[i], index_[i]);
+    }
+  }
+  constexpr const Offsets& offsets() const { return offsets_; }
+  constexpr void next() {
+    for (int i = list_.depth - 1; i >= 0; --i) {
+      const Loop& loop = list_.loops[i];
+      if (++index_[i] < loop.extent) return offsets_.advance(loop, 1);
+      offsets_.advance(loop, 1 - loop.extent);
+      index_[i] = 0;
+    }
+  }
+  constexpr void previous() {
+    for (int i = list_.depth - 1; i >= 0; --i) {
+      const Loop& loop = list_.loops[i];
+      if (index_[i]-- > 0) return offsets_.advance(loop, -1);
+      offsets_.advance(loop, loop.extent - 1);
+      index_[i] = loop.extent - 1;
+    }
+  }
+
+ private:
+  const LoopList& list_;
+  std::array<Index, kMaxLoops> index_{};
+  Offsets offsets_{};
+};
+
+}  // namespace tensornorm

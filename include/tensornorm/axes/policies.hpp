@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/axes/roles.hpp>
+#include <tensornorm/core/scalar.hpp>
+
+namespace tensornorm {
+
+/// One statistic per channel, over every other axis. Source: Ioffe & Szegedy 2015, arXiv:1502.03167.
+///
+/// The channel axis is logical: 1 for (N, C, ...), -1 for channels last. A tensor whose axes lie in another order than the policy says
+/// cannot be told apart unless the extent of the channel axis differs.
+template <int kChannelAxis = 1>
+struct BatchAxes {
+  static constexpr int channel_axis = kChannelAxis;
+  static constexpr AxisRole role(int axis, int rank) {
+    return axis == from_end(kChannelAxis, rank) ? AxisRole::kept_affine : AxisRole::reduced;
+  }
+};
+
+/// One statistic per image and channel, over the spatial axes. Source: Ulyanov et al. 2016, arXiv:1607.08022.
+template <int kChannelAxis = 1>
+struct InstanceAxes {
+  static constexpr int channel_axis = kChannelAxis;
+  static constexpr AxisRole role(int axis, int rank) {
+    return axis == from_end(kChannelAxis, rank) ? AxisRole::kept_affine : axis == 0 ? AxisRole::kept : AxisRole::reduced;
+  }
+};
+
+/// One statistic per image and group of channels; weight and bias per channel. Source: Wu & He 2018, arXiv:1803.08494.
+template <int kChannelAxis = 1>
+struct GroupAxes {
+  Index groups = 1;
+  static constexpr int channel_axis = kChannelAxis;
+  static constexpr int split_axis(int rank) { return from_end(kChannelAxis, rank); }
+  /// `rank` counts the channel axis twice: [groups, channels / groups].
+  static constexpr AxisRole role(int axis, int rank) {
+    const int group_axis = split_axis(rank - 1);
+    if (axis == group_axis) return AxisRole::kept_affine;
+    if (axis == group_axis + 1) return AxisRole::reduced_affine;
+    return axis == 0 ? AxisRole::kept : AxisRole::reduced;
+  }
+};
+
+/// One statistic per leading index, over the last kNormalizedRank axes, which carry weight and bias. Source: Ba et al. 2016, arXiv:1607.06450.
+template <int kNormalizedRank = 1>
+struct LayerAxes {
+  static constexpr AxisRole role(int axis, int rank) {
+    return axis >= rank - kNormalizedRank ? AxisRole::reduced_affine : AxisRole::kept;
+  }
+};
+
+/// Reduces the axes listed (negative ones count from the end), keeps the others, and has no parameters.
+template <int... kAxes>
+struct ReduceAxes {
+  static constexpr AxisRole role(int axis, int rank) {
+    return ((axis == from_end(kAxes, rank)) || ...) ? AxisRole::reduced : AxisRole::kept;
+  }
+  /// Each axis is named once and exists in a tensor of this rank.
+  static constexpr bool fits(int rank) {
+    int reduced = 0;
+    for (int axis = 0; axis < rank; ++axis) reduced += is_reduced(role(axis, rank)) ? 1 : 0;
+    return reduced == int(sizeof...(kAxes));
+  }
+};
+
+/// `moments(x, over<0, 2, 3>)`: the axes to average away.
+template <int... kAxes>
+inline constexpr ReduceAxes<kAxes...> over{};
+
+}  // namespace tensornorm

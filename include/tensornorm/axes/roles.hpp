@@ -1,0 +1,36 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <concepts>
+
+namespace tensornorm {
+
+/// What an axis of x does in a normalization: is it averaged away or does it index the statistics, and does it index weight and bias.
+enum class AxisRole { kept, kept_affine, reduced, reduced_affine };
+
+constexpr bool is_reduced(AxisRole role) { return role == AxisRole::reduced || role == AxisRole::reduced_affine; }
+constexpr bool is_affine(AxisRole role) { return role == AxisRole::kept_affine || role == AxisRole::reduced_affine; }
+
+/// An axis counted from the end when negative, as an index from the front.
+constexpr int from_end(int axis, int rank) { return axis < 0 ? axis + rank : axis; }
+
+/// A small value type that names the role of each axis of a tensor of the given rank.
+template <class P>
+concept AxisPolicy = requires(const P& policy, int axis, int rank) {
+  { policy.role(axis, rank) } -> std::same_as<AxisRole>;
+};
+
+/// A policy that sees one axis of extent C as two, [groups, C / groups]; `role` is then asked about the split axes.
+template <class P>
+concept SplitsAnAxis = AxisPolicy<P> && requires(const P& policy, int rank) {
+  { policy.split_axis(rank) } -> std::convertible_to<int>;
+  policy.groups;
+};
+
+/// The number of axes `role` is asked about for a tensor of the given rank.
+template <AxisPolicy P>
+constexpr int split_rank(int rank) {
+  return rank + (SplitsAnAxis<P> ? 1 : 0);
+}
+
+}  // namespace tensornorm

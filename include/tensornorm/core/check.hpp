@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <limits>
+#include <sstream>
+#include <stdexcept>
+#include <string>
+#include <tensornorm/core/scalar.hpp>
+
+namespace tensornorm {
+
+/// Where an error message comes from: it opens with "<layer>::<function>: ".
+struct Call {
+  const char* layer;
+  const char* function;
+};
+
+/// A list of extents that prints as [2,4,5,5].
+struct ShapeText {
+  const Index* extents;
+  int rank;
+  friend std::ostream& operator<<(std::ostream& out, const ShapeText& shape) {
+    out << '[';
+    for (int i = 0; i < shape.rank; ++i) out << (i ? "," : "") << shape.extents[i];
+    return out << ']';
+  }
+};
+
+/// Throws Error with the parts joined into "<layer>::<function>: <parts>"; without exceptions prints that and aborts.
+template <class Error = std::invalid_argument, class... Parts>
+#if defined(__GNUC__)
+__attribute__((noinline, cold))
+#endif
+[[noreturn]] void fail(const Call& call, const Parts&... parts) {
+  std::ostringstream text;
+  text << call.layer << "::" << call.function << ": ";
+  (text << ... << parts);
+#if defined(__cpp_exceptions)
+  throw Error(text.str());
+#else
+  std::fputs((text.str() + '\n').c_str(), stderr);
+  std::abort();
+#endif
+}
+
+/// eps must be finite and >= 0; 0 is allowed (norm is then 0 where the variance is 0).
+inline void check_eps(const Call& call, double eps) {
+  if (!(eps >= 0) || std::isinf(eps)) fail(call, "expected eps to be finite and >= 0, got ", eps);
+}
+
+/// The number of elements of a shape whose extents must all be >= 1; std::length_error where that overflows.
+inline Index checked_size(const Call& call, const char* argument, const Index* extents, int rank) {
+  Index size = 1;
+  for (int i = 0; i < rank; ++i) {
+    if (extents[i] < 1) fail(call, "expected ", argument, "[", i, "] >= 1, got ", extents[i], " in ", ShapeText{extents, rank});
+    if (size > std::numeric_limits<Index>::max() / extents[i] / Index(sizeof(double)))
+      fail<std::length_error>(call, "expected ", argument, " to have a representable number of elements, got ",
+                              ShapeText{extents, rank});
+    size *= extents[i];
+  }
+  return size;
+}
+
+/// The number of channels of a layer: >= 1, and its bytes representable.
+inline Index checked_features(const Call& call, const char* argument, Index features) {
+  if (features < 1) fail(call, argument, " must be >= 1, got ", features);
+  return checked_size(call, argument, &features, 1);
+}
+
+}  // namespace tensornorm

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <tensornorm/core/tensor.hpp>
+
+namespace tensornorm {
+
+/// Below this many bytes per thread, waking the thread costs more than it brings.
+inline constexpr Index kBytesPerThread = Index{1} << 20;
+
+/// A device of Eigen's with a thread pool behind it (Eigen::ThreadPoolDevice, after #define EIGEN_USE_THREADS).
+template <class D>
+concept ThreadPoolLike = requires(const D& device, void (*body)(Eigen::Index, Eigen::Index)) {
+  device.parallelFor(Eigen::Index{1}, Eigen::TensorOpCost(0, 0, 0), body);
+  { device.numThreads() } -> std::convertible_to<int>;
+  { device.currentThreadId() } -> std::convertible_to<int>;
+};
+
+/// Keeps options and saved statistics from being taken for a device: a device is a class named so, or has a pool.
+template <class D>
+concept DeviceArgument = ThreadPoolLike<D> || std::is_same_v<D, Eigen::DefaultDevice> || requires(const D& device) { device.numThreads(); } ||
+                         requires(const D& device, std::size_t n) { device.allocate(n); };
+
+template <class D>
+constexpr void require_host_device() {
+  static_assert(ThreadPoolLike<D> || std::is_same_v<D, Eigen::DefaultDevice>,
+                "tensornorm: expected Eigen::DefaultDevice or Eigen::ThreadPoolDevice (after #define EIGEN_USE_THREADS); "
+                "tensors of other devices, a GPU's among them, are not supported");
+}
+
+/// The number of threads worth using for `pieces` independent pieces of `bytes` bytes in all; 1 inside a task of the pool.
+template <class Device>
+Index useful_threads([[maybe_unused]] const Device& device, [[maybe_unused]] Index pieces, [[maybe_unused]] Index bytes) {
+  if constexpr (ThreadPoolLike<Device>) {
+    if (device.currentThreadId() >= 0) return 1;
+    return std::max<Index>(1, std::min({Index(device.numThreads()), pieces, bytes / kBytesPerThread}));
+  } else {
+    return 1;
+  }
+}
+
+/// Calls body(worker, first, last) so that [0, pieces) is covered once; worker < threads names a share of the scratch memory.
+///
+/// body must be noexcept and its results independent of the split: the same bits come out for any number of threads.
+template <class Device, class Body>
+void parallel_for([[maybe_unused]] const Device& device, Index threads, Index pieces, const Body& body) {
+  if (threads <= 1) {
+    body(Index{0}, Index{0}, pieces);
+    return;
+  }
+  if constexpr (ThreadPoolLike<Device>) {
+    // A cost far above Eigen's block size makes each worker a task of its own.
+    device.parallelFor(Eigen::Index(threads), Eigen::TensorOpCost(0, 0, 1e9), [&](Eigen::Index first, Eigen::Index last) noexcept {
+      for (Eigen::Index worker = first; worker < last; ++worker)
+        body(Index(worker), pieces * Index(worker) / threads, pieces * (Index(worker) + 1) / threads);
+    });
+  }
+}
+
+}  // namespace tensornorm

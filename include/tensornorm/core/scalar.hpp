@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <Eigen/Core>
+#include <concepts>
+#include <cstddef>
+#include <type_traits>
+
+namespace tensornorm {
+
+/// Signed size of tensors and offsets into them: 64 bits where the machine has them, whatever Eigen's own index is.
+using Index = std::ptrdiff_t;
+
+/// The type in which elements of type T are added up and normalized: float for the 16-bit types, T itself otherwise.
+template <class T>
+struct accumulator {
+  using type = T;
+};
+template <>
+struct accumulator<Eigen::half> {
+  using type = float;
+};
+template <>
+struct accumulator<Eigen::bfloat16> {
+  using type = float;
+};
+template <class T>
+using accumulator_t = typename accumulator<T>::type;
+
+/// The type in which block statistics are merged and 1 / sqrt(variance + eps) is formed: double where that is enough.
+template <class T>
+struct statistic {
+  using type = accumulator_t<T>;
+};
+template <class T>
+  requires std::same_as<accumulator_t<T>, float>
+struct statistic<T> {
+  using type = double;
+};
+template <class T>
+using statistic_t = typename statistic<T>::type;
+
+/// A real number type that can be normalized: not an integer, not complex.
+template <class T>
+concept RealScalar = !std::is_integral_v<T> && !bool(Eigen::NumTraits<T>::IsComplex) && !bool(Eigen::NumTraits<T>::IsInteger);
+
+}  // namespace tensornorm

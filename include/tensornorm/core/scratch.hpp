@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstddef>
+#include <memory>
+#include <new>
+#include <tensornorm/core/scalar.hpp>
+
+namespace tensornorm {
+
+/// Working memory of the calling thread: grown when a call needs more than any before it, never given back before the thread ends.
+///
+/// Errors: std::bad_alloc passes through; callers ask before they write anything.
+class Scratch {
+ public:
+  static constexpr std::size_t kAlignment = 64;
+
+  /// `bytes` bytes, aligned to 64, valid until the next call on this thread.
+  static std::byte* acquire(std::size_t bytes) {
+    thread_local Buffer buffer;
+    if (bytes > buffer.size) {
+      buffer.data.reset();
+      buffer.size = 0;
+      buffer.data.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment))));
+      buffer.size = bytes;
+    }
+    return buffer.data.get();
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t(kAlignment)); }
+  };
+  struct Buffer {
+    std::unique_ptr<std::byte, Free> data;
+    std::size_t size = 0;
+  };
+};
+
+/// Cuts one acquired block into aligned arrays: `plan` sizes first, then `bind` hands out the memory in the same order.
+class ScratchPlan {
+ public:
+  /// Reserves `count` elements of T and returns their offset in bytes.
+  template <class T>
+  std::size_t reserve(Index count) {
+    const std::size_t offset = bytes_;
+    const std::size_t size = static_cast<std::size_t>(count) * sizeof(T);
+    bytes_ += (size + Scratch::kAlignment - 1) / Scratch::kAlignment * Scratch::kAlignment;
+    return offset;
+  }
+  std::size_t bytes() const { return bytes_; }
+
+ private:
+  std::size_t bytes_ = 0;
+};
+
+}  // namespace tensornorm

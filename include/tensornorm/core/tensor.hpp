@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <tensornorm/core/check.hpp>
+#include <tensornorm/core/scalar.hpp>
+#include <type_traits>
+#include <unsupported/Eigen/CXX11/Tensor>
+
+namespace tensornorm {
+
+/// Stands for a tensor that is not there: no weight, no bias, a gradient nobody asked for.
+struct None {};
+inline constexpr None none{};
+
+template <class T>
+inline constexpr bool is_none = std::is_same_v<std::remove_cvref_t<T>, None>;
+
+/// What the library knows of an Eigen type: its scalar, rank, storage order, and the type that owns such data.
+template <class X>
+struct tensor_traits {
+  static constexpr bool readable = false;
+};
+
+template <class S, int kRank, bool kRowMajor, bool kWritable, class PlainType>
+struct readable_tensor {
+  using Scalar = S;
+  using Plain = PlainType;
+  static constexpr bool readable = true;
+  static constexpr bool writable = kWritable;
+  static constexpr bool row_major = kRowMajor;
+  static constexpr int rank = kRank;
+};
+
+template <class S, int kRank, int kOptions, class I>
+struct tensor_traits<Eigen::Tensor<S, kRank, kOptions, I>>
+    : readable_tensor<S, kRank, (kOptions & Eigen::RowMajor) != 0, true, Eigen::Tensor<S, kRank, kOptions, I>> {};
+
+template <class S, class Sizes, int kOptions, class I>
+struct tensor_traits<Eigen::TensorFixedSize<S, Sizes, kOptions, I>>
+    : readable_tensor<S, int(Sizes::count), (kOptions & Eigen::RowMajor) != 0, true,
+                      Eigen::TensorFixedSize<S, Sizes, kOptions, I>> {};
+
+template <class Mapped, int kOptions, template <class> class MakePointer>
+struct tensor_traits<Eigen::TensorMap<Mapped, kOptions, MakePointer>> : tensor_traits<std::remove_const_t<Mapped>> {
+  using Scalar = std::remove_const_t<typename tensor_traits<std::remove_const_t<Mapped>>::Scalar>;
+  static constexpr bool writable = !std::is_const_v<Mapped> && !std::is_const_v<typename Mapped::Scalar>;
+};
+
+template <class X>
+concept EigenMatrix = std::is_base_of_v<Eigen::DenseBase<X>, X>;
+
+/// Rank-2 dense objects whose memory can be read directly: Matrix, Array, Map, Ref, Block, as (rows, columns).
+template <EigenMatrix X>
+  requires((int(Eigen::internal::traits<X>::Flags) & Eigen::DirectAccessBit) != 0)
+struct tensor_traits<X> : readable_tensor<typename X::Scalar, 2, bool(X::IsRowMajor),
+                                          (int(Eigen::internal::traits<X>::Flags) & Eigen::LvalueBit) != 0,
+                                          typename X::PlainObject> {
+  static_assert(int(X::InnerStrideAtCompileTime) == 1,
+                "tensornorm: a matrix must have an inner stride of 1 known at compile time; "
+                "copy it, or map it with an outer stride only");
+};
+
+template <class X>
+using traits_of = tensor_traits<std::remove_cvref_t<X>>;
+template <class X>
+using scalar_of = typename traits_of<X>::Scalar;
+template <class X>
+inline constexpr int rank_of = traits_of<X>::rank;
+
+/// A tensor as the axes floor sees it: where it is, its extents and strides in elements, by logical axis.
+template <class Scalar, int kRank>
+struct TensorView {
+  Scalar* data;
+  std::array<Index, kRank> shape;
+  std::array<Index, kRank> stride;
+
+  Index size() const {
+    Index n = 1;
+    for (Index extent : shape) n *= extent;
+    return n;
+  }
+  TensorView<const Scalar, kRank> as_const() const { return {data, shape, stride}; }
+  ShapeText text() const { return {shape.data(), kRank}; }
+  /// The elements between the first and one past the last, gaps of an outer stride included.
+  Index span() const {
+    Index last = 0;
+    for (int i = 0; i < kRank; ++i) last += (shape[i] - 1) * stride[i];
+    return size() == 0 ? 0 : last + 1;
+  }
+};
+
+template <class X>
+constexpr void require_readable() {
+  static_assert(traits_of<X>::readable,
+                "tensornorm: expected an Eigen Tensor, TensorMap, TensorFixedSize, Matrix, Array, Map or Ref; "
+                "evaluate an expression into one first");
+}
+
+template <class X>
+constexpr void require_writable() {
+  require_readable<X>();
+  static_assert(traits_of<X>::writable && !std::is_const_v<std::remove_reference_t<X>>,
+                "tensornorm: the output must be writable, not a map of const data");
+}
+
+/// What can be known of an output before a call: it may be written, and its elements lie as x's do.
+template <class Scalar, class X, class Y>
+constexpr void require_like() {
+  require_readable<X>();
+  require_writable<Y>();
+  static_assert(std::is_same_v<scalar_of<X>, scalar_of<Y>>, "tensornorm: expected outputs of the same scalar type as x");
+  static_assert(rank_of<X> == rank_of<Y>, "tensornorm: expected outputs of the same rank as x");
+  static_assert(traits_of<X>::row_major == traits_of<Y>::row_major,
+                "tensornorm: expected outputs of the same storage order as x (both RowMajor or both ColMajor)");
+  static_assert(RealScalar<scalar_of<X>>, "tensornorm: expected elements of a real floating-point type");
+  static_assert(sizeof(scalar_of<X>) <= sizeof(Scalar),
+                "tensornorm: the elements of x are wider than the layer's parameters; use a layer of x's scalar type");
+}
+
+/// The view of a tensor or matrix; its scalar is const where the elements may not be written.
+template <class X>
+auto view_of(X&& x) {
+  require_readable<X>();
+  using Traits = traits_of<X>;
+  constexpr int rank = Traits::rank;
+  constexpr bool writable = Traits::writable && !std::is_const_v<std::remove_reference_t<X>>;
+  using Element = std::conditional_t<writable, scalar_of<X>, const scalar_of<X>>;
+  TensorView<Element, rank> view;
+  view.data = x.data();
+  if constexpr (EigenMatrix<std::remove_cvref_t<X>>) {
+    view.shape = {Index(x.rows()), Index(x.cols())};
+    view.stride = {Traits::row_major ? Index(x.outerStride()) : 1, Traits::row_major ? 1 : Index(x.outerStride())};
+  } else {
+    Index stride = 1;
+    for (int i = 0; i < rank; ++i) {
+      const int axis = Traits::row_major ? rank - 1 - i : i;
+      view.shape[axis] = Index(x.dimension(axis));
+      view.stride[axis] = stride;
+      stride *= view.shape[axis];
+    }
+  }
+  return view;
+}
+
+/// A new, uninitialized tensor or matrix of x's type of data and x's shape.
+template <class X>
+auto make_like(const X& x) {
+  require_readable<X>();
+  using Plain = typename traits_of<X>::Plain;
+  if constexpr (EigenMatrix<X>) {
+    return Plain(x.rows(), x.cols());
+  } else if constexpr (requires(Plain p) { p.resize(x.dimensions()); } && std::is_constructible_v<Plain, decltype(x.dimensions())>) {
+    return Plain(x.dimensions());
+  } else {
+    return Plain();
+  }
+}
+
+template <int kRank, class A, class B>
+void check_same_shape(const Call& call, const char* name, const TensorView<A, kRank>& expected, const TensorView<B, kRank>& got) {
+  if (expected.shape != got.shape) fail(call, name, ": expected ", expected.text(), ", got ", got.text());
+}
+
+template <class A, class B>
+bool ranges_overlap(const A* a, Index a_size, const B* b, Index b_size) {
+  const auto first_a = reinterpret_cast<std::uintptr_t>(a), first_b = reinterpret_cast<std::uintptr_t>(b);
+  return first_a < first_b + std::uintptr_t(b_size) * sizeof(B) && first_b < first_a + std::uintptr_t(a_size) * sizeof(A) &&
+         a_size > 0 && b_size > 0;
+}
+
+/// Side-by-side blocks of one strided matrix interleave in memory without sharing an element.
+template <class A, class B, int kRank>
+bool views_overlap(const TensorView<A, kRank>& a, const TensorView<B, kRank>& b) {
+  if (!ranges_overlap(a.data, a.span(), b.data, b.span())) return false;
+  if constexpr (kRank == 2 && sizeof(A) == sizeof(B)) {
+    const int outer = a.stride[0] > a.stride[1] ? 0 : 1;
+    const Index pitch = a.stride[outer], bytes = Index(sizeof(A));
+    const Index distance = Index(reinterpret_cast<std::uintptr_t>(b.data) - reinterpret_cast<std::uintptr_t>(a.data));
+    if (b.stride == a.stride && distance % bytes == 0) {
+      const Index shift = ((distance / bytes) % pitch + pitch) % pitch;
+      return shift < a.shape[1 - outer] || pitch - shift < b.shape[1 - outer];
+    }
+  }
+  return true;
+}
+
+/// The output may be exactly the input (in place); sharing only a part of it is an error.
+template <class A, class B, int kRank>
+void check_in_place_or_apart(const Call& call, const char* out_name, const TensorView<A, kRank>& out, const char* in_name,
+                             const TensorView<B, kRank>& in) {
+  const bool same = static_cast<const void*>(out.data) == static_cast<const void*>(in.data) && out.stride == in.stride &&
+                    sizeof(A) == sizeof(B);
+  if (!same && views_overlap(out, in))
+    fail(call, out_name, " partially overlaps ", in_name, ": expected the same memory (in place) or none in common");
+}
+
+}  // namespace tensornorm

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <atomic>
+#include <cstdlib>
+#include <string_view>
+
+// The attributes and macros that run-time dispatch needs live here and nowhere else.
+#if defined(__GNUC__)
+// A kernel takes on the instruction set of the entry point it is inlined into; a call would leave it at the baseline's.
+#define TENSORNORM_INLINE inline __attribute__((always_inline))
+#define TENSORNORM_INLINE_LAMBDA __attribute__((always_inline))
+#else
+#define TENSORNORM_INLINE inline
+#define TENSORNORM_INLINE_LAMBDA
+#endif
+
+// Translation units built with other flags get other symbols, or the linker would give one the code of the other.
+#if defined(__FAST_MATH__)
+#define TENSORNORM_FP_ABI fast_
+#else
+#define TENSORNORM_FP_ABI ieee_
+#endif
+#if defined(__AVX512F__)
+#define TENSORNORM_ISA_ABI avx512
+#elif defined(__FMA__)
+#define TENSORNORM_ISA_ABI avx2
+#else
+#define TENSORNORM_ISA_ABI baseline
+#endif
+#define TENSORNORM_JOIN_(a, b) a##b
+#define TENSORNORM_JOIN(a, b) TENSORNORM_JOIN_(a, b)
+#define TENSORNORM_ABI TENSORNORM_JOIN(TENSORNORM_FP_ABI, TENSORNORM_ISA_ABI)
+
+namespace tensornorm::kernels {
+
+/// Instruction sets, the later the wider. On machines other than x86 `baseline` is the compiler's own (NEON on aarch64).
+enum class Level : int { baseline = 0, avx2 = 1, avx512 = 2 };
+
+/// The widest instruction set this processor and operating system support.
+inline Level detected_level() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
+      __builtin_cpu_supports("avx512vl"))
+    return Level::avx512;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Level::avx2;
+#endif
+  return Level::baseline;
+}
+
+/// The level at start-up: detected, or lower when the environment variable TENSORNORM_DISPATCH=baseline|avx2|avx512 says so (for tests).
+inline Level initial_level() {
+  const Level detected = detected_level();
+  const char* text = std::getenv("TENSORNORM_DISPATCH");
+  const std::string_view wanted = text != nullptr ? text : "";
+  const Level level = wanted == "baseline" ? Level::baseline : wanted == "avx2" ? Level::avx2 : detected;
+  return level < detected ? level : detected;
+}
+
+inline std::atomic<Level> current_level{initial_level()};
+
+inline Level level() { return current_level.load(std::memory_order_relaxed); }
+
+/// Forces the level down for the whole process (for tests); never above what the processor has. Returns the level in force.
+inline Level set_level(Level wanted) {
+  const Level detected = detected_level();
+  current_level.store(wanted < detected ? wanted : detected, std::memory_order_relaxed);
+  return level();
+}
+
+inline namespace TENSORNORM_ABI {
+
+/// The width of the hardware's vectors in bytes, the only thing a kernel knows of an instruction set.
+template <int kBytes>
+struct Isa {
+  static constexpr int bytes = kBytes;
+};
+
+#if defined(__x86_64__) && defined(__GNUC__)
+template <class Job>
+__attribute__((noinline, target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))) void run_avx512(const Job& job) noexcept {
+  job.template run<Isa<64>>();
+}
+template <class Job>
+__attribute__((noinline, target("avx2,fma,f16c"))) void run_avx2(const Job& job) noexcept {
+  job.template run<Isa<32>>();
+}
+#endif
+template <class Job>
+#if defined(__GNUC__)
+__attribute__((noinline))
+#endif
+void run_baseline(const Job& job) noexcept {
+  job.template run<Isa<16>>();
+}
+
+/// Runs job.run<Isa>() in the instruction set in force. `run` is TENSORNORM_INLINE, as is all it calls that computes.
+template <class Job>
+void dispatch(const Job& job) noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if (level() == Level::avx512) return run_avx512(job);
+  if (level() == Level::avx2) return run_avx2(job);
+#endif
+  run_baseline(job);
+}
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/kernels/simd.hpp>
+
+namespace tensornorm::kernels {
+
+/// Elements whose mean is the pivot of a statistic in the column form: a power of two, so that equal elements give themselves.
+inline constexpr Index kPivotSamples = 16;
+
+inline namespace TENSORNORM_ABI {
+
+// Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back.
+
+/// to[i] += from[i].
+template <class A, class I, class T>
+TENSORNORM_INLINE void add_to(A* to, const T* from, Index n) {
+  using L = HardwareLanes<A, I>;
+  Index i = 0;
+  for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
+  for (; i < n; ++i) to[i] = to[i] + load_one<A>(from + i);
+}
+
+/// to[i] = value.
+template <class A, class I>
+TENSORNORM_INLINE void fill(A* to, A value, Index n) {
+  using L = HardwareLanes<A, I>;
+  const L lanes(value);
+  Index i = 0;
+  for (; i + L::width <= n; i += L::width) lanes.store(to + i);
+  for (; i < n; ++i) to[i] = value;
+}
+
+/// to[i] = from[i].
+template <class A, class I>
+TENSORNORM_INLINE void copy(A* to, const A* from, Index n) {
+  using L = HardwareLanes<A, I>;
+  Index i = 0;
+  for (; i + L::width <= n; i += L::width) L::load(from + i).store(to + i);
+  for (; i < n; ++i) to[i] = from[i];
+}
+
+/// The sum of n numbers in an order that does not depend on the instruction set.
+template <class S, class I>
+TENSORNORM_INLINE S sum_of(const S* values, Index n) {
+  using L = VirtualLanes<S, I>;
+  L lanes;
+  Index i = 0;
+  for (; i + L::width <= n; i += L::width) lanes = lanes + L::load(values + i);
+  S rest = S(0);
+  for (; i < n; ++i) rest = rest + values[i];
+  return lanes.sum() + rest;
+}
+
+/// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops.
+template <Index Loop::* kStride, class A, class I>
+TENSORNORM_INLINE void expand(const LoopList& columns, const A* from, A* to) {
+  if (columns.depth == 0) {
+    *to = *from;
+    return;
+  }
+  LoopList outer = columns;
+  const Loop inner = columns.loops[--outer.depth];
+  Odometer at(outer);
+  for (Index k = outer.size(); k > 0; --k, at.next(), to += inner.extent) {
+    const A* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
+    if (inner.*kStride == 0) fill<A, I>(to, *source, inner.extent);
+    else if (inner.*kStride == 1) copy<A, I>(to, source, inner.extent);
+    else for (Index i = 0; i < inner.extent; ++i) to[i] = source[i * (inner.*kStride)];
+  }
+}
+
+/// Adds each column's sum to its statistic's.
+template <class S, class I>
+TENSORNORM_INLINE void fold(const LoopList& columns, const S* from, S* to) {
+  LoopList outer = columns;
+  const Loop inner = columns.loops[--outer.depth];
+  Odometer at(outer);
+  for (Index k = outer.size(); k > 0; --k, at.next(), from += inner.extent) {
+    S* target = to + at.offsets().statistic;
+    if (inner.statistic == 0) *target = *target + sum_of<S, I>(from, inner.extent);
+    else add_to<S, I>(target, from, inner.extent);
+  }
+}
+
+/// pivot[k] = the mean of a few elements of statistic k, spread evenly over its rows and columns.
+template <class A, class I, class T>
+TENSORNORM_INLINE void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
+  LoopList kept, reduced;
+  for (int i = 0; i < columns.depth; ++i) (columns.loops[i].statistic == 0 ? reduced : kept).push(columns.loops[i]);
+  const Index folded = reduced.size(), total = rows * folded;
+  Index samples = kPivotSamples;
+  while (samples > total) samples /= 2;
+  fill<A, I>(pivot, A(0), statistics);
+  LoopList outer = kept;
+  const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
+  for (Index i = 0; i < samples; ++i) {
+    const Index position = i * total / samples;
+    const T* sample = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
+    Odometer at(outer);
+    for (Index k = outer.size(); k > 0; --k, at.next()) {
+      const T* from = sample + at.offsets().data[0];
+      A* to = pivot + at.offsets().statistic;
+      if (inner.data[0] == 1) add_to<A, I>(to, from, inner.extent);
+      else for (Index c = 0; c < inner.extent; ++c) to[c] = to[c] + load_one<A>(from + c * inner.data[0]);
+    }
+  }
+  for (Index k = 0; k < statistics; ++k) pivot[k] = pivot[k] * A(1.0 / double(samples));
+}
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels

@@ -1,0 +1,306 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <cstring>
+#include <tensornorm/core/scalar.hpp>
+#include <tensornorm/kernels/dispatch.hpp>
+#include <type_traits>
+
+namespace tensornorm::kernels {
+
+/// Lanes a reduction runs in: fixed per type, so that the reduction tree, and with it every bit, is the same on all instruction sets.
+template <class A>
+inline constexpr int virtual_width = 1;
+template <>
+inline constexpr int virtual_width<float> = 16;
+template <>
+inline constexpr int virtual_width<double> = 8;
+
+enum class Store { ordinary, streaming };
+
+inline namespace TENSORNORM_ABI {
+
+#if defined(__GNUC__)
+// Outside the class: g++ miscompiles a dependent vector_size typedef inside it.
+template <class T, int kLanes>
+struct vector_of {
+  typedef T type __attribute__((vector_size(sizeof(T) * kLanes)));
+};
+#endif
+template <class T>
+struct lane_integer;
+template <>
+struct lane_integer<float> {
+  using type = std::int32_t;
+};
+template <>
+struct lane_integer<double> {
+  using type = std::int64_t;
+};
+
+/// 2 * kLanes integers, the first half 0, the second all ones: a window into it keeps the lanes from any one on.
+template <class T>
+struct LaneMasks {
+  using Integer = typename lane_integer<T>::type;
+  alignas(64) static constexpr Integer values[32] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
+                                                     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
+  static const Integer* from(int first) { return values + 16 - first; }
+};
+
+/// kWidth numbers of type T in hardware vectors of kHardware: halves down to one vector. No product is added except by fma().
+///
+/// The copy constructor is user-provided so that lanes are passed in memory: no -Wpsabi warning, no ABI that depends on flags.
+template <class T, int kWidth, int kHardware>
+class Lanes {
+ public:
+  using Half = Lanes<T, kWidth / 2, kHardware>;
+  static constexpr int width = kWidth;
+
+  TENSORNORM_INLINE Lanes() {}
+  TENSORNORM_INLINE explicit Lanes(T value) : lo(value), hi(value) {}
+  TENSORNORM_INLINE Lanes(const Half& l, const Half& h) : lo(l), hi(h) {}
+  TENSORNORM_INLINE Lanes(const Lanes& o) : lo(o.lo), hi(o.hi) {}
+  TENSORNORM_INLINE Lanes& operator=(const Lanes& o) {
+    lo = o.lo;
+    hi = o.hi;
+    return *this;
+  }
+  template <class E>
+  TENSORNORM_INLINE static Lanes load(const E* p) {
+    return Lanes(Half::load(p), Half::load(p + kWidth / 2));
+  }
+  template <Store kStore = Store::ordinary, class E>
+  TENSORNORM_INLINE void store(E* p) const {
+    lo.template store<kStore>(p);
+    hi.template store<kStore>(p + kWidth / 2);
+  }
+  friend TENSORNORM_INLINE Lanes operator+(const Lanes& a, const Lanes& b) { return Lanes(a.lo + b.lo, a.hi + b.hi); }
+  friend TENSORNORM_INLINE Lanes operator-(const Lanes& a, const Lanes& b) { return Lanes(a.lo - b.lo, a.hi - b.hi); }
+  friend TENSORNORM_INLINE Lanes operator*(const Lanes& a, const Lanes& b) { return Lanes(a.lo * b.lo, a.hi * b.hi); }
+  /// *this += a * b, rounded once where the instruction set has it.
+  TENSORNORM_INLINE void fma(const Lanes& a, const Lanes& b) {
+    lo.fma(a.lo, b.lo);
+    hi.fma(a.hi, b.hi);
+  }
+  TENSORNORM_INLINE T sum() const { return (lo + hi).sum(); }
+  /// Lanes below `first` become +0.
+  TENSORNORM_INLINE Lanes zero_below(int first) const { return Lanes(lo.zero_below(first), hi.zero_below(first - kWidth / 2)); }
+
+  Half lo, hi;
+};
+
+#if defined(__GNUC__)
+template <class T, int kLanes>
+  requires(kLanes > 1)
+class Lanes<T, kLanes, kLanes> {
+ public:
+  using Vector = typename vector_of<T, kLanes>::type;
+  using Integers = typename vector_of<typename lane_integer<T>::type, kLanes>::type;
+  static constexpr int width = kLanes;
+
+  TENSORNORM_INLINE Lanes() : v{} {}
+  TENSORNORM_INLINE explicit Lanes(const Vector& vector) : v(vector) {}
+  TENSORNORM_INLINE Lanes(const Lanes& o) : v(o.v) {}
+  TENSORNORM_INLINE Lanes& operator=(const Lanes& o) {
+    v = o.v;
+    return *this;
+  }
+#if defined(__clang__)
+  TENSORNORM_INLINE explicit Lanes(T value) : v(value - Vector{}) {}
+#else
+  // Other spellings of a broadcast become masked inserts, five times slower, at one flag setting or another.
+  TENSORNORM_INLINE explicit Lanes(T value) {
+    Vector first{};
+    first[0] = value;
+    v = __builtin_shuffle(first, Integers{});
+  }
+#endif
+  TENSORNORM_INLINE static Lanes load(const T* p) {
+    Lanes r;
+    __builtin_memcpy(&r.v, p, sizeof(Vector));
+    return r;
+  }
+  template <Store kStore = Store::ordinary>
+  TENSORNORM_INLINE void store(T* p) const {
+    if constexpr (kStore == Store::ordinary) __builtin_memcpy(p, &v, sizeof(Vector));
+#if defined(__clang__)
+    else __builtin_nontemporal_store(v, reinterpret_cast<Vector*>(p));
+#elif defined(__x86_64__)
+    else if constexpr (sizeof(Vector) == 16) asm("movntps %1, %0" : "=m"(*reinterpret_cast<Vector*>(p)) : "x"(v));
+    else asm("vmovntps %1, %0" : "=m"(*reinterpret_cast<Vector*>(p)) : "v"(v));
+#else
+    else __builtin_memcpy(p, &v, sizeof(Vector));
+#endif
+  }
+#if defined(__clang__)
+#define TENSORNORM_CONTRACT(onoff) _Pragma(onoff)
+#else
+#define TENSORNORM_CONTRACT(onoff)
+#endif
+  friend TENSORNORM_INLINE Lanes operator+(const Lanes& a, const Lanes& b) {
+    TENSORNORM_CONTRACT("clang fp contract(off)")
+    return Lanes(Vector(a.v + b.v));
+  }
+  friend TENSORNORM_INLINE Lanes operator-(const Lanes& a, const Lanes& b) {
+    TENSORNORM_CONTRACT("clang fp contract(off)")
+    return Lanes(Vector(a.v - b.v));
+  }
+  friend TENSORNORM_INLINE Lanes operator*(const Lanes& a, const Lanes& b) {
+    TENSORNORM_CONTRACT("clang fp contract(off)")
+    return Lanes(Vector(a.v * b.v));
+  }
+  TENSORNORM_INLINE void fma(const Lanes& a, const Lanes& b) {
+    TENSORNORM_CONTRACT("clang fp contract(on)")
+#if !defined(__clang__) && defined(__x86_64__)
+    // Contraction is left out where the product has a second use, or under -ffp-contract=off: asm leaves no choice.
+#if !defined(__FMA__)
+    if constexpr (sizeof(Vector) > 16)
+#endif
+    {
+      if constexpr (sizeof(T) == 4) asm("vfmadd231ps %2, %1, %0" : "+v"(v) : "v"(a.v), "vm"(b.v));
+      else asm("vfmadd231pd %2, %1, %0" : "+v"(v) : "v"(a.v), "vm"(b.v));
+      return;
+    }
+#elif !defined(__clang__) && defined(__aarch64__)
+    if constexpr (sizeof(T) == 4) asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(v) : "w"(a.v), "w"(b.v));
+    else asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(v) : "w"(a.v), "w"(b.v));
+    return;
+#endif
+#if defined(__clang__) || !defined(__aarch64__)
+    v = a.v * b.v + v;
+#endif
+  }
+  TENSORNORM_INLINE T sum() const {
+    if constexpr (kLanes > 2) {
+      typename vector_of<T, kLanes / 2>::type low, high;
+      __builtin_memcpy(&low, &v, sizeof low);
+      __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+      return Lanes<T, kLanes / 2, kLanes / 2>(low + high).sum();
+    } else {
+      return v[0] + v[1];
+    }
+  }
+  TENSORNORM_INLINE Lanes zero_below(int first) const {
+    Integers mask, bits;
+    __builtin_memcpy(&mask, LaneMasks<T>::from(first < 0 ? 0 : first > kLanes ? kLanes : first), sizeof mask);
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    bits &= mask;
+    Lanes r;
+    __builtin_memcpy(&r.v, &bits, sizeof bits);
+    return r;
+  }
+  /// kLanes doubles out of kLanes floats.
+  TENSORNORM_INLINE static Lanes load(const float* p)
+    requires(sizeof(T) == 8)
+  {
+    typename vector_of<float, kLanes>::type narrow;
+    __builtin_memcpy(&narrow, p, sizeof narrow);
+    return Lanes(__builtin_convertvector(narrow, Vector));
+  }
+
+  Vector v;
+};
+#endif
+
+/// One number of any type, long double or a user's own: the scalar path through the same kernels.
+template <class T>
+class Lanes<T, 1, 1> {
+ public:
+  static constexpr int width = 1;
+  Lanes() : v(0) {}
+  explicit Lanes(T value) : v(value) {}
+  template <class E>
+  static Lanes load(const E* p) {
+    return Lanes(static_cast<T>(*p));
+  }
+  template <Store kStore = Store::ordinary, class E>
+  void store(E* p) const {
+    *p = static_cast<E>(v);
+  }
+  friend Lanes operator+(const Lanes& a, const Lanes& b) { return Lanes(a.v + b.v); }
+  friend Lanes operator-(const Lanes& a, const Lanes& b) { return Lanes(a.v - b.v); }
+  friend Lanes operator*(const Lanes& a, const Lanes& b) { return Lanes(a.v * b.v); }
+  void fma(const Lanes& a, const Lanes& b) { v = a.v * b.v + v; }
+  T sum() const { return v; }
+  Lanes zero_below(int first) const { return first > 0 ? Lanes() : *this; }
+
+  T v;
+};
+
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
+template <class A, class I>
+inline constexpr int hardware_width = smaller(virtual_width<A>, virtual_width<A> == 1 ? 1 : I::bytes / int(sizeof(A)));
+
+/// The lanes of a reduction: virtual_width of them whatever the hardware.
+template <class A, class I>
+using VirtualLanes = Lanes<A, virtual_width<A>, hardware_width<A, I>>;
+/// The lanes of elementwise work, where the width changes no bit: one hardware vector.
+template <class A, class I>
+using HardwareLanes = Lanes<A, hardware_width<A, I>, hardware_width<A, I>>;
+/// As many statistics-type lanes as VirtualLanes<A> has, into which float lanes are folded.
+template <class A, class S, class I>
+using FoldLanes = Lanes<S, virtual_width<A>, hardware_width<S, I>>;
+
+/// One element, from memory of any alignment.
+template <class A, class T>
+TENSORNORM_INLINE A load_one(const T* p) {
+  T value;
+  std::memcpy(static_cast<void*>(&value), static_cast<const void*>(p), sizeof value);
+  return static_cast<A>(value);
+}
+
+/// Copies n <= 16 elements by overlapping fixed-size moves: no call to memcpy.
+template <class T>
+TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
+  const auto move = [&](auto size) TENSORNORM_INLINE_LAMBDA {
+    constexpr int k = decltype(size)::value;
+    struct Block {
+      T values[k];
+    } first, last;
+    std::memcpy(static_cast<void*>(&first), from, sizeof first);
+    std::memcpy(static_cast<void*>(&last), from + n - k, sizeof last);
+    std::memcpy(static_cast<void*>(to), &first, sizeof first);
+    std::memcpy(static_cast<void*>(to + n - k), &last, sizeof last);
+  };
+  if (n >= 8) move(std::integral_constant<int, 8>{});
+  else if (n >= 4) move(std::integral_constant<int, 4>{});
+  else if (n >= 2) move(std::integral_constant<int, 2>{});
+  else if (n == 1) std::memcpy(static_cast<void*>(to), from, sizeof(T));
+}
+
+/// The first n lanes from memory, n < width; the others hold `fill`.
+template <class L, class A, class T>
+TENSORNORM_INLINE L load_few(const T* p, Index n, A fill = A(0)) {
+  A values[L::width];
+  for (int i = 0; i < L::width; ++i) values[i] = fill;
+  if constexpr (std::is_same_v<A, T>) {
+    copy_few(values, p, n);
+  } else {
+    for (Index i = 0; i < n; ++i) values[i] = load_one<A>(p + i);
+  }
+  return L::load(values);
+}
+
+/// The first n lanes to memory, n < width.
+template <class A, class L, class T>
+TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n) {
+  A values[L::width];
+  lanes.store(values);
+  if constexpr (std::is_same_v<A, T>) {
+    copy_few(p, values, n);
+  } else {
+    for (Index i = 0; i < n; ++i) p[i] = static_cast<T>(values[i]);
+  }
+}
+
+/// Orders streaming stores before what the thread does next.
+template <Store kStore>
+TENSORNORM_INLINE void fence() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if constexpr (kStore == Store::streaming) asm volatile("sfence" ::: "memory");
+#endif
+}
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels

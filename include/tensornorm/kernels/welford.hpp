@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+#include <limits>
+#include <tensornorm/core/scalar.hpp>
+#include <tensornorm/kernels/dispatch.hpp>
+
+namespace tensornorm {
+
+namespace kernels {
+
+/// a * b + c, rounded once for float and double.
+template <class S>
+TENSORNORM_INLINE S fused(S a, S b, S c) {
+#if defined(__GNUC__)
+  if constexpr (std::is_same_v<S, double>) return __builtin_fma(a, b, c);
+  else if constexpr (std::is_same_v<S, float>) return __builtin_fmaf(a, b, c);
+  else return a * b + c;
+#else
+  if constexpr (std::is_floating_point_v<S>) return std::fma(a, b, c);
+  else return a * b + c;
+#endif
+}
+
+}  // namespace kernels
+
+/// Count, mean and sum of squared deviations (m2) of a set of numbers; two sets merge into their union's in O(1).
+///
+/// Units    mean in units of x, variance in units of x^2; the mean is carried as hi + lo, twice the precision of T.
+/// Errors   none: of no number mean and variance are NaN, of one the variance is 0 and the unbiased variance NaN.
+/// Source   Welford 1962; Chan, Golub & LeVeque 1979.
+template <class T>
+class Welford {
+ public:
+  TENSORNORM_INLINE Welford() = default;
+  /// A set whose statistics are known: mean = hi + lo, m2 = sum of (x - mean)^2.
+  TENSORNORM_INLINE Welford(Index count, T mean, T mean_lo, T m2) : count_(count), mean_(mean), mean_lo_(mean_lo), m2_(m2) {}
+
+  /// Adds one number.
+  TENSORNORM_INLINE void push(T x) { merge(Welford(1, x, T(0), T(0))); }
+
+  /// Adds another set.
+  TENSORNORM_INLINE void merge(const Welford& other) {
+    if (other.count_ == 0) return;
+    if (count_ == 0) {
+      *this = other;
+      return;
+    }
+    const Index count = count_ + other.count_;
+    const T distance = (other.mean_ - mean_) + (other.mean_lo_ - mean_lo_);
+    const T share = T(other.count_) / T(count);
+    m2_ = kernels::fused<T>(distance * distance, T(count_) * share, m2_ + other.m2_);
+    set_mean(mean_, kernels::fused<T>(distance, share, mean_lo_));
+    count_ = count;
+  }
+
+  /// Adds `count` numbers of which sum of (x - pivot) and sum of (x - pivot)^2 are known.
+  TENSORNORM_INLINE void merge_sums(Index count, T pivot, T sum, T sum_of_squares) {
+    const T shift = sum / T(count);
+    Welford block(count, pivot, T(0), positive(kernels::fused<T>(T(0) - sum, shift, sum_of_squares)));
+    block.set_mean(pivot, shift);
+    merge(block);
+  }
+
+  Index count() const { return count_; }
+  TENSORNORM_INLINE T mean() const { return count_ > 0 ? mean_ : nan(); }
+  /// What mean() lacks: the true mean is mean() + mean_lo().
+  TENSORNORM_INLINE T mean_lo() const { return mean_lo_; }
+  TENSORNORM_INLINE T m2() const { return m2_; }
+  /// m2 / n.
+  TENSORNORM_INLINE T variance() const { return count_ > 0 ? m2_ / T(count_) : nan(); }
+  /// m2 / (n - 1).
+  T unbiased_variance() const { return count_ > 1 ? m2_ / T(count_ - 1) : nan(); }
+
+ private:
+  static T nan() { return std::numeric_limits<T>::quiet_NaN(); }
+  static TENSORNORM_INLINE T positive(T x) { return x < T(0) ? T(0) : x; }  // a NaN stays one
+  /// mean = hi + lo, both renormalized (Knuth's two-sum).
+  TENSORNORM_INLINE void set_mean(T hi, T lo) {
+    mean_ = hi + lo;
+    const T rest = mean_ - hi;
+    mean_lo_ = (hi - (mean_ - rest)) + (lo - rest);
+  }
+
+  Index count_ = 0;
+  T mean_ = T(0), mean_lo_ = T(0), m2_ = T(0);
+};
+
+}  // namespace tensornorm

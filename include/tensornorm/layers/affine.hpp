@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <array>
+#include <tensornorm/core/check.hpp>
+#include <tensornorm/ops/forward_op.hpp>
+
+namespace tensornorm {
+
+/// Gradients of weight and bias; a tensor of size 0 where the layer has no such parameter.
+template <class Scalar, int kRank = 1>
+struct ParameterGradients {
+  Eigen::Tensor<Scalar, kRank, Eigen::RowMajor> weight, bias;
+};
+
+/// The weight (starts at 1) and bias (starts at 0) of a layer, dense RowMajor, of normalized_shape's rank or rank 1.
+template <class Scalar, int kRank = 1>
+class Affine {
+ public:
+  static_assert(RealScalar<Scalar>, "tensornorm: a layer's scalar must be a real floating-point type");
+  using Tensor = Eigen::Tensor<Scalar, kRank, Eigen::RowMajor>;
+  using Shape = std::array<Index, std::size_t(kRank)>;
+
+  Affine(const char* layer, const Shape& shape, bool has_weight, bool has_bias)
+      : layer_(layer), shape_(shape), has_weight_(has_weight), has_bias_(has_bias) {
+    if (has_weight) weight_ = filled(Scalar(1));
+    if (has_bias) bias_ = filled(Scalar(0));
+  }
+
+  bool has_weight() const { return has_weight_; }
+  bool has_bias() const { return has_bias_; }
+  const Shape& shape() const { return shape_; }
+  Index size() const {
+    Index n = 1;
+    for (Index extent : shape_) n *= extent;
+    return n;
+  }
+  /// Errors: std::logic_error where the layer has none.
+  Tensor& weight() { return existing(weight_, has_weight_, "weight"); }
+  const Tensor& weight() const { return const_cast<Affine*>(this)->weight(); }
+  Tensor& bias() { return existing(bias_, has_bias_, "bias"); }
+  const Tensor& bias() const { return const_cast<Affine*>(this)->bias(); }
+
+  /// The parameters for a call; a user may have assigned tensors of another shape.
+  Parameters<Scalar> checked(const Call& call) const {
+    check(call, "weight", weight_, has_weight_);
+    check(call, "bias", bias_, has_bias_);
+    return {has_weight_ ? weight_.data() : nullptr, has_bias_ ? bias_.data() : nullptr};
+  }
+  ParameterGradients<Scalar, kRank> zero_gradients() const {
+    ParameterGradients<Scalar, kRank> zero;
+    if (has_weight_) zero.weight = filled(Scalar(0));
+    if (has_bias_) zero.bias = filled(Scalar(0));
+    return zero;
+  }
+  /// Errors: std::invalid_argument where a tensor is not of the parameters' shape.
+  void check(const Call& call, const char* name, const Tensor& tensor, bool exists) const {
+    if (!exists) return;
+    Shape got;
+    for (std::size_t i = 0; i < got.size(); ++i) got[i] = Index(tensor.dimension(i));
+    if (got != shape_) fail(call, name, ": expected ", ShapeText{shape_.data(), kRank}, ", got ", ShapeText{got.data(), kRank});
+  }
+
+ private:
+  Tensor filled(Scalar value) const {
+    Eigen::array<Eigen::Index, std::size_t(kRank)> extents;
+    for (std::size_t i = 0; i < extents.size(); ++i) extents[i] = shape_[i];
+    Tensor tensor(extents);
+    tensor.setConstant(value);
+    return tensor;
+  }
+  Tensor& existing(Tensor& tensor, bool exists, const char* name) {
+    if (!exists) fail<std::logic_error>({layer_, name}, "the layer was constructed without ", name);
+    return tensor;
+  }
+
+  const char* layer_;
+  Shape shape_;
+  bool has_weight_, has_bias_;
+  Tensor weight_, bias_;
+};
+
+}  // namespace tensornorm

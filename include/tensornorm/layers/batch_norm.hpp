@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/layers/tracked_normalization.hpp>
+
+namespace tensornorm {
+
+struct BatchNormOptions {
+  double eps = 1e-5;
+  std::optional<double> momentum = 0.1;  ///< weight of the new value; nullopt: cumulative average
+  bool affine = true;
+  bool track_running_stats = true;
+  VarianceEstimator running_variance = VarianceEstimator::unbiased;  ///< biased, as Keras, Flax and ONNX have it
+};
+
+/// y = (x - mean) * rstd * weight + bias, with one mean and one rstd = 1 / sqrt(variance + eps) per channel.
+///
+/// In training mode mean and variance come from this batch and the running statistics move towards them.
+/// In eval mode the running statistics are used and nothing changes.
+///
+/// Shapes   x, y: (N, C, spatial axes), either storage order, C == num_features(); 1d also (N, C). saved.mean, saved.rstd: (C).
+/// Units    mean, variance in units of x and x^2. Biased (/ n) here; running variance is unbiased. n = N * spatial extents.
+/// Aliasing y may be exactly x (then no backward); any other overlap is an error.
+/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, partial overlap, n < 2 in training.
+/// Accuracy see README; bitwise equal for any thread count.
+/// Source   Ioffe & Szegedy 2015, arXiv:1502.03167; Welford 1962; Chan, Golub & LeVeque 1979.
+template <class Scalar, int kSpatialRank, class Axes = BatchAxes<1>>
+class BatchNorm : public TrackedNormalization<Scalar, Axes, Axes, kSpatialRank, false> {
+  using Base = TrackedNormalization<Scalar, Axes, Axes, kSpatialRank, false>;
+
+ public:
+  static_assert(kSpatialRank >= 1 && kSpatialRank <= 3);
+
+  explicit BatchNorm(Index num_features, BatchNormOptions options = {})
+      : Base(kName, "Expected more than 1 value per channel when training", num_features,
+             {options.eps, options.momentum, options.affine, options.track_running_stats, options.running_variance}) {}
+
+ private:
+  static constexpr const char* kName = kSpatialRank == 1 ? "BatchNorm1d" : kSpatialRank == 2 ? "BatchNorm2d" : "BatchNorm3d";
+};
+
+template <class Scalar, class Axes = BatchAxes<1>>
+using BatchNorm1d = BatchNorm<Scalar, 1, Axes>;
+template <class Scalar, class Axes = BatchAxes<1>>
+using BatchNorm2d = BatchNorm<Scalar, 2, Axes>;
+template <class Scalar, class Axes = BatchAxes<1>>
+using BatchNorm3d = BatchNorm<Scalar, 3, Axes>;
+
+}  // namespace tensornorm

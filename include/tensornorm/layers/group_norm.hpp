@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/layers/normalization.hpp>
+
+namespace tensornorm {
+
+struct GroupNormOptions {
+  double eps = 1e-5;
+  bool affine = true;
+};
+
+/// y = (x - mean) * rstd * weight + bias, with one mean and one rstd per image and group of channels; weight and bias per channel.
+///
+/// Shapes   x, y: (N, C, ...), any rank >= 2; or the channel axis where Axes says. weight, bias: (num_channels). Statistics: (N, G).
+/// Errors   std::invalid_argument: num_groups < 1, num_channels not divisible by num_groups, C mismatch. A group of one value gives y = bias.
+/// Source   Wu & He 2018, arXiv:1803.08494.
+template <class Scalar, class Axes = GroupAxes<1>>
+class GroupNorm : public Normalization<Scalar, Axes> {
+  using Base = Normalization<Scalar, Axes>;
+
+ public:
+  GroupNorm(Index num_groups, Index num_channels, GroupNormOptions options = {})
+      : Base("GroupNorm", {checked_channels(num_groups, num_channels)}, {options.eps}, options.affine, options.affine, Axes{num_groups}) {}
+
+  Index num_groups() const { return this->policy().groups; }
+  Index num_channels() const { return this->affine().size(); }
+
+  friend std::ostream& operator<<(std::ostream& out, const GroupNorm& layer) {
+    return out << "GroupNorm(" << layer.num_groups() << ", " << layer.num_channels() << ", eps=" << layer.eps()
+               << ", affine=" << (layer.affine().has_weight() ? "true" : "false") << ')';
+  }
+
+ private:
+  static Index checked_channels(Index groups, Index channels) {
+    const Call call{"GroupNorm", "constructor"};
+    if (groups < 1) fail(call, "num_groups must be >= 1, got ", groups);
+    checked_features(call, "num_channels", channels);
+    if (channels % groups != 0) fail(call, "num_channels (", channels, ") must be divisible by num_groups (", groups, ")");
+    return channels;
+  }
+};
+
+}  // namespace tensornorm

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/layers/tracked_normalization.hpp>
+
+namespace tensornorm {
+
+struct InstanceNormOptions {
+  double eps = 1e-5;
+  std::optional<double> momentum = 0.1;  ///< weight of the new value; nullopt: cumulative average
+  bool affine = false;
+  bool track_running_stats = false;
+  VarianceEstimator running_variance = VarianceEstimator::unbiased;
+};
+
+/// y = (x - mean) * rstd * weight + bias, with one mean and one rstd = 1 / sqrt(variance + eps) per image and channel.
+///
+/// With running statistics, one mean and variance per channel move towards the average over the images; eval mode uses them.
+///
+/// Shapes   x, y: (N, C, spatial axes) or, unbatched, (C, spatial axes); C == num_features(). saved.mean, saved.rstd: (N, C).
+/// Units    as BatchNorm, n = the product of the spatial extents.
+/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, partial overlap, one spatial element.
+/// Source   Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
+template <class Scalar, int kSpatialRank, class Axes = InstanceAxes<1>>
+class InstanceNorm : public TrackedNormalization<Scalar, Axes, BatchAxes<Axes::channel_axis>, kSpatialRank, true> {
+  using Base = TrackedNormalization<Scalar, Axes, BatchAxes<Axes::channel_axis>, kSpatialRank, true>;
+
+ public:
+  static_assert(kSpatialRank >= 1 && kSpatialRank <= 3);
+
+  explicit InstanceNorm(Index num_features, InstanceNormOptions options = {})
+      : Base(kName, "Expected more than 1 spatial element when training", num_features,
+             {options.eps, options.momentum, options.affine, options.track_running_stats, options.running_variance}) {}
+
+ private:
+  static constexpr const char* kName = kSpatialRank == 1 ? "InstanceNorm1d" : kSpatialRank == 2 ? "InstanceNorm2d" : "InstanceNorm3d";
+};
+
+template <class Scalar, class Axes = InstanceAxes<1>>
+using InstanceNorm1d = InstanceNorm<Scalar, 1, Axes>;
+template <class Scalar, class Axes = InstanceAxes<1>>
+using InstanceNorm2d = InstanceNorm<Scalar, 2, Axes>;
+template <class Scalar, class Axes = InstanceAxes<1>>
+using InstanceNorm3d = InstanceNorm<Scalar, 3, Axes>;
+
+}  // namespace tensornorm

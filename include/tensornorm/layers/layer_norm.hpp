@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/layers/normalization.hpp>
+
+namespace tensornorm {
+
+struct LayerNormOptions {
+  double eps = 1e-5;
+  bool elementwise_affine = true;
+  bool bias = true;
+  VarianceEstimator variance = VarianceEstimator::biased;
+  EpsAddedTo eps_added_to = EpsAddedTo::variance;
+};
+
+/// The shape of the last kRank axes of x: one extent, or a list of exactly kRank.
+template <int kRank>
+class NormalizedShape {
+ public:
+  NormalizedShape(Index extent)  // NOLINT(google-explicit-constructor): LayerNorm<float>(768)
+    requires(kRank == 1)
+      : extents_{extent} {}
+  template <std::same_as<Index>... I>
+    requires(sizeof...(I) + 1 == kRank && kRank > 1)
+  NormalizedShape(Index first, I... rest) : extents_{first, rest...} {}
+  NormalizedShape(const std::array<Index, std::size_t(kRank)>& extents) : extents_(extents) {}  // NOLINT(google-explicit-constructor)
+
+  const std::array<Index, std::size_t(kRank)>& extents() const { return extents_; }
+
+ private:
+  std::array<Index, std::size_t(kRank)> extents_;
+};
+
+/// y = (x - mean) * rstd * weight + bias, with one mean and one rstd = 1 / sqrt(variance + eps) per index of the leading axes.
+///
+/// Shapes   x, y: (..., normalized_shape), either storage order. weight, bias: normalized_shape, RowMajor. Statistics: the leading axes.
+/// Units    variance biased (/ n) unless chosen otherwise; eps in units of x^2, or of x when added to the deviation.
+/// Errors   std::invalid_argument: x's last axes differ from normalized_shape; see Normalization.
+/// Source   Ba, Kiros & Hinton 2016, arXiv:1607.06450.
+template <class Scalar, int kNormalizedRank = 1>
+class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormalizedRank> {
+  using Base = Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormalizedRank>;
+
+ public:
+  static_assert(kNormalizedRank >= 1, "tensornorm: LayerNorm needs at least one normalized axis");
+
+  explicit LayerNorm(const NormalizedShape<kNormalizedRank>& normalized_shape, LayerNormOptions options = {})
+      : Base("LayerNorm", normalized_shape.extents(), {options.eps, options.variance, options.eps_added_to, true},
+             options.elementwise_affine, options.elementwise_affine && options.bias, {}) {}
+
+  const std::array<Index, std::size_t(kNormalizedRank)>& normalized_shape() const { return this->affine().shape(); }
+
+  friend std::ostream& operator<<(std::ostream& out, const LayerNorm& layer) {
+    return out << "LayerNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()
+               << ", elementwise_affine=" << (layer.affine().has_weight() ? "true" : "false")
+               << ", bias=" << (layer.affine().has_bias() ? "true" : "false") << ')';
+  }
+};
+
+}  // namespace tensornorm

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <initializer_list>
+#include <ostream>
+#include <tensornorm/layers/affine.hpp>
+#include <tensornorm/ops/normalize.hpp>
+
+namespace tensornorm {
+
+struct NormalizationOptions {
+  double eps = 1e-5;
+  bool affine = true;
+  bool bias = true;
+  VarianceEstimator variance = VarianceEstimator::biased;
+  EpsAddedTo eps_added_to = EpsAddedTo::variance;
+};
+
+/// y = (x - mean) * rstd * weight + bias, over the axes that Policy reduces, with weight and bias along those it calls affine.
+///
+/// The stateless layers are this class with a policy and a constructor of their own; it has no running statistics, so that
+/// training and evaluation are the same and `infer` is `forward`.
+///
+/// Shapes   x, y: any rank the policy is meant for, either storage order; y is never resized.
+/// Aliasing y may be exactly x (then no backward); any other overlap with x, weight or bias is an error.
+/// Errors   std::invalid_argument before anything is written: shapes, overlaps. A lone sample with an unbiased variance.
+/// Accuracy see README; the same bits for any number of threads, in place or not, and on every instruction set with FMA.
+/// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation after a thread's first call.
+template <class Scalar, AxisPolicy Policy, int kParameterRank = 1>
+class Normalization {
+ public:
+  using Saved = SavedStats<Scalar>;
+
+  /// A layer with a policy of the user's own; `affine_shape` is the shape of the policy's affine axes, kept flat.
+  ///
+  /// Errors   std::invalid_argument: an extent < 1, eps not finite or negative.
+  explicit Normalization(std::initializer_list<Index> affine_shape, NormalizationOptions options = {}, Policy policy = {})
+    requires(kParameterRank == 1)
+      : Normalization("Normalization",
+                      {checked_size({"Normalization", "constructor"}, "affine_shape", affine_shape.begin(), int(affine_shape.size()))},
+                      rule_of(options), options.affine, options.affine && options.bias, policy) {}
+
+  Normalization(const char* name, const std::array<Index, std::size_t(kParameterRank)>& shape, const StatisticsRule& rule, bool weight,
+                bool bias, Policy policy)
+      : name_(name), policy_(policy), rule_(rule), affine_(name, checked(name, shape, rule), weight, bias) {}
+
+  /// The normalized x in a new tensor.
+  template <class X>
+  auto operator()(const X& x) {
+    return infer(x);
+  }
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+    requires DeviceArgument<Device>
+  void forward(const X& x, Y&& y, const Device& device = {}) {
+    run("forward", x, y, nullptr, device);
+  }
+  /// As forward(x, y), and keeps mean and rstd for backward.
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+  void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
+    run("forward", x, y, &saved, device);
+  }
+  /// Safe from many threads at once.
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+    requires DeviceArgument<Device>
+  void infer(const X& x, Y&& y, const Device& device = {}) const {
+    run("infer", x, y, nullptr, device);
+  }
+  template <class X>
+  auto infer(const X& x) const {
+    auto y = make_like(x);
+    infer(x, y);
+    return y;
+  }
+
+  void train() { training_ = true; }
+  void eval() { training_ = false; }
+  bool is_training() const { return training_; }
+  double eps() const { return rule_.eps; }
+  const char* name() const { return name_; }
+  const Policy& policy() const { return policy_; }
+  const StatisticsRule& rule() const { return rule_; }
+
+  auto& weight() { return affine_.weight(); }
+  const auto& weight() const { return affine_.weight(); }
+  auto& bias() { return affine_.bias(); }
+  const auto& bias() const { return affine_.bias(); }
+  const Affine<Scalar, kParameterRank>& affine() const { return affine_; }
+
+  /// What the ops need to know of a call of this layer.
+  NormalizeContext<Scalar> context(const char* function) const {
+    const Call call{name_, function};
+    return {call, rule_, affine_.checked(call)};
+  }
+  /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
+  template <int kRank>
+  void check_shape(const Call& call, const std::array<Index, std::size_t(kRank)>& shape) const {
+    std::array<Index, std::size_t(kRank)> affine{};
+    constexpr int split = split_rank<Policy>(kRank);
+    Index params = 1;
+    int count = 0;
+    for (int logical = 0, axis = 0; logical < kRank; ++logical, ++axis) {
+      bool affine_axis = is_affine(policy_.role(axis, split));
+      if constexpr (SplitsAnAxis<Policy>) {
+        if (logical == policy_.split_axis(kRank)) affine_axis |= is_affine(policy_.role(++axis, split));
+      }
+      if (!affine_axis) continue;
+      affine[std::size_t(count++)] = shape[std::size_t(logical)];
+      params *= shape[std::size_t(logical)];
+      if (kParameterRank == 1 && single_axis<kRank>() && shape[std::size_t(logical)] != affine_.size())
+        fail(call, "expected C=", affine_.size(), " at dimension ", logical, ", got ", shape[std::size_t(logical)], " (x: ",
+             ShapeText{shape.data(), kRank}, ")");
+    }
+    bool same = params == affine_.size();
+    if constexpr (kParameterRank > 1)
+      for (int i = 0; i < kParameterRank; ++i) same &= i < count && affine[std::size_t(i)] == affine_.shape()[std::size_t(i)];
+    if (!same)
+      fail(call, "expected affine axes of shape ", ShapeText{affine_.shape().data(), kParameterRank}, ", got ",
+           ShapeText{affine.data(), count}, " (x: ", ShapeText{shape.data(), kRank}, ")");
+  }
+
+  friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
+    return out << layer.name_ << '(' << ShapeText{layer.affine_.shape().data(), kParameterRank} << ", eps=" << layer.eps()
+               << ", affine=" << (layer.affine_.has_weight() ? "true" : "false") << ')';
+  }
+
+ private:
+  static StatisticsRule rule_of(const NormalizationOptions& options) { return {options.eps, options.variance, options.eps_added_to, true}; }
+  static const auto& checked(const char* name, const std::array<Index, std::size_t(kParameterRank)>& shape, const StatisticsRule& rule) {
+    const Call call{name, "constructor"};
+    check_eps(call, rule.eps);
+    checked_size(call, "normalized_shape", shape.data(), kParameterRank);
+    return shape;
+  }
+  /// A single affine axis is PyTorch's channel.
+  template <int kRank>
+  constexpr bool single_axis() const {
+    int count = 0;
+    for (int axis = 0; axis < split_rank<Policy>(kRank); ++axis) count += is_affine(policy_.role(axis, split_rank<Policy>(kRank))) ? 1 : 0;
+    return count == (SplitsAnAxis<Policy> ? 2 : 1);
+  }
+
+  template <class X, class Y, class Device>
+  void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
+    require_like<Scalar, X, Y>();
+    require_host_device<Device>();
+    constexpr int rank = rank_of<X>;
+    const auto in = view_of(x);
+    const auto out = view_of(y);
+    const auto given = context(function);
+    check_shape<rank>(given.call, in.shape);
+    const char* lone = rule_.estimator == VarianceEstimator::unbiased ? "expected more than 1 value for an unbiased variance" : nullptr;
+    normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, lone, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
+  }
+
+  const char* name_;
+  Policy policy_;
+  StatisticsRule rule_;
+  Affine<Scalar, kParameterRank> affine_;
+  bool training_ = true;
+};
+
+}  // namespace tensornorm

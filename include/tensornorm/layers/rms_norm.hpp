@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <limits>
+#include <tensornorm/layers/layer_norm.hpp>
+
+namespace tensornorm {
+
+struct RMSNormOptions {
+  std::optional<double> eps = std::nullopt;  ///< nullopt: the epsilon of the accumulator's type
+  bool elementwise_affine = true;
+};
+
+/// y = x / sqrt(mean of x^2 + eps) * weight, over the last kNormalizedRank axes.
+///
+/// Shapes   as LayerNorm; there is no bias.
+/// Source   Zhang & Sennrich 2019, arXiv:1910.07467.
+template <class Scalar, int kNormalizedRank = 1>
+class RMSNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormalizedRank> {
+  using Base = Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormalizedRank>;
+
+ public:
+  explicit RMSNorm(const NormalizedShape<kNormalizedRank>& normalized_shape, RMSNormOptions options = {})
+      : Base("RMSNorm", normalized_shape.extents(), {options.eps.value_or(default_eps()), VarianceEstimator::biased, EpsAddedTo::variance, false},
+             options.elementwise_affine, false, {}) {}
+
+  /// What eps is when none is given, as in PyTorch.
+  static double default_eps() { return double(std::numeric_limits<accumulator_t<Scalar>>::epsilon()); }
+  const std::array<Index, std::size_t(kNormalizedRank)>& normalized_shape() const { return this->affine().shape(); }
+
+  friend std::ostream& operator<<(std::ostream& out, const RMSNorm& layer) {
+    return out << "RMSNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()
+               << ", elementwise_affine=" << (layer.affine().has_weight() ? "true" : "false") << ')';
+  }
+};
+
+}  // namespace tensornorm

@@ -1,0 +1,149 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+#include <tensornorm/layers/normalization.hpp>
+#include <tensornorm/stats/running_stats.hpp>
+
+namespace tensornorm {
+
+/// A normalization per channel that can keep running statistics: what BatchNorm and InstanceNorm share.
+///
+/// | call                        | train mode                            | eval mode, tracking | not tracking     |
+/// | layer(x), forward(x, y)     | batch statistics; running ones move   | running statistics  | batch statistics |
+/// | forward(x, y, saved)        | the same, and saved is filled         | saved: constants    | batch statistics |
+/// | infer(x, y) const           | running statistics, nothing moves     | the same            | batch statistics |
+///
+/// The last statistics of a failed call stay as they were. infer is safe from many threads at once while nobody trains or loads.
+template <class Scalar, AxisPolicy Policy, AxisPolicy ChannelPolicy, int kSpatialRank, bool kUnbatched>
+class TrackedNormalization {
+ public:
+  using Saved = SavedStats<Scalar>;
+  using Running = RunningStats<Scalar>;
+
+  struct Options {
+    double eps;
+    std::optional<double> momentum;
+    bool affine;
+    bool track_running_stats;
+    VarianceEstimator running_variance;
+  };
+
+  TrackedNormalization(const char* name, const char* lone_sample, Index num_features, const Options& options)
+      : normalization_(name, {checked_features({name, "constructor"}, "num_features", num_features)}, {options.eps}, options.affine,
+                       options.affine, {}),
+        lone_sample_(lone_sample),
+        tracking_(options.track_running_stats),
+        running_(num_features, options.momentum, options.running_variance, name) {}
+
+  /// The normalized x in a new tensor.
+  template <class X>
+  auto operator()(const X& x) {
+    auto y = make_like(x);
+    forward(x, y);
+    return y;
+  }
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+    requires DeviceArgument<Device>
+  void forward(const X& x, Y&& y, const Device& device = {}) {
+    run("forward", x, y, nullptr, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
+  }
+  /// As forward(x, y), and keeps mean and rstd for backward.
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+  void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
+    run("forward", x, y, &saved, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
+  }
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+    requires DeviceArgument<Device>
+  void infer(const X& x, Y&& y, const Device& device = {}) const {
+    run("infer", x, y, nullptr, tracking_, nullptr, device);
+  }
+  template <class X>
+  auto infer(const X& x) const {
+    auto y = make_like(x);
+    infer(x, y);
+    return y;
+  }
+
+  void train() { training_ = true; }
+  void eval() { training_ = false; }
+  bool is_training() const { return training_; }
+
+  auto& weight() { return normalization_.weight(); }
+  const auto& weight() const { return normalization_.weight(); }
+  auto& bias() { return normalization_.bias(); }
+  const auto& bias() const { return normalization_.bias(); }
+
+  Index num_features() const { return running_.num_features(); }
+  double eps() const { return normalization_.eps(); }
+  std::optional<double> momentum() const { return running_.momentum(); }
+  bool affine() const { return normalization_.affine().has_weight(); }
+  bool track_running_stats() const { return tracking_; }
+
+  Running& running_stats() { return running_; }
+  const Running& running_stats() const { return running_; }
+  const auto& running_mean() const { return running_.mean(); }
+  const auto& running_var() const { return running_.variance(); }
+
+  friend std::ostream& operator<<(std::ostream& out, const TrackedNormalization& layer) {
+    out << layer.normalization_.name() << '(' << layer.num_features() << ", eps=" << layer.eps() << ", momentum=";
+    if (layer.momentum()) out << *layer.momentum();
+    else out << "nullopt";
+    return out << ", affine=" << (layer.affine() ? "true" : "false")
+               << ", track_running_stats=" << (layer.track_running_stats() ? "true" : "false") << ')';
+  }
+
+ private:
+  bool uses_running_stats() const { return tracking_ && !training_; }
+
+  template <class X>
+  static constexpr void require_rank() {
+    require_readable<X>();
+    constexpr int rank = rank_of<X>;
+    static_assert(rank == kSpatialRank + 2 || (kUnbatched && rank == kSpatialRank + 1) || (!kUnbatched && kSpatialRank == 1 && rank == 2),
+                  "tensornorm: x has the wrong rank: BatchNorm1d takes (N, C) and (N, C, L), 2d (N, C, H, W), 3d (N, C, D, H, W); "
+                  "InstanceNorm also takes each without N");
+  }
+  /// (C, ...) as (1, C, ...).
+  template <class T, int kRank>
+  static auto batched(const TensorView<T, kRank>& view) {
+    if constexpr (kUnbatched && kRank == kSpatialRank + 1) {
+      TensorView<T, kRank + 1> one{view.data, {}, {}};
+      one.shape[0] = 1;
+      one.stride[0] = view.size();
+      for (int i = 0; i < kRank; ++i) {
+        one.shape[i + 1] = view.shape[i];
+        one.stride[i + 1] = view.stride[i];
+      }
+      return one;
+    } else {
+      return view;
+    }
+  }
+
+  template <class X, class Y, class Device>
+  void run(const char* function, const X& x, Y&& y, Saved* saved, bool given, Running* moving, const Device& device) const {
+    require_rank<X>();
+    require_like<Scalar, X, Y>();
+    require_host_device<Device>();
+    const auto context = normalization_.context(function);
+    const auto in = batched(view_of(x));
+    const auto out = batched(view_of(y));
+    normalization_.template check_shape<int(std::tuple_size_v<decltype(in.shape)>)>(context.call, in.shape);
+    constexpr bool row_major = traits_of<X>::row_major;
+    for (const auto* values : {running_.mean().data(), running_.variance().data()})
+      if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "y overlaps the running statistics");
+    if (given)
+      normalize_by_given<row_major>(context, ChannelPolicy{}, in, out, running_.mean().data(), running_.variance().data(), saved, device);
+    else
+      normalize_by_batch<row_major>(context, Policy{}, in, out, lone_sample_, saved, moving, device);
+  }
+
+  Normalization<Scalar, Policy> normalization_;
+  const char* lone_sample_;
+  bool tracking_;
+  bool training_ = true;
+  Running running_;
+};
+
+}  // namespace tensornorm

@@ -1,0 +1,174 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/core/parallel.hpp>
+#include <tensornorm/core/tensor.hpp>
+#include <tensornorm/ops/column_walk.hpp>
+#include <tensornorm/ops/forward_walks.hpp>
+
+namespace tensornorm {
+
+/// Weight and bias of a caller, dense RowMajor over the affine axes; null where there is none.
+template <class Scalar>
+struct Parameters {
+  const Scalar* weight = nullptr;
+  const Scalar* bias = nullptr;
+};
+
+/// Parameters as kernels take them: of the accumulator's type, in the order of x's memory, both or none where they change within a
+/// statistic. They are copied only where they are not so already.
+template <class A, class Scalar>
+class ParameterOrder {
+ public:
+  ParameterOrder(const LoopNest& nest, const Parameters<Scalar>& given) : given_(given), nest_(nest) {
+    if (given.weight == nullptr && given.bias == nullptr) {
+      nest_ = without_params(nest);
+      return;
+    }
+    Index dense = 1;
+    bool within = false;
+    for (int i = nest.depth - 1; i >= 0; --i) {
+      if (nest.loops[i].param == 0) continue;
+      in_order_ &= nest.loops[i].param == dense;
+      nest_.loops[i].param = dense;
+      dense *= nest.loops[i].extent;
+      within |= reduces(nest.loops[i]);
+    }
+    for (int i = 0; i < nest.depth; ++i)
+      if (nest.loops[i].param != 0) affine_.push(nest.loops[i]);
+    copies_ = !std::is_same_v<A, Scalar> || !in_order_ || (within && (given.weight == nullptr || given.bias == nullptr));
+    completes_ = within;
+    if (!in_order_) nest_ = merged(nest_);
+  }
+  /// The nest whose parameter strides are those of weight() and bias().
+  const LoopNest& nest() const { return nest_; }
+  Index copied() const { return copies_ ? 2 * affine_.size() : 0; }
+  /// Binds the parameters; `memory` has copied() elements.
+  Parameters<A> bind(A* memory) const {
+    if (!copies_) {
+      if constexpr (std::is_same_v<A, Scalar>) return given_;
+      else return {};
+    }
+    const Index size = affine_.size();
+    return {gather(given_.weight, memory, A(1)), gather(given_.bias, memory + size, A(-0.0))};
+  }
+
+ private:
+  static LoopNest merged(const LoopNest& nest) {
+    LoopNest result = nest;
+    result.depth = 0;
+    for (int i = 0; i < nest.depth; ++i) result.append(nest.loops[i]);
+    result.close();
+    return result;
+  }
+  const A* gather(const Scalar* from, A* to, A missing) const {
+    if (from == nullptr && !completes_) return nullptr;
+    Odometer at(affine_);
+    for (Index i = 0; i < affine_.size(); ++i, at.next()) to[i] = from != nullptr ? static_cast<A>(from[at.offsets().param]) : missing;
+    return to;
+  }
+
+  Parameters<Scalar> given_;
+  LoopNest nest_;
+  LoopList affine_;
+  bool in_order_ = true, copies_ = false, completes_ = false;
+};
+
+/// y = (x - mean) * rstd * weight + bias over a nest: the schedule is chosen, memory taken, the kernels run.
+///
+/// Everything that can fail has failed when the constructor returns; run() cannot.
+template <class T, class Scalar, class Device>
+class ForwardOp {
+ public:
+  using A = accumulator_t<T>;
+  using S = statistic_t<T>;
+
+  /// y may be null: moments only. frozen: the statistics are given. `statistics_wanted`: room for as many arrays of statistics.
+  ForwardOp(const LoopNest& nest, const T* x, T* y, const Parameters<Scalar>& parameters, const StatisticsRule& rule, bool frozen,
+            const Device& device, int statistics_wanted = 0)
+      : order_(nest, parameters), device_(device), frozen_(frozen) {
+    args_.x = x;
+    args_.y = y;
+    args_.rule = rule;
+    args_.samples = nest.samples;
+    const LoopNest& walked = order_.nest();
+    const LoopNest merged = without_params(walked);
+    walk_ = frozen && long_runs(walked) ? Walk::row : choose_walk(merged);
+    Index pieces, unit, run;
+    const Index bytes = nest.size() * Index(sizeof(T));
+    std::size_t column_bytes = 0;
+    if (walk_ == Walk::row) {
+      row_ = make_row_walk(walked, merged);
+      if (frozen)
+        for (int i = 0; i + 1 < walked.depth; ++i) frozen_runs_.push(walked.loops[i]);
+      pieces = frozen ? frozen_runs_.size() : row_.kept.size();
+      unit = nest.samples * Index(sizeof(T));
+      run = (frozen || row_.affine ? row_.run.extent : row_.length) * Index(sizeof(T));
+    } else {
+      column_ = make_column_walk(walked, merged, Index(sizeof(T)));
+      pieces = column_.problems.size() * column_.strips;
+      unit = bytes;
+      const Index widest = column_.width / column_.columns.loops[0].extent * column_.strip_extent;
+      const Index statistics = column_.strips == 1 ? column_.statistics
+                                                   : column_.statistics / column_.columns.loops[0].extent * column_.strip_extent;
+      run = widest * Index(sizeof(T));
+      kernels::ColumnScratch<A, S> layout;
+      column_bytes = layout.lay_out(widest, statistics, nullptr);
+      columns_ = widest;
+      strip_statistics_ = statistics;
+    }
+    pieces_ = pieces;
+    stores_ = choose_stores(bytes, unit, run, x, y, Index(sizeof(T)));
+    threads_ = useful_threads(device, pieces, bytes);
+    ScratchPlan plan;
+    const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);
+    const std::size_t parameters_at = plan.reserve<A>(order_.copied());
+    const std::size_t statistics_at = plan.reserve<S>(nest.statistics * statistics_wanted);
+    std::byte* memory = plan.bytes() > 0 ? Scratch::acquire(plan.bytes()) : nullptr;
+    column_memory_ = memory + columns_at;
+    column_bytes_ = column_bytes;
+    statistics_memory_ = reinterpret_cast<S*>(memory + statistics_at);
+    const Parameters<A> bound = order_.bind(reinterpret_cast<A*>(memory + parameters_at));
+    args_.weight = bound.weight;
+    args_.bias = bound.bias;
+  }
+
+  /// The i-th array of statistics asked for, nest.statistics elements.
+  S* statistics_memory(int i) const { return statistics_memory_ + i * (row_or_column_statistics()); }
+  void set_statistics(const StatisticsArrays<S>& statistics) { args_.statistics = statistics; }
+
+  void run() noexcept {
+    parallel_for(device_, threads_, pieces_, [this](Index worker, Index first, Index last) noexcept {
+      if (walk_ == Walk::column) {
+        kernels::ColumnScratch<A, S> scratch;
+        scratch.lay_out(columns_, strip_statistics_, column_memory_ + std::size_t(worker) * column_bytes_);
+        kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, stores_, frozen_, first, last, scratch});
+      } else if (frozen_) {
+        kernels::dispatch(kernels::FrozenRows<kernels::ForwardArguments<T>>{args_, frozen_runs_, row_.run, stores_, first, last});
+      } else {
+        kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, stores_, first, last});
+      }
+    });
+  }
+
+ private:
+  /// Given statistics leave the order of the walk free: a run needs only be long enough for coefficients in registers.
+  static bool long_runs(const LoopNest& nest) { return reduces(nest.innermost()) && nest.innermost().extent >= kLongRun; }
+  Index row_or_column_statistics() const { return order_.nest().statistics; }
+
+  kernels::ForwardArguments<T> args_;
+  ParameterOrder<A, Scalar> order_;
+  const Device& device_;
+  bool frozen_;
+  Walk walk_{};
+  RowWalk row_;
+  ColumnWalk column_;
+  LoopList frozen_runs_;
+  kernels::StoreOptions stores_;
+  Index pieces_ = 0, threads_ = 1, columns_ = 0, strip_statistics_ = 0;
+  std::byte* column_memory_ = nullptr;
+  std::size_t column_bytes_ = 0;
+  S* statistics_memory_ = nullptr;
+};
+
+}  // namespace tensornorm

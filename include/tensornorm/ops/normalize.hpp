@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <optional>
+#include <tensornorm/core/tensor.hpp>
+#include <tensornorm/ops/forward_op.hpp>
+#include <tensornorm/stats/running_stats.hpp>
+#include <tensornorm/stats/saved_stats.hpp>
+
+namespace tensornorm {
+
+/// What a layer brings to every call: whose call it is, its rule and its parameters.
+template <class Scalar>
+struct NormalizeContext {
+  Call call;
+  StatisticsRule rule;
+  Parameters<Scalar> parameters;
+};
+
+/// The extents of the kept axes in logical order, a split axis counted as its groups.
+template <AxisPolicy P, int kRank>
+struct KeptShape {
+  std::array<Index, std::size_t(split_rank<P>(kRank))> extents{};
+  int rank = 0;
+
+  KeptShape(const P& policy, const std::array<Index, kRank>& shape) {
+    constexpr int split = split_rank<P>(kRank);
+    for (int axis = 0, logical = 0; logical < kRank; ++logical, ++axis) {
+      if constexpr (SplitsAnAxis<P>) {
+        if (logical == policy.split_axis(kRank)) {
+          if (!is_reduced(policy.role(axis, split))) extents[rank++] = policy.groups;
+          ++axis;
+          if (!is_reduced(policy.role(axis, split))) extents[rank++] = shape[logical] / policy.groups;
+          continue;
+        }
+      }
+      if (!is_reduced(policy.role(axis, split))) extents[rank++] = shape[logical];
+    }
+  }
+  std::span<const Index> span() const { return {extents.data(), std::size_t(rank)}; }
+};
+
+template <bool kRowMajor, AxisPolicy P, class T, class U, int kRank>
+LoopNest nest_of(const P& policy, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
+  return make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy);
+}
+
+/// y may be x, or apart from it and from the parameters.
+template <class Scalar, class T, class U, int kRank>
+void check_memory(const NormalizeContext<Scalar>& context, const LoopNest& nest, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
+  check_same_shape(context.call, "y", x, y);
+  check_in_place_or_apart(context.call, "y", y, "x", x);
+  const auto check_apart = [&](const char* name, const Scalar* values) {
+    if (values != nullptr && ranges_overlap(y.data, y.span(), values, nest.params)) fail(context.call, "y overlaps ", name);
+  };
+  check_apart("weight", context.parameters.weight);
+  check_apart("bias", context.parameters.bias);
+}
+
+/// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null.
+///
+/// Errors   std::invalid_argument before anything is written: shapes, overlaps, a single element behind each statistic where
+///          `lone_sample` says that this is one. An empty x changes nothing but `saved`.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
+void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
+                        const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, RunningStats<Scalar>* running,
+                        const Device& device) {
+  using S = statistic_t<T>;
+  static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
+  const LoopNest nest = nest_of<kRowMajor>(policy, x, y);
+  check_memory(context, nest, x, y);
+  const KeptShape<P, kRank> kept(policy, x.shape);
+  if (nest.size() == 0) {
+    if (saved != nullptr) saved->prepare(kept.span(), false);
+    return;
+  }
+  if (nest.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
+  ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, false, device, running != nullptr ? 2 : 0);
+  StatisticsArrays<S> statistics;
+  if (saved != nullptr) statistics = saved->prepare(kept.span(), false);
+  if (running != nullptr) {
+    if (saved == nullptr) statistics.mean = op.statistics_memory(0);
+    statistics.variance = op.statistics_memory(1);
+  }
+  op.set_statistics(statistics);
+  op.run();
+  if (running != nullptr) {
+    const Index repeats = nest.statistics / running->num_features();
+    running->update(statistics.mean, statistics.variance, nest.samples, repeats, kRowMajor);
+  }
+}
+
+/// Normalizes by given statistics, which count as constants: `mean` and `variance` are flat, in x's storage order.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Value, class Device>
+void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
+                        const TensorView<T, kRank>& y, const Value* mean, const Value* variance, SavedStats<Scalar>* saved,
+                        const Device& device) {
+  using S = statistic_t<T>;
+  const LoopNest nest = nest_of<kRowMajor>(policy, x, y);
+  check_memory(context, nest, x, y);
+  for (const Value* given : {mean, variance})
+    if (ranges_overlap(y.data, y.span(), given, nest.statistics)) fail(context.call, "y overlaps the given statistics");
+  const KeptShape<P, kRank> kept(policy, x.shape);
+  ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, true, device, 2);
+  StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
+  for (Index k = 0; k < nest.statistics; ++k) {
+    statistics.mean[k] = S(mean[k]);
+    statistics.rstd[k] = context.rule.rstd(S(variance[k]));
+  }
+  if (saved != nullptr) {
+    const auto kept_for_backward = saved->prepare(kept.span(), true);
+    for (Index k = 0; k < nest.statistics; ++k) {
+      kept_for_backward.mean[k] = statistics.mean[k];
+      kept_for_backward.mean_lo[k] = S(0);
+      kept_for_backward.rstd[k] = statistics.rstd[k];
+    }
+  }
+  op.set_statistics(statistics);
+  if (nest.size() > 0) op.run();
+}
+
+}  // namespace tensornorm

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/kernels/normalize.hpp>
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+namespace tensornorm {
+
+// How a nest is walked so that memory is touched as seldom as possible. Chosen here and nowhere else, from the nest alone.
+
+/// Slices at least this long are taken one statistic at a time; shorter ones as neighbouring columns, whose sums are folded.
+inline constexpr Index kLongSlice = 1024;
+/// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
+inline constexpr Index kLongRun = 32;
+/// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
+inline constexpr Index kTileColumns = 1024;
+/// A strip of columns narrower than this is worse than passing twice over memory.
+inline constexpr Index kNarrowestStrip = 384;
+/// Bytes of x that are still in the L2 cache when they are normalized.
+inline constexpr Index kCacheBytes = Index{512} << 10;
+
+/// Bytes of the last-level cache, from the system; 32 MiB where it does not say.
+inline Index last_level_cache() {
+#if defined(_SC_LEVEL3_CACHE_SIZE)
+  static const Index bytes = [] {
+    const long size = sysconf(_SC_LEVEL3_CACHE_SIZE);
+    return size > 0 ? Index(size) : Index{32} << 20;
+  }();
+  return bytes;
+#else
+  return Index{32} << 20;
+#endif
+}
+
+/// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together.
+///
+/// `unit`: bytes of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of place: a streaming store
+/// throws the line it writes to out of the cache.
+inline kernels::StoreOptions choose_stores(Index bytes, Index unit, Index run, const void* x, const void* y, Index element) {
+  const Index traffic = 2 * bytes, cache = last_level_cache();
+  const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
+  kernels::StoreOptions options;
+  options.prefetch = traffic >= cache;
+  options.streaming = x != y && aligned && run >= (Index{3} << 10) &&
+                      ((traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache);
+  return options;
+}
+
+enum class Walk { row, column };
+
+/// One statistic at a time, each over slices of contiguous elements.
+struct RowWalk {
+  LoopList kept;        ///< enumerates the statistics
+  LoopList slices;      ///< reduced loops around a slice
+  Index length = 1;     ///< elements of a slice
+  LoopList runs;        ///< reduced loops around a run: a slice cut where the parameter changes
+  Loop run{};           ///< the run itself
+  bool affine = false;  ///< a parameter changes within a statistic
+};
+
+/// Rows of neighbouring columns: `problems` independent ones, cut into strips of columns.
+struct ColumnWalk {
+  LoopList problems;        ///< kept loops around all reduced ones
+  LoopList affine_rows;     ///< the row loop with its parameters
+  LoopList columns;         ///< loops inside a row
+  Index rows = 1;           ///< rows of `width` columns
+  Strides row_stride{};     ///< from row to row, per operand
+  Index width = 1;          ///< columns of a row
+  Index tail = 0;           ///< columns of one more, shorter row, where several short rows were taken as one
+  Index statistics = 1;     ///< statistics of a problem
+  Index strips = 1;         ///< pieces a problem is cut into, along the first of `columns`
+  Index strip_extent = 1;   ///< extent of that loop in a strip
+  bool affine = false;      ///< a parameter changes from row to row
+};
+
+inline bool reduces(const Loop& loop) { return loop.statistic == 0; }
+
+/// Row walks have the innermost loop reduced and long, or no reduced loop around it.
+inline Walk choose_walk(const LoopNest& merged) {
+  if (!reduces(merged.innermost())) return Walk::column;
+  bool reduced_outside = false;
+  for (int i = 0; i + 1 < merged.depth; ++i) reduced_outside |= reduces(merged.loops[i]);
+  return reduced_outside && merged.innermost().extent < kLongSlice ? Walk::column : Walk::row;
+}
+
+inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
+  RowWalk walk;
+  for (int i = 0; i + 1 < merged.depth; ++i)
+    if (reduces(merged.loops[i])) walk.slices.push(merged.loops[i]);
+  walk.length = merged.innermost().extent;
+  for (int i = 0; i + 1 < nest.depth; ++i) (reduces(nest.loops[i]) ? walk.runs : walk.kept).push(nest.loops[i]);
+  walk.run = nest.innermost();
+  for (int i = 0; i < walk.runs.depth; ++i) walk.affine |= walk.runs.loops[i].param != 0;
+  walk.affine |= walk.run.param != 0;
+  return walk;
+}
+
+/// Several short rows become one when they follow each other without a gap; the loop over them is then one of the columns'.
+inline void widen(ColumnWalk& walk, Index total_rows) {
+  const Index rows = std::min(total_rows, kTileColumns / walk.width);
+  LoopList columns;
+  Loop together{rows, {}, 0, 0};
+  together.data.fill(walk.width);
+  columns.push(together);
+  for (int i = 0; i < walk.columns.depth; ++i) columns.push(walk.columns.loops[i]);
+  walk.columns = columns;
+  walk.tail = total_rows % rows * walk.width;
+  walk.rows = total_rows / rows;
+  walk.width *= rows;
+  walk.row_stride.fill(walk.width);
+}
+
+inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element) {
+  ColumnWalk walk;
+  int outermost = 0;
+  while (outermost < merged.depth && !reduces(merged.loops[outermost])) ++outermost;
+  // With nothing reduced the elements are columns of rows that are problems of their own.
+  const bool any_row = outermost < merged.depth - 1;
+  const Index row_elements = any_row ? merged.loops[outermost].data[0] : nest.innermost().extent;
+  for (int i = 0; i < nest.depth; ++i) {
+    const Loop& loop = nest.loops[i];
+    if (i == nest.depth - 1 || loop.data[0] < row_elements) {
+      walk.columns.push(loop);
+    } else {
+      (any_row && reduces(loop) ? walk.affine_rows : walk.problems).push(loop);
+      walk.affine |= reduces(loop) && loop.param != 0;
+    }
+  }
+  walk.width = walk.columns.size();
+  walk.statistics = merged.statistics / walk.problems.size();
+  if (any_row) {
+    const Loop& row = merged.loops[outermost];
+    walk.rows = row.extent;
+    walk.row_stride = row.data;
+    bool contiguous = true;
+    for (Index stride : row.data) contiguous &= stride == walk.width;
+    if (contiguous && !walk.affine && walk.width <= kTileColumns / 2) {
+      widen(walk, row.extent);
+    }
+  }
+  const Loop& first = walk.columns.loops[0];
+  walk.strip_extent = first.extent;
+  const Index unit = walk.width / first.extent;
+  // A widened row begins with a reduced loop, and two passes over memory serve it.
+  if (!reduces(first) && walk.rows * walk.width * element > kCacheBytes) {
+    const Index fitting = std::min(kTileColumns, kCacheBytes / (walk.rows * element));
+    if (fitting >= std::max(unit, kNarrowestStrip)) {
+      walk.strip_extent = std::min(first.extent, fitting / unit);
+      walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
+    }
+  }
+  return walk;
+}
+
+}  // namespace tensornorm

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cmath>
+#include <tensornorm/core/check.hpp>
+#include <tensornorm/kernels/welford.hpp>
+
+namespace tensornorm {
+
+/// biased: m2 / n. unbiased: m2 / (n - 1).
+enum class VarianceEstimator { biased, unbiased };
+/// variance: 1 / sqrt(variance + eps). deviation: 1 / (sqrt(variance) + eps), as textbooks and ONNX's MeanVarianceNormalization have it.
+enum class EpsAddedTo { variance, deviation };
+
+/// How a statistic becomes the factor by which elements are multiplied.
+struct StatisticsRule {
+  double eps = 1e-5;
+  VarianceEstimator estimator = VarianceEstimator::biased;
+  EpsAddedTo eps_added_to = EpsAddedTo::variance;
+  bool centered = true;  ///< false: the mean is taken to be 0 (RMSNorm)
+
+  template <class S>
+  TENSORNORM_INLINE S variance(S m2, Index samples) const {
+    return m2 / S(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
+  }
+  /// rstd; 0 where there is nothing to divide by.
+  template <class S>
+  TENSORNORM_INLINE S rstd(S variance) const {
+    using std::sqrt;
+    const S square = eps_added_to == EpsAddedTo::variance ? variance + S(eps) : variance;
+    const S deviation = eps_added_to == EpsAddedTo::variance ? sqrt(square) : sqrt(square) + S(eps);
+    return deviation == S(0) ? S(0) : S(1) / deviation;
+  }
+};
+
+/// Where statistics go, or come from: flat arrays in x's storage order; null where nobody asks.
+template <class S>
+struct StatisticsArrays {
+  S* mean = nullptr;
+  S* mean_lo = nullptr;
+  S* rstd = nullptr;
+  S* variance = nullptr;
+};
+
+}  // namespace tensornorm

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <optional>
+#include <tensornorm/core/tensor.hpp>
+#include <tensornorm/stats/estimator.hpp>
+
+namespace tensornorm {
+
+/// running = (1 - f) * running + f * batch, for mean and variance, with f = momentum, or 1 / num_batches when momentum is nullopt.
+///
+/// Shapes   mean(), variance(): (num_features). They start at 0 and 1.
+/// Units    stored in at least float. The batch variance given is the biased one; what enters is unbiased unless chosen otherwise.
+/// Errors   std::invalid_argument at construction for num_features < 1 or a momentum outside [0, 1].
+/// Source   PyTorch's BatchNorm; Ioffe & Szegedy 2015.
+template <class Scalar>
+class RunningStats {
+ public:
+  using Value = accumulator_t<Scalar>;
+  using Vector = Eigen::Tensor<Value, 1>;
+
+  explicit RunningStats(Index num_features, std::optional<double> momentum = 0.1,
+                        VarianceEstimator estimator = VarianceEstimator::unbiased, const char* layer = "RunningStats")
+      : momentum_(momentum), estimator_(estimator), layer_(layer) {
+    const Call call{layer, "constructor"};
+    if (momentum && !(*momentum >= 0 && *momentum <= 1)) fail(call, "expected momentum in [0, 1] or nullopt, got ", *momentum);
+    checked_features(call, "num_features", num_features);
+    mean_.resize(num_features);
+    variance_.resize(num_features);
+    reset();
+  }
+
+  const Vector& mean() const { return mean_; }
+  const Vector& variance() const { return variance_; }
+  std::int64_t num_batches() const { return num_batches_; }
+  std::optional<double> momentum() const { return momentum_; }
+  VarianceEstimator estimator() const { return estimator_; }
+  Index num_features() const { return Index(mean_.size()); }
+
+  /// Mean 0, variance 1, no batches.
+  void reset() {
+    mean_.setZero();
+    variance_.setConstant(Value(1));
+    num_batches_ = 0;
+  }
+
+  /// Takes in one batch: `samples` elements behind each statistic, `repeats` statistics per feature (InstanceNorm's images), averaged.
+  ///
+  /// batch_mean[i * num_features + c] and batch_variance, biased, belong to feature c; `stride` 1 means the feature is the faster index,
+  /// else repeats are. No samples: nothing changes. It cannot fail.
+  template <class S>
+  void update(const S* batch_mean, const S* batch_variance, Index samples, Index repeats = 1, bool feature_fastest = true) noexcept {
+    if (samples == 0 || repeats == 0) return;
+    if (num_batches_ < std::numeric_limits<std::int64_t>::max()) ++num_batches_;
+    const S f = momentum_ ? S(*momentum_) : S(1) / S(double(num_batches_));
+    const S correction = estimator_ == VarianceEstimator::unbiased ? S(samples) / S(samples - 1) : S(1);
+    const Index features = num_features();
+    for (Index c = 0; c < features; ++c) {
+      S mean = S(0), variance = S(0);
+      for (Index i = 0; i < repeats; ++i) {
+        const Index k = feature_fastest ? i * features + c : c * repeats + i;
+        mean = mean + batch_mean[k];
+        variance = variance + batch_variance[k];
+      }
+      mean_.data()[c] = blend(mean_.data()[c], mean / S(repeats), f);
+      variance_.data()[c] = blend(variance_.data()[c], variance / S(repeats) * correction, f);
+    }
+  }
+
+  /// update() with the statistics as vectors of num_features elements.
+  template <class Mean, class Variance>
+    requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
+  void update(const Mean& batch_mean, const Variance& batch_variance, Index samples) {
+    const Call call{layer_, "update"};
+    check_size(call, "mean", Index(batch_mean.size()));
+    check_size(call, "variance", Index(batch_variance.size()));
+    if (samples == 1 && estimator_ == VarianceEstimator::unbiased) fail(call, "expected more than 1 sample per feature, got 1");
+    update(batch_mean.data(), batch_variance.data(), samples);
+  }
+
+  /// Replaces all of the state, or, where anything is wrong with it, nothing.
+  ///
+  /// Errors   std::invalid_argument: wrong sizes; a variance that is negative or NaN, with its index and value; num_batches < 0.
+  template <class Mean, class Variance>
+  void load(const Mean& mean, const Variance& variance, std::int64_t num_batches) {
+    const Call call{layer_, "load"};
+    check_size(call, "running_mean", Index(mean.size()));
+    check_size(call, "running_var", Index(variance.size()));
+    for (Index c = 0; c < num_features(); ++c)
+      if (!(variance.data()[c] >= 0)) fail(call, "expected running_var >= 0, got ", variance.data()[c], " at index ", c);
+    if (num_batches < 0) fail(call, "expected num_batches >= 0, got ", num_batches);
+    for (Index c = 0; c < num_features(); ++c) {
+      mean_.data()[c] = static_cast<Value>(mean.data()[c]);
+      variance_.data()[c] = static_cast<Value>(variance.data()[c]);
+    }
+    num_batches_ = num_batches;
+  }
+
+ private:
+  void check_size(const Call& call, const char* name, Index got) const {
+    if (got != num_features()) fail(call, name, " should contain ", num_features(), " elements, got ", got);
+  }
+  /// Exact at the ends: f = 0 leaves every bit, f = 1 replaces.
+  template <class S>
+  static Value blend(Value running, S batch, S f) {
+    if (f == S(0)) return running;
+    if (f == S(1)) return static_cast<Value>(batch);
+    return static_cast<Value>(S(running) * (S(1) - f) + batch * f);
+  }
+
+  Vector mean_, variance_;
+  std::int64_t num_batches_ = 0;
+  std::optional<double> momentum_;
+  VarianceEstimator estimator_;
+  const char* layer_;
+};
+
+}  // namespace tensornorm

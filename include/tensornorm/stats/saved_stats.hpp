@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <span>
+#include <tensornorm/core/tensor.hpp>
+#include <tensornorm/stats/estimator.hpp>
+#include <vector>
+
+namespace tensornorm {
+
+/// What forward keeps for backward: mean and rstd of each statistic, O(statistics), never x.
+///
+/// Shapes   flat, in x's storage order; shape() is (C) for BatchNorm, (N, C) for InstanceNorm, (N, G) for GroupNorm, the kept axes otherwise.
+/// Units    mean in units of x, rstd = 1 / sqrt(variance + eps) in units of 1 / x, both in double for float and double layers.
+/// Errors   memory is taken when a forward call first needs it, or needs more; std::bad_alloc leaves the object as it was.
+template <class Scalar>
+class SavedStats {
+ public:
+  static constexpr int kMaxRank = 9;
+  using Statistic = statistic_t<Scalar>;
+  using Values = Eigen::TensorMap<const Eigen::Tensor<Statistic, 1>>;
+
+  std::span<const Index> shape() const { return {shape_.data(), std::size_t(rank_)}; }
+  Index size() const { return size_; }
+  /// No forward call has filled it.
+  bool empty() const { return rank_ < 0; }
+  Values mean() const { return Values(values_.data(), size_); }
+  Values rstd() const { return Values(values_.data() + 2 * size_, size_); }
+
+  /// Statistics were given (eval mode), not computed from x: backward takes them for constants.
+  bool constant() const { return constant_; }
+  /// What rounding took from mean(): the mean used is mean() + mean_lo().
+  Values mean_lo() const { return Values(values_.data() + size_, size_); }
+  /// For the layers: makes room for statistics of this shape and returns where they go.
+  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, bool constant) {
+    Index size = 1;
+    for (Index extent : shape) size *= extent;
+    values_.resize(std::size_t(3 * size));
+    std::copy(shape.begin(), shape.end(), shape_.begin());
+    rank_ = int(shape.size());
+    size_ = size;
+    constant_ = constant;
+    return {values_.data(), values_.data() + size, values_.data() + 2 * size, nullptr};
+  }
+
+ private:
+  std::vector<Statistic> values_;
+  std::array<Index, kMaxRank> shape_{};
+  int rank_ = -1;
+  Index size_ = 0;
+  bool constant_ = false;
+};
+
+}  // namespace tensornorm

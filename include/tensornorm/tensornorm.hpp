@@ -1,0 +1,9 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/layers/batch_norm.hpp>
+#include <tensornorm/layers/group_norm.hpp>
+#include <tensornorm/layers/instance_norm.hpp>
+#include <tensornorm/layers/layer_norm.hpp>
+#include <tensornorm/layers/normalization.hpp>
+#include <tensornorm/layers/rms_norm.hpp>
