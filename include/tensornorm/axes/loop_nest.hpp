@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <array>
 #include <tensornorm/axes/policies.hpp>
 #include <tensornorm/axes/roles.hpp>
+#include <tensornorm/core/fixed_array.hpp>
 #include <tensornorm/core/scalar.hpp>
-#include <type_traits>
 
 namespace tensornorm {
 
@@ -14,7 +13,7 @@ inline constexpr int kMaxOperands = 3;
 /// Loops a nest can hold: a tensor of rank 8 with one axis split and a unit innermost loop.
 inline constexpr int kMaxLoops = 10;
 
-using Strides = std::array<Index, kMaxOperands>;
+using Strides = Extents<kMaxOperands>;
 
 /// One loop of a nest, strides in elements. statistic == 0: reduced. param == 0: weight and bias are broadcast along it.
 struct Loop {
@@ -47,7 +46,7 @@ struct Offsets {
 ///
 /// The innermost loop is contiguous in every operand, and its statistic stride is 0 (row) or 1 (column).
 struct LoopNest {
-  std::array<Loop, kMaxLoops> loops{};
+  FixedArray<Loop, kMaxLoops> loops{};
   int depth = 0;
   Index statistics = 1;  ///< number of (mean, variance) pairs
   Index samples = 1;     ///< elements behind each of them
@@ -83,11 +82,11 @@ struct LoopNest {
 /// Shapes   shape and strides are logical, strides[k] those of operand k; all operands lie in the same storage order.
 /// Units    weight and bias are dense RowMajor over the affine axes; statistics dense in x's storage order over the kept ones.
 template <int kRank, bool kRowMajor, AxisPolicy P>
-constexpr LoopNest make_loop_nest(const std::array<Index, kRank>& shape, const std::array<std::array<Index, kRank>, kMaxOperands>& strides,
+constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
                                   const P& policy) {
   constexpr int rank = split_rank<P>(kRank);
   static_assert(rank < kMaxLoops, "tensornorm: tensors of this rank are not supported");
-  std::array<Loop, rank> by_axis{};
+  FixedArray<Loop, rank> by_axis{};
   for (int axis = 0, logical = 0; logical < kRank; ++logical, ++axis) {
     Loop loop{shape[logical], {}, 0, 0};
     for (int k = 0; k < kMaxOperands; ++k) loop.data[k] = strides[k][logical];
@@ -110,7 +109,7 @@ constexpr LoopNest make_loop_nest(const std::array<Index, kRank>& shape, const s
     by_axis[axis].param = nest.params;
     nest.params *= by_axis[axis].extent;
   }
-  std::array<int, rank> fast_to_slow{};
+  FixedArray<int, rank> fast_to_slow{};
   for (int i = 0; i < rank; ++i) fast_to_slow[i] = kRowMajor ? rank - 1 - i : i;
   if constexpr (SplitsAnAxis<P> && !kRowMajor) {
     const int group_axis = policy.split_axis(kRank);
@@ -143,7 +142,7 @@ constexpr LoopNest without_params(const LoopNest& nest) {
 
 /// A few loops out of a nest, slowest first.
 struct LoopList {
-  std::array<Loop, kMaxLoops> loops{};
+  FixedArray<Loop, kMaxLoops> loops{};
   int depth = 0;
 
   constexpr void push(const Loop& loop) { loops[depth++] = loop; }
@@ -184,7 +183,7 @@ class Odometer {
 
  private:
   const LoopList& list_;
-  std::array<Index, kMaxLoops> index_{};
+  Extents<kMaxLoops> index_{};
   Offsets offsets_{};
 };
 

@@ -31,9 +31,6 @@ struct ShapeText {
 
 /// Throws Error with the parts joined into "<layer>::<function>: <parts>"; without exceptions prints that and aborts.
 template <class Error = std::invalid_argument, class... Parts>
-#if defined(__GNUC__)
-__attribute__((noinline, cold))
-#endif
 [[noreturn]] void fail(const Call& call, const Parts&... parts) {
   std::ostringstream text;
   text << call.layer << "::" << call.function << ": ";

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <tensornorm/core/check.hpp>
+#include <tensornorm/core/fixed_array.hpp>
 #include <tensornorm/core/scalar.hpp>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -73,8 +73,8 @@ inline constexpr int rank_of = traits_of<X>::rank;
 template <class Scalar, int kRank>
 struct TensorView {
   Scalar* data;
-  std::array<Index, kRank> shape;
-  std::array<Index, kRank> stride;
+  Extents<kRank> shape;
+  Extents<kRank> stride;
 
   Index size() const {
     Index n = 1;
@@ -133,10 +133,11 @@ auto view_of(X&& x) {
     view.shape = {Index(x.rows()), Index(x.cols())};
     view.stride = {Traits::row_major ? Index(x.outerStride()) : 1, Traits::row_major ? 1 : Index(x.outerStride())};
   } else {
+    const Eigen::DSizes<Eigen::Index, rank> extents(x.dimensions());
     Index stride = 1;
     for (int i = 0; i < rank; ++i) {
       const int axis = Traits::row_major ? rank - 1 - i : i;
-      view.shape[axis] = Index(x.dimension(axis));
+      view.shape[axis] = Index(extents[std::size_t(axis)]);
       view.stride[axis] = stride;
       stride *= view.shape[axis];
     }

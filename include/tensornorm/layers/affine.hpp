@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <array>
+#include <algorithm>
 #include <tensornorm/core/check.hpp>
 #include <tensornorm/ops/forward_op.hpp>
 
@@ -19,7 +19,7 @@ class Affine {
  public:
   static_assert(RealScalar<Scalar>, "tensornorm: a layer's scalar must be a real floating-point type");
   using Tensor = Eigen::Tensor<Scalar, kRank, Eigen::RowMajor>;
-  using Shape = std::array<Index, std::size_t(kRank)>;
+  using Shape = Extents<kRank>;
 
   Affine(const char* layer, const Shape& shape, bool has_weight, bool has_bias)
       : layer_(layer), shape_(shape), has_weight_(has_weight), has_bias_(has_bias) {
@@ -57,14 +57,14 @@ class Affine {
   void check(const Call& call, const char* name, const Tensor& tensor, bool exists) const {
     if (!exists) return;
     Shape got;
-    for (std::size_t i = 0; i < got.size(); ++i) got[i] = Index(tensor.dimension(i));
+    for (int i = 0; i < kRank; ++i) got[i] = Index(tensor.dimensions()[std::size_t(i)]);
     if (got != shape_) fail(call, name, ": expected ", ShapeText{shape_.data(), kRank}, ", got ", ShapeText{got.data(), kRank});
   }
 
  private:
   Tensor filled(Scalar value) const {
-    Eigen::array<Eigen::Index, std::size_t(kRank)> extents;
-    for (std::size_t i = 0; i < extents.size(); ++i) extents[i] = shape_[i];
+    typename Tensor::Dimensions extents;
+    std::copy(shape_.begin(), shape_.end(), extents.begin());
     Tensor tensor(extents);
     tensor.setConstant(value);
     return tensor;

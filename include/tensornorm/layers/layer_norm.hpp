@@ -23,12 +23,12 @@ class NormalizedShape {
   template <std::same_as<Index>... I>
     requires(sizeof...(I) + 1 == kRank && kRank > 1)
   NormalizedShape(Index first, I... rest) : extents_{first, rest...} {}
-  NormalizedShape(const std::array<Index, std::size_t(kRank)>& extents) : extents_(extents) {}  // NOLINT(google-explicit-constructor)
+  NormalizedShape(const Extents<kRank>& extents) : extents_(extents) {}  // NOLINT(google-explicit-constructor)
 
-  const std::array<Index, std::size_t(kRank)>& extents() const { return extents_; }
+  const Extents<kRank>& extents() const { return extents_; }
 
  private:
-  std::array<Index, std::size_t(kRank)> extents_;
+  Extents<kRank> extents_;
 };
 
 /// y = (x - mean) * rstd * weight + bias, with one mean and one rstd = 1 / sqrt(variance + eps) per index of the leading axes.
@@ -48,7 +48,7 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
       : Base("LayerNorm", normalized_shape.extents(), {options.eps, options.variance, options.eps_added_to, true},
              options.elementwise_affine, options.elementwise_affine && options.bias, {}) {}
 
-  const std::array<Index, std::size_t(kNormalizedRank)>& normalized_shape() const { return this->affine().shape(); }
+  const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }
 
   friend std::ostream& operator<<(std::ostream& out, const LayerNorm& layer) {
     return out << "LayerNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()

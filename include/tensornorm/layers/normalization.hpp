@@ -40,7 +40,7 @@ class Normalization {
                       {checked_size({"Normalization", "constructor"}, "affine_shape", affine_shape.begin(), int(affine_shape.size()))},
                       rule_of(options), options.affine, options.affine && options.bias, policy) {}
 
-  Normalization(const char* name, const std::array<Index, std::size_t(kParameterRank)>& shape, const StatisticsRule& rule, bool weight,
+  Normalization(const char* name, const Extents<kParameterRank>& shape, const StatisticsRule& rule, bool weight,
                 bool bias, Policy policy)
       : name_(name), policy_(policy), rule_(rule), affine_(name, checked(name, shape, rule), weight, bias) {}
 
@@ -93,29 +93,18 @@ class Normalization {
   }
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
   template <int kRank>
-  void check_shape(const Call& call, const std::array<Index, std::size_t(kRank)>& shape) const {
-    std::array<Index, std::size_t(kRank)> affine{};
-    constexpr int split = split_rank<Policy>(kRank);
-    Index params = 1;
-    int count = 0;
-    for (int logical = 0, axis = 0; logical < kRank; ++logical, ++axis) {
-      bool affine_axis = is_affine(policy_.role(axis, split));
-      if constexpr (SplitsAnAxis<Policy>) {
-        if (logical == policy_.split_axis(kRank)) affine_axis |= is_affine(policy_.role(++axis, split));
-      }
-      if (!affine_axis) continue;
-      affine[std::size_t(count++)] = shape[std::size_t(logical)];
-      params *= shape[std::size_t(logical)];
-      if (kParameterRank == 1 && single_axis<kRank>() && shape[std::size_t(logical)] != affine_.size())
-        fail(call, "expected C=", affine_.size(), " at dimension ", logical, ", got ", shape[std::size_t(logical)], " (x: ",
-             ShapeText{shape.data(), kRank}, ")");
-    }
-    bool same = params == affine_.size();
-    if constexpr (kParameterRank > 1)
-      for (int i = 0; i < kParameterRank; ++i) same &= i < count && affine[std::size_t(i)] == affine_.shape()[std::size_t(i)];
+  void check_shape(const Call& call, const Extents<kRank>& shape) const {
+    const auto got = affine_shape<Policy, kRank>(policy_, shape);
+    const ShapeText text{shape.data(), kRank};
+    if (kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
+      fail(call, "expected C=", affine_.size(), " at dimension ", got.axes[0], ", got ", got.extents[0], " (x: ", text, ")");
+    Index size = 1;
+    for (Index extent : got.span()) size *= extent;
+    bool same = size == affine_.size();
+    for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
     if (!same)
       fail(call, "expected affine axes of shape ", ShapeText{affine_.shape().data(), kParameterRank}, ", got ",
-           ShapeText{affine.data(), count}, " (x: ", ShapeText{shape.data(), kRank}, ")");
+           ShapeText{got.extents.data(), got.rank}, " (x: ", text, ")");
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
@@ -125,20 +114,12 @@ class Normalization {
 
  private:
   static StatisticsRule rule_of(const NormalizationOptions& options) { return {options.eps, options.variance, options.eps_added_to, true}; }
-  static const auto& checked(const char* name, const std::array<Index, std::size_t(kParameterRank)>& shape, const StatisticsRule& rule) {
+  static const auto& checked(const char* name, const Extents<kParameterRank>& shape, const StatisticsRule& rule) {
     const Call call{name, "constructor"};
     check_eps(call, rule.eps);
     checked_size(call, "normalized_shape", shape.data(), kParameterRank);
     return shape;
   }
-  /// A single affine axis is PyTorch's channel.
-  template <int kRank>
-  constexpr bool single_axis() const {
-    int count = 0;
-    for (int axis = 0; axis < split_rank<Policy>(kRank); ++axis) count += is_affine(policy_.role(axis, split_rank<Policy>(kRank))) ? 1 : 0;
-    return count == (SplitsAnAxis<Policy> ? 2 : 1);
-  }
-
   template <class X, class Y, class Device>
   void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
     require_like<Scalar, X, Y>();

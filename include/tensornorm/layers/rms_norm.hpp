@@ -26,7 +26,7 @@ class RMSNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormal
 
   /// What eps is when none is given, as in PyTorch.
   static double default_eps() { return double(std::numeric_limits<accumulator_t<Scalar>>::epsilon()); }
-  const std::array<Index, std::size_t(kNormalizedRank)>& normalized_shape() const { return this->affine().shape(); }
+  const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }
 
   friend std::ostream& operator<<(std::ostream& out, const RMSNorm& layer) {
     return out << "RMSNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()

@@ -129,7 +129,7 @@ class TrackedNormalization {
     const auto context = normalization_.context(function);
     const auto in = batched(view_of(x));
     const auto out = batched(view_of(y));
-    normalization_.template check_shape<int(std::tuple_size_v<decltype(in.shape)>)>(context.call, in.shape);
+    normalization_.template check_shape<decltype(in.shape)::size()>(context.call, in.shape);
     constexpr bool row_major = traits_of<X>::row_major;
     for (const auto* values : {running_.mean().data(), running_.variance().data()})
       if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "y overlaps the running statistics");

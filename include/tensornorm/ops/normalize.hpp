@@ -2,6 +2,7 @@
 #pragma once
 
 #include <optional>
+#include <tensornorm/axes/role_shapes.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/forward_op.hpp>
 #include <tensornorm/stats/running_stats.hpp>
@@ -15,29 +16,6 @@ struct NormalizeContext {
   Call call;
   StatisticsRule rule;
   Parameters<Scalar> parameters;
-};
-
-/// The extents of the kept axes in logical order, a split axis counted as its groups.
-template <AxisPolicy P, int kRank>
-struct KeptShape {
-  std::array<Index, std::size_t(split_rank<P>(kRank))> extents{};
-  int rank = 0;
-
-  KeptShape(const P& policy, const std::array<Index, kRank>& shape) {
-    constexpr int split = split_rank<P>(kRank);
-    for (int axis = 0, logical = 0; logical < kRank; ++logical, ++axis) {
-      if constexpr (SplitsAnAxis<P>) {
-        if (logical == policy.split_axis(kRank)) {
-          if (!is_reduced(policy.role(axis, split))) extents[rank++] = policy.groups;
-          ++axis;
-          if (!is_reduced(policy.role(axis, split))) extents[rank++] = shape[logical] / policy.groups;
-          continue;
-        }
-      }
-      if (!is_reduced(policy.role(axis, split))) extents[rank++] = shape[logical];
-    }
-  }
-  std::span<const Index> span() const { return {extents.data(), std::size_t(rank)}; }
 };
 
 template <bool kRowMajor, AxisPolicy P, class T, class U, int kRank>
@@ -69,7 +47,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   const LoopNest nest = nest_of<kRowMajor>(policy, x, y);
   check_memory(context, nest, x, y);
-  const KeptShape<P, kRank> kept(policy, x.shape);
+  const auto kept = kept_shape<P, kRank>(policy, x.shape);
   if (nest.size() == 0) {
     if (saved != nullptr) saved->prepare(kept.span(), false);
     return;
@@ -100,7 +78,7 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   check_memory(context, nest, x, y);
   for (const Value* given : {mean, variance})
     if (ranges_overlap(y.data, y.span(), given, nest.statistics)) fail(context.call, "y overlaps the given statistics");
-  const KeptShape<P, kRank> kept(policy, x.shape);
+  const auto kept = kept_shape<P, kRank>(policy, x.shape);
   ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, true, device, 2);
   StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
   for (Index k = 0; k < nest.statistics; ++k) {

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <span>
+#include <tensornorm/axes/roles.hpp>
+#include <tensornorm/core/fixed_array.hpp>
+
+namespace tensornorm {
+
+/// The extents of some of a tensor's axes, in logical order.
+template <int kMaxRank>
+struct AxisExtents {
+  Extents<kMaxRank> extents{};
+  Extents<kMaxRank> axes{};  ///< the logical axis of each
+  int rank = 0;
+
+  constexpr void push(int axis, Index extent) {
+    axes[rank] = axis;
+    extents[rank++] = extent;
+  }
+  std::span<const Index> span() const { return {extents.data(), static_cast<std::size_t>(rank)}; }
+};
+
+/// Calls visit(logical_axis, role, extent) for each axis the policy is asked about, an axis it splits as [groups, extent / groups].
+template <AxisPolicy P, int kRank, class Visit>
+constexpr void for_each_role(const P& policy, const Extents<kRank>& shape, const Visit& visit) {
+  constexpr int rank = split_rank<P>(kRank);
+  for (int logical = 0, axis = 0; logical < kRank; ++logical, ++axis) {
+    Index extent = shape[logical];
+    if constexpr (SplitsAnAxis<P>) {
+      if (logical == policy.split_axis(kRank)) {
+        extent = shape[logical] / policy.groups;
+        visit(logical, policy.role(axis++, rank), policy.groups);
+      }
+    }
+    visit(logical, policy.role(axis, rank), extent);
+  }
+}
+
+/// The shape of the statistics: (C) for BatchNorm, (N, C) for InstanceNorm, (N, G) for GroupNorm, the kept axes otherwise.
+template <AxisPolicy P, int kRank>
+constexpr auto kept_shape(const P& policy, const Extents<kRank>& shape) {
+  AxisExtents<split_rank<P>(kRank)> kept;
+  for_each_role(policy, shape, [&](int axis, AxisRole role, Index extent) {
+    if (!is_reduced(role)) kept.push(axis, extent);
+  });
+  return kept;
+}
+
+/// The shape of weight and bias: a split axis counts once, whole.
+template <AxisPolicy P, int kRank>
+constexpr auto affine_shape(const P& policy, const Extents<kRank>& shape) {
+  AxisExtents<kRank> affine;
+  for_each_role(policy, shape, [&](int axis, AxisRole role, Index) {
+    const bool counted = affine.rank > 0 && affine.axes[affine.rank - 1] == axis;
+    if (is_affine(role) && !counted) affine.push(axis, shape[axis]);
+  });
+  return affine;
+}
+
+}  // namespace tensornorm

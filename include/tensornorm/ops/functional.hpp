@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/moments.hpp>
+
+namespace tensornorm {
+
+// The layers without a layer: the parameters are the caller's, a tensor, a map of a flat buffer, an Eigen vector, or tn::none.
+
+struct GroupNormFunctionOptions {
+  double eps = 1e-5;
+};
+struct InstanceNormFunctionOptions {
+  double eps = 1e-5;
+};
+struct BatchNormFunctionOptions {
+  double eps = 1e-5;
+};
+struct RMSNormFunctionOptions {
+  std::optional<double> eps = std::nullopt;  ///< nullopt: the epsilon of the accumulator's type
+};
+
+/// The rank of a parameter as the layers count it: an Eigen vector is of rank 1, nothing at all of rank 0.
+template <class W>
+constexpr int parameter_rank() {
+  if constexpr (is_none<W>) {
+    return 0;
+  } else {
+    require_readable<W>();
+    if constexpr (EigenMatrix<std::remove_cvref_t<W>>) return std::remove_cvref_t<W>::IsVectorAtCompileTime ? 1 : 2;
+    else return rank_of<W>;
+  }
+}
+
+/// The scalar type of the parameters of a call, x's where there are none.
+template <class X, class... W>
+struct parameter_scalar {
+  using type = scalar_of<X>;
+};
+template <class X, class W, class... Rest>
+struct parameter_scalar<X, W, Rest...> {
+  static auto pick() {
+    if constexpr (is_none<W>) return typename parameter_scalar<X, Rest...>::type{};
+    else return scalar_of<W>{};
+  }
+  using type = decltype(pick());
+};
+
+/// The memory of a parameter after its shape was checked; null for none.
+template <class Scalar, class W>
+auto* parameter_data(const Call& call, const char* name, W&& parameter, std::span<const Index> shape) {
+  if constexpr (is_none<W>) {
+    return static_cast<Scalar*>(nullptr);
+  } else {
+    static_assert(std::is_same_v<scalar_of<W>, Scalar>, "tensornorm: weight and bias must have the same scalar type");
+    static_assert(parameter_rank<W>() < 2 || traits_of<W>::row_major, "tensornorm: weight and bias of rank 2 and more must be RowMajor");
+    const auto view = view_of(parameter);
+    const Index size = view.size();
+    const bool flat = parameter_rank<W>() == 1;
+    const std::span<const Index> got(flat ? &size : view.shape.data(), flat ? std::size_t{1} : std::size_t(rank_of<W>));
+    if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
+      fail(call, name, ": expected ", ShapeText{shape.data(), int(shape.size())}, ", got ", ShapeText{got.data(), int(got.size())});
+    if (view.span() != view.size()) fail(call, name, ": expected elements without gaps");
+    return view.data;
+  }
+}
+
+/// What every functional form comes down to: types and parameters checked, then normalize_by_batch with a policy.
+template <class Policy, class X, class Y, class W, class B, class Saved, class Device>
+void normalize_with(const char* function, const Policy& policy, const StatisticsRule& rule, const char* lone_sample, const X& x, Y&& y,
+                    Saved* saved, const W& weight, const B& bias, const Device& device) {
+  using Scalar = typename parameter_scalar<X, W, B>::type;
+  require_like<Scalar, X, Y>();
+  require_host_device<Device>();
+  const Call call{"tensornorm", function};
+  check_eps(call, rule.eps);
+  const auto in = view_of(x);
+  const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
+  const NormalizeContext<Scalar> context{
+      call, rule, {parameter_data<Scalar>(call, "weight", weight, shape.span()), parameter_data<Scalar>(call, "bias", bias, shape.span())}};
+  SavedStats<Scalar>* kept = nullptr;
+  if constexpr (!std::is_same_v<Saved, None>) kept = saved;
+  normalize_by_batch<traits_of<X>::row_major>(context, policy, in, view_of(y), lone_sample, kept,
+                                              static_cast<RunningStats<Scalar>*>(nullptr), device);
+}
+
+/// The number of normalized axes: the parameters' rank, or the one asked for.
+template <int kNormalizedRank, class W, class B>
+constexpr int normalized_rank() {
+  constexpr int given = parameter_rank<W>() > 0 ? parameter_rank<W>() : parameter_rank<B>();
+  static_assert(kNormalizedRank == 0 || given == 0 || kNormalizedRank == given, "tensornorm: weight and bias have the rank of normalized_shape");
+  return given > 0 ? given : kNormalizedRank > 0 ? kNormalizedRank : 1;
+}
+
+/// y = (x - mean) * rstd * weight + bias over the last axes, as many as weight has.
+///
+/// Shapes   x, y: (..., weight's shape). weight, bias: RowMajor, or tn::none; with neither, kNormalizedRank axes, 1 by default.
+/// Aliasing y may be exactly x; any other overlap with x, weight or bias is an error.
+/// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps.
+/// Source   Ba, Kiros & Hinton 2016, arXiv:1607.06450; PyTorch's F.layer_norm.
+template <int kNormalizedRank = 0, class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void layer_norm(const X& x, Y&& y, const W& weight, const B& bias, NormalizeOptions options = {}, const Device& device = {}) {
+  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{},
+                 {options.eps, options.variance, options.eps_added_to, true}, nullptr, x, y, static_cast<None*>(nullptr), weight, bias, device);
+}
+/// As layer_norm(x, y, weight, bias), and keeps mean and rstd for layer_norm_backward.
+template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, NormalizeOptions options = {},
+                const Device& device = {}) {
+  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{},
+                 {options.eps, options.variance, options.eps_added_to, true}, nullptr, x, y, &saved, weight, bias, device);
+}
+
+/// The eps of rms_norm where none is given: the epsilon of the accumulator's type, as in PyTorch.
+template <class X>
+StatisticsRule rms_rule(const RMSNormFunctionOptions& options) {
+  return {options.eps.value_or(double(std::numeric_limits<accumulator_t<scalar_of<X>>>::epsilon())), VarianceEstimator::biased,
+          EpsAddedTo::variance, false};
+}
+
+/// y = x / sqrt(mean of x^2 + eps) * weight over the last axes, as many as weight has.
+///
+/// Shapes, Aliasing, Errors   as layer_norm. Source   Zhang & Sennrich 2019, arXiv:1910.07467; PyTorch's F.rms_norm.
+template <int kNormalizedRank = 0, class X, class Y, class W, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void rms_norm(const X& x, Y&& y, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
+  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<X>(options), nullptr, x, y,
+                 static_cast<None*>(nullptr), weight, none, device);
+}
+template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
+  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<X>(options), nullptr, x, y, &saved, weight,
+                 none, device);
+}
+
+/// Errors: std::invalid_argument where the channels of x cannot be split into num_groups groups.
+template <class X>
+GroupAxes<1> group_axes(const char* function, const X& x, Index num_groups) {
+  require_readable<X>();
+  static_assert(rank_of<X> >= 2, "tensornorm: group_norm expects x of rank 2 or more: (N, C, ...)");
+  const Call call{"tensornorm", function};
+  if (num_groups < 1) fail(call, "num_groups must be >= 1, got ", num_groups);
+  const auto view = view_of(x);
+  if (view.shape[1] % num_groups != 0)
+    fail(call, "expected the channels of x to be divisible by num_groups = ", num_groups, ", got x of shape ", view.text());
+  return {num_groups};
+}
+
+/// y = (x - mean) * rstd * weight + bias, with one statistic per image and group of channels.
+///
+/// Shapes   x, y: (N, C, ...). weight, bias: (C) or tn::none. Aliasing, Errors as layer_norm; C not divisible by num_groups.
+/// Source   Wu & He 2018, arXiv:1803.08494; PyTorch's F.group_norm.
+template <class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void group_norm(const X& x, Y&& y, Index num_groups, const W& weight, const B& bias, GroupNormFunctionOptions options = {},
+                const Device& device = {}) {
+  normalize_with("group_norm", group_axes("group_norm", x, num_groups), {options.eps}, nullptr, x, y, static_cast<None*>(nullptr), weight,
+                 bias, device);
+}
+template <class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void group_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, Index num_groups, const W& weight, const B& bias,
+                GroupNormFunctionOptions options = {}, const Device& device = {}) {
+  normalize_with("group_norm", group_axes("group_norm", x, num_groups), {options.eps}, nullptr, x, y, &saved, weight, bias, device);
+}
+
+/// y = (x - mean) * rstd * weight + bias, with one statistic per image and channel.
+///
+/// Shapes   x, y: (N, C, spatial axes). weight, bias: (C) or tn::none. Errors as layer_norm; one spatial element.
+/// Source   Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022; PyTorch's F.instance_norm.
+template <class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void instance_norm(const X& x, Y&& y, const W& weight, const B& bias, InstanceNormFunctionOptions options = {}, const Device& device = {}) {
+  normalize_with("instance_norm", InstanceAxes<1>{}, {options.eps}, "Expected more than 1 spatial element", x, y,
+                 static_cast<None*>(nullptr), weight, bias, device);
+}
+template <class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, InstanceNormFunctionOptions options = {},
+                   const Device& device = {}) {
+  normalize_with("instance_norm", InstanceAxes<1>{}, {options.eps}, "Expected more than 1 spatial element", x, y, &saved, weight, bias,
+                 device);
+}
+
+/// y = (x - running_mean) / sqrt(running_var + eps) * weight + bias: batch norm with its statistics given, as at inference.
+///
+/// Shapes   x, y: (N, C, ...). running_mean, running_var, weight, bias: (C); weight and bias may be tn::none. Errors as layer_norm.
+/// Source   Ioffe & Szegedy 2015, arXiv:1502.03167; PyTorch's F.batch_norm with training = false.
+template <class X, class Y, class M, class W, class B, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void batch_norm(const X& x, Y&& y, const M& running_mean, const M& running_var, const W& weight, const B& bias,
+                BatchNormFunctionOptions options = {}, const Device& device = {}) {
+  using Scalar = typename parameter_scalar<X, W, B>::type;
+  require_like<Scalar, X, Y>();
+  require_host_device<Device>();
+  static_assert(rank_of<X> >= 2, "tensornorm: batch_norm expects x of rank 2 or more: (N, C, ...)");
+  const Call call{"tensornorm", "batch_norm"};
+  check_eps(call, options.eps);
+  const auto in = view_of(x);
+  const std::span<const Index> channels(&in.shape[1], 1);
+  using Value = scalar_of<M>;
+  const Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
+  const Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+  const NormalizeContext<Scalar> context{
+      call, {options.eps}, {parameter_data<Scalar>(call, "weight", weight, channels), parameter_data<Scalar>(call, "bias", bias, channels)}};
+  normalize_by_given<traits_of<X>::row_major>(context, BatchAxes<1>{}, in, view_of(y), mean, variance,
+                                              static_cast<SavedStats<Scalar>*>(nullptr), device);
+}
+
+}  // namespace tensornorm

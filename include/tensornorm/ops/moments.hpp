@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/normalize.hpp>
+
+namespace tensornorm {
+
+/// Mean and biased variance over some axes; tensors of the kept axes, in x's storage order.
+template <class T>
+struct Moments {
+  T mean, variance;
+};
+
+/// How `normalize` and the functional layers turn a variance into a factor.
+struct NormalizeOptions {
+  double eps = 1e-5;
+  VarianceEstimator variance = VarianceEstimator::biased;
+  EpsAddedTo eps_added_to = EpsAddedTo::variance;
+};
+
+namespace moments_of {
+
+template <int kRank, int... kAxes>
+constexpr void require_axes() {
+  static_assert(ReduceAxes<kAxes...>::fits(kRank), "tensornorm: an axis of over<...> is out of range for x, or is named twice");
+}
+
+template <class X>
+using Value = accumulator_t<scalar_of<X>>;
+template <class X, int kReduced>
+using Tensor = Eigen::Tensor<Value<X>, rank_of<X> - kReduced, traits_of<X>::row_major ? Eigen::RowMajor : Eigen::ColMajor>;
+
+}  // namespace moments_of
+
+/// mean = sum of x / n and variance = sum of (x - mean)^2 / n over the axes listed: moments(x, over<0, 2, 3>).
+///
+/// Shapes   the kept axes of x, their rank known at compile time; x's scalar (float for the 16-bit types) and storage order.
+/// Errors   over an empty set both are NaN, as NumPy has it. Accuracy: as the layers', one shifted pass merged in double.
+template <class X, int... kAxes, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {}) {
+  require_readable<X>();
+  require_host_device<Device>();
+  moments_of::require_axes<rank_of<X>, kAxes...>();
+  using T = scalar_of<X>;
+  using S = statistic_t<T>;
+  using Result = moments_of::Tensor<X, int(sizeof...(kAxes))>;
+  constexpr int rank = rank_of<X>;
+  constexpr bool row_major = traits_of<X>::row_major;
+  const auto view = view_of(x);
+  const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, view.shape);
+  typename Result::Dimensions extents;
+  std::copy(kept.span().begin(), kept.span().end(), extents.begin());
+  Moments<Result> result{Result(extents), Result(extents)};
+  const LoopNest nest = nest_of<row_major>(policy, view, view);
+  if (nest.size() == 0) {
+    result.mean.setConstant(std::numeric_limits<moments_of::Value<X>>::quiet_NaN());
+    result.variance = result.mean;
+    return result;
+  }
+  ForwardOp<T, T, Device> op(nest, view.data, nullptr, {}, {}, false, device, 2);
+  const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, nullptr, op.statistics_memory(1)};
+  op.set_statistics(statistics);
+  op.run();
+  for (Index k = 0; k < nest.statistics; ++k) {
+    result.mean.data()[k] = static_cast<moments_of::Value<X>>(statistics.mean[k]);
+    result.variance.data()[k] = static_cast<moments_of::Value<X>>(statistics.variance[k]);
+  }
+  return result;
+}
+
+/// y = (x - mean) / sqrt(variance + eps), with mean and variance of the kept axes, as moments(x, over<...>) returns them.
+///
+/// Shapes   y: x's; mean, variance: the kept axes, in x's storage order.
+/// Aliasing y may be exactly x.
+/// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps.
+template <class X, class Y, class M, int... kAxes, class Device = Eigen::DefaultDevice>
+  requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable)
+void normalize(const X& x, Y&& y, const M& mean, const M& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
+               const Device& device = {}) {
+  using T = scalar_of<X>;
+  require_like<T, X, Y>();
+  require_host_device<Device>();
+  constexpr int rank = rank_of<X>;
+  moments_of::require_axes<rank, kAxes...>();
+  static_assert(rank_of<M> == rank - int(sizeof...(kAxes)), "tensornorm: mean and variance have the kept axes of x");
+  static_assert(rank_of<M> < 2 || traits_of<M>::row_major == traits_of<X>::row_major,
+                "tensornorm: mean and variance have the storage order of x");
+  const NormalizeContext<T> context{{"tensornorm", "normalize"}, {options.eps, options.variance, options.eps_added_to, true}, {}};
+  check_eps(context.call, options.eps);
+  const auto in = view_of(x);
+  const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, in.shape);
+  for (const auto& [name, given] : {std::pair{"mean", view_of(mean)}, std::pair{"variance", view_of(variance)}})
+    if (!std::equal(given.shape.begin(), given.shape.end(), kept.span().begin()))
+      fail(context.call, name, ": expected ", ShapeText{kept.extents.data(), kept.rank}, ", got ", given.text());
+  normalize_by_given<traits_of<X>::row_major>(context, policy, in, view_of(y), mean.data(), variance.data(),
+                                              static_cast<SavedStats<T>*>(nullptr), device);
+}
+
+/// normalize() into a new tensor.
+template <class X, class M, int... kAxes, class Device = Eigen::DefaultDevice>
+  requires(DeviceArgument<Device> && traits_of<M>::readable)
+auto normalize(const X& x, const M& mean, const M& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
+               const Device& device = {}) {
+  auto y = make_like(x);
+  normalize(x, y, mean, variance, policy, options, device);
+  return y;
+}
+
+}  // namespace tensornorm
