@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: MIT
+# cmake -DREADME=<README.md> -DSOURCE=<readme.cpp> -P check_readme.cmake
+#
+# Fails unless every ```cpp block of the README is, letter for letter, what stands in the source between
+#   // [readme-begin <name>]   and   // [readme-end <name>]
+# (indented by as much as the markers are), and every such part is shown once. The line above a block names its part:
+#   <!-- readme.cpp: <name> -->
+cmake_minimum_required(VERSION 3.24)
+
+file(READ ${README} readme)
+file(READ ${SOURCE} source)
+
+# part_of_source(<name> <variable>): the text between the markers, the markers' indentation taken off each line.
+function(part_of_source name variable)
+  string(FIND "${source}" "// [readme-begin ${name}]\n" begin)
+  string(FIND "${source}" "// [readme-end ${name}]\n" end)
+  if(begin EQUAL -1 OR end LESS begin)
+    message(FATAL_ERROR "${SOURCE}: no part named '${name}'")
+  endif()
+  string(SUBSTRING "${source}" 0 ${begin} before)
+  string(FIND "${before}" "\n" line REVERSE)
+  math(EXPR line "${line} + 1")
+  string(SUBSTRING "${before}" ${line} -1 indent)
+  string(LENGTH "// [readme-begin ${name}]\n" marker)
+  math(EXPR begin "${begin} + ${marker}")
+  math(EXPR length "${end} - ${begin}")
+  string(SUBSTRING "${source}" ${begin} ${length} part)
+  if(NOT indent STREQUAL "")
+    string(REPLACE "\n${indent}" "\n" part "\n${part}")
+    string(SUBSTRING "${part}" 1 -1 part)
+  endif()
+  set(${variable} "${part}" PARENT_SCOPE)
+endfunction()
+
+set(shown)
+set(fence "```cpp\n")
+while(TRUE)
+  string(FIND "${readme}" "${fence}" begin)
+  if(begin EQUAL -1)
+    break()
+  endif()
+  string(SUBSTRING "${readme}" 0 ${begin} before)
+  if(NOT before MATCHES "<!-- readme.cpp: ([a-z-]+) -->\n$")
+    string(SUBSTRING "${readme}" ${begin} 200 block)
+    message(FATAL_ERROR "README: no line '<!-- readme.cpp: name -->' above this block:\n${block}")
+  endif()
+  set(name ${CMAKE_MATCH_1})
+  string(LENGTH "${fence}" skip)
+  math(EXPR begin "${begin} + ${skip}")
+  string(SUBSTRING "${readme}" ${begin} -1 readme)
+  string(FIND "${readme}" "```\n" end)
+  string(SUBSTRING "${readme}" 0 ${end} block)
+  string(SUBSTRING "${readme}" ${end} -1 readme)
+
+  part_of_source(${name} part)
+  if(NOT block STREQUAL part)
+    message(FATAL_ERROR "README: block '${name}' differs from its source.\n--- README\n${block}--- source\n${part}")
+  endif()
+  list(APPEND shown ${name})
+endwhile()
+
+string(REGEX MATCHALL "readme-begin [a-z-]+" markers "${source}")
+foreach(marker IN LISTS markers)
+  string(REPLACE "readme-begin " "" name "${marker}")
+  if(NOT name IN_LIST shown)
+    message(FATAL_ERROR "${SOURCE}: part '${name}' is not shown in the README")
+  endif()
+endforeach()
+list(LENGTH shown count)
+message(STATUS "${count} blocks of README.md are cut from readme.cpp")
+if(count EQUAL 0)
+  message(FATAL_ERROR "README: no code at all")
+endif()

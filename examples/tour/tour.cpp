@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// What each normalization layer does, in numbers: first to small tensors, then to real data.
+//
+//   tour [digits.csv]
+//
+// Every number shown is checked, against the definition in double and against PyTorch; the exit code is 0 if all agree.
+#include "tour.hpp"
+
+#include <cstdio>
+#include <cstdlib>
+#include <exception>
+
+int main(int argc, char** argv) {
+  try {
+    tour::Judge judge;
+    tour::worked_cases(judge);
+    tour::digits(judge, argc > 1 ? argv[1] : TENSORNORM_EXAMPLES_DATA "/digits.csv");
+    std::printf("\n%d numbers checked, %d off\n", judge.checked(), judge.off());
+    return judge.off() == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "tour: %s\n", error.what());
+    return EXIT_FAILURE;
+  }
+}
