@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+/// What a contender is given, and what it gives back.
+#pragma once
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <functional>
+#include <memory>
+#include <new>
+#include <string>
+#include <utility>
+
+#include "cases.hpp"
+
+namespace bench {
+
+/// Memory on a cache line's boundary, a whole number of lines long, with every page touched.
+class Buffer {
+ public:
+  static constexpr std::size_t kLine = 64;
+
+  Buffer() = default;
+  explicit Buffer(std::size_t bytes)
+      : bytes_((bytes + kLine - 1) / kLine * kLine),
+        memory_(static_cast<std::byte*>(std::aligned_alloc(kLine, bytes_))) {
+    if (!memory_) throw std::bad_alloc();
+    std::fill_n(memory_.get(), bytes_, std::byte{0});
+  }
+  std::byte* data() const { return memory_.get(); }
+  std::size_t bytes() const { return bytes_; }
+  template <class Scalar>
+  Scalar* as() const {
+    return reinterpret_cast<Scalar*>(memory_.get());
+  }
+
+ private:
+  struct Free {
+    void operator()(std::byte* memory) const { std::free(memory); }
+  };
+  std::size_t bytes_ = 0;
+  std::unique_ptr<std::byte[], Free> memory_;
+};
+
+/// One case's tensors, the same memory for every contender. A contender keeps everything else (saved statistics,
+/// parameter gradients) itself.
+struct Tensors {
+  explicit Tensors(const Case& c);
+
+  Buffer x, dy;
+  Buffer result;  ///< y, or dx where the job is backward
+  Buffer weight, bias;
+  Buffer running_mean, running_variance;  ///< batch_norm only
+};
+
+/// Number of elements of weight and bias.
+inline long parameters_of(const Case& c) { return c.shape[1]; }
+inline constexpr double kEps = 1e-5;
+
+/// Does a case's job so many times in a row. The loop stands inside, or a call through std::function would be a tenth
+/// of the smallest case.
+using Call = std::function<void(long times)>;
+
+template <class Body>
+Call repeated(Body body) {
+  return [body = std::move(body)](long times) mutable {
+    for (; times > 0; --times) {
+      body();
+      asm volatile("" ::: "memory");  // what was written counts as read
+    }
+  };
+}
+
+struct Contender {
+  std::string name;
+  Call call;
+  bool normalizes = true;  ///< false: only moves as much memory
+};
+
+/// Every contender that can do the case's job, memcpy first. `with_eigen_expression` adds the one that can be hundreds
+/// of times slower than memory.
+std::vector<Contender> contenders(const Case& c, const Tensors& tensors, bool with_eigen_expression);
+
+/// The greatest difference between two contenders' results, over the greatest absolute value.
+double disagreement(const Case& c, const Tensors& tensors, const Contender& a, const Contender& b);
+
+}  // namespace bench
