@@ -53,7 +53,7 @@ struct LayerAxes {
 /// Reduces the axes listed (negative ones count from the end), keeps the others, and has no parameters.
 template <int... kAxes>
 struct ReduceAxes {
-  static constexpr AxisRole role(int axis, int rank) {
+  static constexpr AxisRole role([[maybe_unused]] int axis, [[maybe_unused]] int rank) {
     return ((axis == from_end(kAxes, rank)) || ...) ? AxisRole::reduced : AxisRole::kept;
   }
   /// Each axis is named once and exists in a tensor of this rank.
