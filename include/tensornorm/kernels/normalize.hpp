@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <tensornorm/kernels/simd.hpp>
 
@@ -97,8 +98,9 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   const L last = L::load(x + (n - w));
   Index i = 0;
   if constexpr (kStore == Store::streaming) {
-    const auto misplaced = Index((0 - reinterpret_cast<std::uintptr_t>(y)) / sizeof(Y) % std::uintptr_t(64 / sizeof(Y)));
-    if (misplaced > 0 && misplaced < n) {
+    const auto misplaced =
+        std::min(n, Index((0 - reinterpret_cast<std::uintptr_t>(y)) / sizeof(Y) % std::uintptr_t(64 / sizeof(Y))));
+    if (misplaced > 0) {
       for (Index j = 0; j < misplaced; j += w) map(L::load(x + std::min(j, n - w)), std::min(j, n - w), whole).store(y + std::min(j, n - w));
       i = misplaced;
     }
