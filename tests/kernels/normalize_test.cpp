@@ -1,0 +1,192 @@
+// SPDX-License-Identifier: MIT
+// transform_run over all sizes, misalignments and stores, between canaries. The numbers are small integers, so that
+// every product and sum is exact and one answer is right on every instruction set.
+#include <gtest/gtest.h>
+
+#include <tensornorm/kernels/normalize.hpp>
+
+#include <cstddef>
+#include <cstring>
+#include <vector>
+
+#include "support/compare.hpp"
+#include "support/instruction_sets.hpp"
+
+namespace tensornorm::kernels {
+namespace {
+
+using support::at_each_level;
+using support::run_in_instruction_set;
+
+constexpr std::size_t kMargin = 128;  // bytes of canary on either side
+constexpr unsigned char kCanary = 0xA5;
+
+/// n elements at any byte offset from a cache line, with canaries around them.
+template <class T>
+class Guarded {
+ public:
+  Guarded(Index n, std::size_t offset)
+      : bytes_(static_cast<std::size_t>(n) * sizeof(T)), memory_(bytes_ + offset + 2 * kMargin + 64, kCanary) {
+    const auto address = reinterpret_cast<std::uintptr_t>(memory_.data()) + kMargin;
+    start_ = kMargin + (64 - address % 64) % 64 + offset;
+  }
+  T* data() { return reinterpret_cast<T*>(memory_.data() + start_); }
+  void fill(const std::vector<T>& values) { std::memcpy(memory_.data() + start_, values.data(), bytes_); }
+  std::vector<T> values() const {
+    std::vector<T> result(bytes_ / sizeof(T));
+    std::memcpy(result.data(), memory_.data() + start_, bytes_);
+    return result;
+  }
+  bool intact() const {
+    for (std::size_t i = 0; i < memory_.size(); ++i)
+      if ((i < start_ || i >= start_ + bytes_) && memory_[i] != kCanary) return false;
+    return true;
+  }
+
+ private:
+  std::size_t bytes_, start_;
+  std::vector<unsigned char> memory_;
+};
+
+template <class T>
+std::vector<T> integers(Index n, int seed, int range) {
+  std::vector<T> values;
+  for (Index i = 0; i < n; ++i) values.push_back(static_cast<T>((i * 37 + seed * 11) % range - range / 2));
+  return values;
+}
+
+template <class T>
+struct Coefficients {
+  explicit Coefficients(Index n)
+      : mean(integers<T>(n, 1, 19)),
+        scale(integers<T>(n, 2, 13)),
+        shift(integers<T>(n, 3, 17)),
+        weight(integers<T>(n, 4, 7)),
+        bias(integers<T>(n, 5, 23)) {}
+  std::vector<T> mean, scale, shift, weight, bias;
+};
+
+/// What is asked of one run. The map is the first element's coefficients for all, each element's own, or the affine
+/// one.
+enum class Kind { uniform, per_element, affine };
+
+template <class T>
+std::vector<T> expected(const std::vector<T>& x, const Coefficients<T>& c, Kind kind) {
+  std::vector<T> y;
+  for (std::size_t i = 0; i < x.size(); ++i) {
+    const std::size_t k = kind == Kind::per_element ? i : 0;
+    const T norm = (x[i] - c.mean[k]) * c.scale[k] + c.shift[k];
+    y.push_back(kind == Kind::affine ? norm * c.weight[i] + c.bias[i] : norm);
+  }
+  return y;
+}
+
+template <class T>
+void transform(const T* x, T* y, Index n, const Coefficients<T>& c, Kind kind, StoreOptions stores) {
+  run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+    using L = HardwareLanes<T, I>;
+    using U = Uniform<L>;
+    using P = PerElement<L, T>;
+    const U mean{L(c.mean[0])}, scale{L(c.scale[0])}, shift{L(c.shift[0])};
+    if (kind == Kind::uniform) {
+      transform_run<T, I>(x, y, n, ScaleMap<L, U>{mean, scale, shift}, 0, stores);
+    } else if (kind == Kind::per_element) {
+      const ScaleMap<L, P> map{{c.mean.data()}, {c.scale.data()}, {c.shift.data()}};
+      transform_run<T, I>(x, y, n, map, 0, stores);
+    } else {
+      const AffineMap<L, U, P> map{mean, scale, shift, {c.weight.data()}, {c.bias.data()}};
+      transform_run<T, I>(x, y, n, map, 0, stores);
+    }
+  });
+}
+
+template <class T>
+class TransformRun : public testing::Test {
+ protected:
+  static constexpr Index N = virtual_width<T>;
+
+  /// All sizes up to some vectors, and a few beyond.
+  static std::vector<Index> sizes() {
+    std::vector<Index> result;
+    for (Index n = 1; n <= 5 * N + 1; ++n) result.push_back(n);
+    for (const Index n : {8 * N + 2, 32 * N - 1, Index{1023}}) result.push_back(n);
+    return result;
+  }
+  void check(Index n, std::size_t x_offset, std::size_t y_offset, StoreOptions stores) {
+    const std::vector<T> values = integers<T>(n, 0, 101);
+    const Coefficients<T> c(n);
+    for (const Kind kind : {Kind::uniform, Kind::per_element, Kind::affine}) {
+      Guarded<T> x(n, x_offset), y(n, y_offset);
+      x.fill(values);
+      transform(x.data(), y.data(), n, c, kind, stores);
+      ASSERT_TRUE(support::same_bits(y.values(), expected(values, c, kind)))
+          << "n = " << n << ", x + " << x_offset << " bytes, y + " << y_offset << " bytes, map "
+          << static_cast<int>(kind);
+      ASSERT_TRUE(y.intact()) << "n = " << n << ", y + " << y_offset << " bytes";
+      ASSERT_TRUE(support::same_bits(x.values(), values));
+    }
+  }
+};
+using Scalars = testing::Types<float, double>;
+TYPED_TEST_SUITE(TransformRun, Scalars);
+
+TYPED_TEST(TransformRun, WritesAllOfYAndNothingElseAtAnyAlignment) {
+  at_each_level([this](Level) {
+    for (const Index n : this->sizes())
+      for (std::size_t offset = 0; offset < 64; offset += n < 100 ? sizeof(TypeParam) : 28) {
+        this->check(n, 0, offset, {false, n % 2 == 0});
+        this->check(n, offset, 0, {false, n % 2 == 0});
+      }
+  });
+}
+
+TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
+  at_each_level([this](Level) {
+    for (const Index n : this->sizes())
+      for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam)) this->check(n, 8, offset, {true, true});
+  });
+}
+
+TYPED_TEST(TransformRun, TakesElementsThatAreNotAligned) {
+  at_each_level([this](Level) {
+    for (const Index n : this->sizes())
+      for (const std::size_t offset : {1U, 2U, 3U, 4U, 7U, 33U}) this->check(n, offset, offset ^ 1U, {});
+  });
+}
+
+TYPED_TEST(TransformRun, InPlaceIsOutOfPlace) {
+  at_each_level([this](Level) {
+    for (const Index n : this->sizes()) {
+      const auto values = integers<TypeParam>(n, 0, 101);
+      const Coefficients<TypeParam> c(n);
+      for (const Kind kind : {Kind::uniform, Kind::per_element, Kind::affine}) {
+        Guarded<TypeParam> x(n, sizeof(TypeParam));
+        x.fill(values);
+        transform(x.data(), x.data(), n, c, kind, {});
+        ASSERT_TRUE(support::same_bits(x.values(), expected(values, c, kind))) << "n = " << n;
+        ASSERT_TRUE(x.intact());
+      }
+    }
+  });
+}
+
+// y = (x - mean) * scale + shift rounds twice with fma: the difference and the rest.
+TYPED_TEST(TransformRun, RoundsTheProductAndTheSumTogether) {
+  using T = TypeParam;
+  const T x = T(1) + std::numeric_limits<T>::epsilon(), scale = T(1) - std::numeric_limits<T>::epsilon();
+  at_each_level([&](Level level) {
+    if (!support::has_fma(level)) return;
+    std::vector<T> values(40, x), y(40);
+    Coefficients<T> c(40);
+    c.mean.assign(40, T(0));
+    c.scale.assign(40, scale);
+    c.shift.assign(40, T(-1));
+    transform(values.data(), y.data(), 40, c, Kind::per_element, {});
+    // x * scale = 1 - eps^2 exactly, which a product rounded by itself takes for 1.
+    const T expected_y = -std::numeric_limits<T>::epsilon() * std::numeric_limits<T>::epsilon();
+    EXPECT_TRUE(support::same_bits(y, std::vector<T>(40, expected_y)));
+  });
+}
+
+}  // namespace
+}  // namespace tensornorm::kernels

@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: MIT
+// Runs a test's own code inside each instruction set the processor has, as kernels run.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <string>
+#include <vector>
+
+#include "support/dispatch_level.hpp"
+
+namespace support {
+
+inline const char* name_of(tensornorm::kernels::Level level) {
+  return level == tensornorm::kernels::Level::avx512 ? "avx512"
+         : level == tensornorm::kernels::Level::avx2 ? "avx2"
+                                                     : "baseline";
+}
+
+/// The levels that this processor can be set to.
+inline std::vector<tensornorm::kernels::Level> levels() {
+  std::vector<tensornorm::kernels::Level> result;
+  for (int i = 0; i <= static_cast<int>(tensornorm::kernels::detected_level()); ++i)
+    result.push_back(static_cast<tensornorm::kernels::Level>(i));
+  return result;
+}
+
+/// Multiply-adds are rounded once: all levels but a baseline without them.
+inline bool has_fma([[maybe_unused]] tensornorm::kernels::Level level) {
+#if defined(__FMA__) || defined(__aarch64__)
+  return true;
+#else
+  return level != tensornorm::kernels::Level::baseline;
+#endif
+}
+
+template <class F>
+struct InInstructionSet {
+  const F& f;
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    f.template operator()<I>();
+  }
+};
+
+/// f.operator()<Isa>() in the instruction set in force; f is a lambda with TENSORNORM_INLINE_LAMBDA.
+template <class F>
+void run_in_instruction_set(const F& f) {
+  tensornorm::kernels::dispatch(InInstructionSet<F>{f});
+}
+
+/// f(level) with each level in force.
+template <class F>
+void at_each_level(F f) {
+  for (const tensornorm::kernels::Level level : levels()) {
+    SCOPED_TRACE(name_of(level));
+    const AtLevel forced(level);
+    f(level);
+  }
+}
+
+}  // namespace support
