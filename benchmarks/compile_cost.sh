@@ -6,6 +6,7 @@
 #   benchmarks/compile_cost.sh [--check]      # --check: exit with 1 when a limit is missed
 #   CXX=clang++ EIGEN=/opt/eigen/include REPEATS=9 benchmarks/compile_cost.sh
 set -euo pipefail
+export LC_ALL=C  # decimal points
 here=$(cd "$(dirname "$0")" && pwd)
 cxx=${CXX:-g++}
 repeats=${REPEATS:-5}
