@@ -23,13 +23,18 @@ units=(
   "ten_layers    -O2 -DBENCH_LAYERS=10"
 )
 
+compile() { # unit's name, flags
+  "$cxx" -std=c++20 -DNDEBUG "${@:2}" -I "$here/../include" -isystem "$eigen" -c "$here/compile_cost/layers.cpp" \
+    -o "$out/$1.o"
+}
+
+compile include_O0 -O0 -DBENCH_LAYERS=0  # untimed: the first one reads compiler and headers from the disk
 TIMEFORMAT='%U %S'
 for ((i = 0; i < repeats; ++i)); do
   for unit in "${units[@]}"; do
     read -r name flags <<<"$unit"
     # shellcheck disable=SC2086  # a list of flags
-    { time "$cxx" -std=c++20 -DNDEBUG $flags -I "$here/../include" -isystem "$eigen" \
-      -c "$here/compile_cost/layers.cpp" -o "$out/$name.o" 2>&3; } 3>&2 2>>"$out/$name.times"
+    { time compile "$name" $flags 2>&3; } 3>&2 2>>"$out/$name.times"
   done
 done
 
