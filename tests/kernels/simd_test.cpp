@@ -1,0 +1,256 @@
+// SPDX-License-Identifier: MIT
+// Lanes of every hardware width against loops over scalars, and the reduction tree against itself written out.
+#include <gtest/gtest.h>
+
+#include <tensornorm/kernels/simd.hpp>
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "support/compare.hpp"
+#include "support/instruction_sets.hpp"
+#include "support/logical.hpp"
+
+namespace tensornorm::kernels {
+namespace {
+
+using support::at_each_level;
+using support::run_in_instruction_set;
+using support::same_bits;
+
+/// Lane i and lane i + n / 2 are added until one is left: the order promised for every instruction set.
+template <class T>
+T tree(std::vector<T> lanes) {
+  for (std::size_t half = lanes.size() / 2; half > 0; half /= 2)
+    for (std::size_t i = 0; i < half; ++i) lanes[i] = lanes[i] + lanes[i + half];
+  return lanes[0];
+}
+
+template <class T>
+class Simd : public testing::Test {
+ protected:
+  static constexpr int N = virtual_width<T>;
+  using Values = std::vector<T>;
+
+  /// N values, each group of bits of them different, some of them special.
+  static Values values(unsigned seed) {
+    Values result = support::random_values<T>(N, seed, 0.1, 100.0);
+    result[1] = T(-0.0);
+    result[2] = T(0.0);
+    return result;
+  }
+  /// f.operator()<L>() once with one vector of the hardware, once with the virtual lanes made of several.
+  template <class F>
+  static void for_both_lanes(const F& f) {
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      f.template operator()<HardwareLanes<T, I>>();
+      f.template operator()<VirtualLanes<T, I>>();
+    });
+  }
+  static void expect_first(int n, const Values& actual, const Values& expected) {
+    EXPECT_TRUE(same_bits(Values(actual.begin(), actual.begin() + n), Values(expected.begin(), expected.begin() + n)));
+  }
+};
+using Scalars = testing::Types<float, double>;
+TYPED_TEST_SUITE(Simd, Scalars);
+
+TYPED_TEST(Simd, HardwareLanesFillOneVector) {
+  at_each_level([](Level level) {
+    int width = 0, virtual_lanes = 0;
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      width = HardwareLanes<TypeParam, I>::width;
+      virtual_lanes = VirtualLanes<TypeParam, I>::width;
+    });
+    EXPECT_EQ(width, (16 << static_cast<int>(level)) / static_cast<int>(sizeof(TypeParam)));
+    EXPECT_EQ(virtual_lanes, virtual_width<TypeParam>);
+  });
+}
+
+TYPED_TEST(Simd, LoadsAndStoresAnywhere) {
+  using T = TypeParam;
+  at_each_level([this](Level) {
+    const auto from = this->values(1);
+    for (std::size_t offset = 0; offset < 2 * sizeof(T); ++offset) {
+      std::vector<unsigned char> source((this->N + 2) * sizeof(T)), target(source.size());
+      std::memcpy(source.data() + offset, from.data(), from.size() * sizeof(T));
+      int width = 0;
+      std::vector<T> stored(this->N);
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+        L::load(reinterpret_cast<const T*>(source.data() + offset)).store(reinterpret_cast<T*>(target.data() + offset));
+        width = L::width;
+      });
+      std::memcpy(stored.data(), target.data() + offset, stored.size() * sizeof(T));
+      this->expect_first(width, stored, from);
+    }
+  });
+}
+
+TYPED_TEST(Simd, BroadcastsEveryBit) {
+  using T = TypeParam;
+  using Limits = std::numeric_limits<T>;
+  at_each_level([this](Level) {
+    for (const T value : {T(1.5), T(0.0), T(-0.0), Limits::infinity(), -Limits::max(), Limits::denorm_min()}) {
+      std::vector<T> lanes(this->N);
+      int width = 0;
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+        L(value).store(lanes.data());
+        width = L::width;
+      });
+      this->expect_first(width, lanes, std::vector<T>(this->N, value));
+    }
+  });
+}
+
+TYPED_TEST(Simd, AddsSubtractsAndMultipliesAsScalarsDo) {
+  using T = TypeParam;
+  at_each_level([this](Level level) {
+    const auto a = this->values(1), b = this->values(2), c = this->values(3);
+    std::vector<T> sum(this->N), difference(this->N), product(this->N), fused(this->N);
+    int width = 0;
+    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+      const L x = L::load(a.data()), y = L::load(b.data());
+      (x + y).store(sum.data());
+      (x - y).store(difference.data());
+      (x * y).store(product.data());
+      L z = L::load(c.data());
+      z.fma(x, y);
+      z.store(fused.data());
+      width = L::width;
+    });
+    for (std::size_t i = 0; i < static_cast<std::size_t>(width); ++i) {
+      EXPECT_EQ(sum[i], a[i] + b[i]);
+      EXPECT_EQ(difference[i], a[i] - b[i]);
+      EXPECT_EQ(product[i], a[i] * b[i]);
+      const T rounded_once = std::fma(a[i], b[i], c[i]);
+      if (support::has_fma(level)) EXPECT_EQ(fused[i], rounded_once);
+      // Rounded twice: half an ulp of the product and half an ulp of the sum.
+      else
+        EXPECT_NEAR(fused[i], rounded_once,
+                    std::numeric_limits<T>::epsilon() * (std::abs(product[i]) + std::abs(rounded_once)));
+    }
+  });
+}
+
+TYPED_TEST(Simd, TheReductionTreeIsTheSameOnEveryInstructionSet) {
+  using T = TypeParam;
+  for (unsigned seed = 1; seed < 50; ++seed) {
+    const auto lanes = support::random_values<T>(this->N, seed, 1e3, 1e3);
+    const std::vector<T> expected{tree(lanes)};
+    at_each_level([&](Level) {
+      std::vector<T> sum(1);
+      run_in_instruction_set([&]<class I>()
+                                 TENSORNORM_INLINE_LAMBDA { sum[0] = VirtualLanes<T, I>::load(lanes.data()).sum(); });
+      EXPECT_TRUE(same_bits(sum, expected)) << seed;
+    });
+  }
+}
+
+TYPED_TEST(Simd, ZeroBelowClearsWhateverIsThere) {
+  using T = TypeParam;
+  at_each_level([this](Level) {
+    auto from = this->values(1);
+    from[0] = -std::numeric_limits<T>::infinity();
+    from[3] = std::numeric_limits<T>::quiet_NaN();
+    for (int first = -1; first <= this->N; ++first) {
+      std::vector<T> lanes(this->N);
+      int width = 0;
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+        L::load(from.data()).zero_below(first).store(lanes.data());
+        width = L::width;
+      });
+      auto expected = from;
+      for (int i = 0; i < first; ++i) expected[static_cast<std::size_t>(i)] = T(0.0);
+      this->expect_first(width, lanes, expected);
+    }
+  });
+}
+
+TYPED_TEST(Simd, StreamsToAlignedMemory) {
+  using T = TypeParam;
+  at_each_level([this](Level) {
+    const auto from = this->values(1);
+    alignas(64) T to[virtual_width<T>];
+    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+      L::load(from.data()).template store<Store::streaming>(to);
+      fence<Store::streaming>();
+    });
+    EXPECT_TRUE(same_bits(std::vector<T>(to, to + this->N), from));
+  });
+}
+
+TYPED_TEST(Simd, AFewElementsAreLoadedAndStoredAndNoMore) {
+  using T = TypeParam;
+  at_each_level([this](Level) {
+    const auto from = this->values(1);
+    for (Index n = 0; n < this->N; ++n) {
+      const auto count = static_cast<std::size_t>(n);
+      // As much memory as there are elements: a sanitizer sees a read beyond.
+      const std::vector<T> few(from.begin(), from.begin() + n);
+      std::vector<T> loaded(this->N), stored(count);
+      run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+        using L = VirtualLanes<T, I>;
+        load_few<L, T>(few.data(), n, T(7)).store(loaded.data());
+        store_few<T>(L::load(from.data()), stored.data(), n);
+      });
+      std::vector<T> expected(this->N, T(7));
+      std::copy(few.begin(), few.end(), expected.begin());
+      EXPECT_TRUE(same_bits(loaded, expected)) << n;
+      EXPECT_TRUE(same_bits(stored, few)) << n;
+    }
+  });
+}
+
+TYPED_TEST(Simd, CopiesUpToSixteenElements) {
+  using T = TypeParam;
+  const auto from = support::random_values<T>(16, 1);
+  for (std::size_t n = 0; n <= 16; ++n) {
+    std::vector<T> to(18, T(7));
+    copy_few(to.data() + 1, from.data(), static_cast<Index>(n));
+    std::vector<T> expected(18, T(7));
+    std::copy_n(from.begin(), n, expected.begin() + 1);
+    EXPECT_TRUE(same_bits(to, expected)) << n;
+  }
+}
+
+TEST(SimdWidening, DoublesAreLoadedFromFloats) {
+  at_each_level([](Level) {
+    const auto narrow = support::random_values<float>(16, 1);
+    std::vector<double> wide(16), few(8);
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      FoldLanes<float, double, I>::load(narrow.data()).store(wide.data());
+      load_few<VirtualLanes<double, I>, double>(narrow.data(), 3, -1.0).store(few.data());
+    });
+    EXPECT_TRUE(same_bits(wide, std::vector<double>(narrow.begin(), narrow.end())));
+    EXPECT_TRUE(same_bits(few, {double(narrow[0]), double(narrow[1]), double(narrow[2]), -1, -1, -1, -1, -1}));
+  });
+}
+
+TEST(SimdScalar, AnyNumberTypeIsOneLane) {
+  using L = Lanes<long double, 1, 1>;
+  static_assert(std::is_same_v<VirtualLanes<long double, Isa<64>>, L>);
+  const long double x = 3.0L, y = 0.5L;
+  L sum(1.0L);
+  sum.fma(L::load(&x), L::load(&y));
+  EXPECT_EQ(sum.sum(), 2.5L);
+  EXPECT_EQ((L(x) + L(y)).v, 3.5L);
+  EXPECT_EQ((L(x) - L(y)).v, 2.5L);
+  EXPECT_EQ((L(x) * L(y)).v, 1.5L);
+  EXPECT_EQ(L(x).zero_below(1).v, 0.0L);
+  EXPECT_EQ(L(x).zero_below(0).v, 3.0L);
+  float narrow = 0;
+  L(x).store(&narrow);
+  EXPECT_EQ(narrow, 3.0F);
+}
+
+TEST(LoadOne, ReadsAtAnyAddress) {
+  unsigned char bytes[16] = {};
+  const double value = -123.25;
+  for (std::size_t offset = 0; offset < 8; ++offset) {
+    std::memcpy(bytes + offset, &value, sizeof value);
+    EXPECT_EQ((load_one<long double>(reinterpret_cast<const double*>(bytes + offset))), -123.25L);
+  }
+}
+
+}  // namespace
+}  // namespace tensornorm::kernels
