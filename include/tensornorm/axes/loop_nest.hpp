@@ -42,18 +42,38 @@ struct Offsets {
   }
 };
 
+/// A few loops, slowest first. Only the first `depth` exist: a copy costs no more than they do.
+struct LoopList {
+  FixedArray<Loop, kMaxLoops> loops;
+  int depth = 0;
+
+  constexpr LoopList() {}  // NOLINT(modernize-use-equals-default): leaves the loops unset
+  constexpr LoopList(const LoopList& other) : depth(other.depth) {
+    for (int i = 0; i < depth; ++i) loops[i] = other.loops[i];
+  }
+  constexpr LoopList& operator=(const LoopList& other) {
+    depth = other.depth;
+    for (int i = 0; i < depth; ++i) loops[i] = other.loops[i];
+    return *this;
+  }
+  constexpr void push(const Loop& loop) { loops[depth++] = loop; }
+  constexpr Index size() const {
+    Index n = 1;
+    for (int i = 0; i < depth; ++i) n *= loops[i].extent;
+    return n;
+  }
+};
+
 /// Loops from the slowest in memory to the fastest; a tensor, its storage order and its policy reduced to strides.
 ///
 /// The innermost loop is contiguous in every operand, and its statistic stride is 0 (row) or 1 (column).
-struct LoopNest {
-  FixedArray<Loop, kMaxLoops> loops{};
-  int depth = 0;
+struct LoopNest : LoopList {
   Index statistics = 1;  ///< number of (mean, variance) pairs
   Index samples = 1;     ///< elements behind each of them
   Index params = 1;      ///< elements of weight
 
-  Index size() const { return statistics * samples; }
-  const Loop& innermost() const { return loops[depth - 1]; }
+  constexpr Index size() const { return statistics * samples; }
+  constexpr const Loop& innermost() const { return loops[depth - 1]; }
 
   /// Appends a faster loop, merged with the one before it where they advance in step.
   constexpr void append(const Loop& next, bool with_params = true) {
@@ -86,7 +106,7 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
                                   const P& policy) {
   constexpr int rank = split_rank<P>(kRank);
   static_assert(rank < kMaxLoops, "tensornorm: tensors of this rank are not supported");
-  FixedArray<Loop, rank> by_axis{};
+  FixedArray<Loop, rank> by_axis;
   for (int axis = 0, logical = 0; logical < kRank; ++logical, ++axis) {
     Loop loop{shape[logical], {}, 0, 0};
     for (int k = 0; k < kMaxOperands; ++k) loop.data[k] = strides[k][logical];
@@ -109,7 +129,7 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
     by_axis[axis].param = nest.params;
     nest.params *= by_axis[axis].extent;
   }
-  FixedArray<int, rank> fast_to_slow{};
+  FixedArray<int, rank> fast_to_slow;
   for (int i = 0; i < rank; ++i) fast_to_slow[i] = kRowMajor ? rank - 1 - i : i;
   if constexpr (SplitsAnAxis<P> && !kRowMajor) {
     const int group_axis = policy.split_axis(kRank);
@@ -140,23 +160,14 @@ constexpr LoopNest without_params(const LoopNest& nest) {
   return merged;
 }
 
-/// A few loops out of a nest, slowest first.
-struct LoopList {
-  FixedArray<Loop, kMaxLoops> loops{};
-  int depth = 0;
-
-  constexpr void push(const Loop& loop) { loops[depth++] = loop; }
-  constexpr Index size() const {
-    Index n = 1;
-    for (int i = 0; i < depth; ++i) n *= loops[i].extent;
-    return n;
-  }
-};
-
 /// A position in a LoopList that is stepped forwards or backwards through all combinations of its loops, the last one fastest.
 class Odometer {
  public:
   constexpr explicit Odometer(const LoopList& list, Index position = 0) : list_(list) {
+    if (position == 0) {
+      for (int i = 0; i < list.depth; ++i) index_[i] = 0;
+      return;
+    }
     for (int i = list.depth - 1; i >= 0; --i) {
       index_[i] = position % list.loops[i].extent;
       position /= list.loops[i].extent;
@@ -183,7 +194,7 @@ class Odometer {
 
  private:
   const LoopList& list_;
-  Extents<kMaxLoops> index_{};
+  Extents<kMaxLoops> index_;  // set as far as there are loops
   Offsets offsets_{};
 };
 

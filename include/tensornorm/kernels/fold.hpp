@@ -12,40 +12,22 @@ inline constexpr Index kPivotSamples = 16;
 
 inline namespace TENSORNORM_ABI {
 
-// Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back.
+// Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back. Done once per
+// strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once.
 
 /// to[i] += from[i].
-template <class A, class I, class T>
-TENSORNORM_INLINE void add_to(A* to, const T* from, Index n) {
-  using L = HardwareLanes<A, I>;
+template <class A, class T>
+void add_to(A* to, const T* from, Index n) {
+  using L = HardwareLanes<A, Isa<16>>;
   Index i = 0;
   for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
   for (; i < n; ++i) to[i] = to[i] + load_one<A>(from + i);
 }
 
-/// to[i] = value.
-template <class A, class I>
-TENSORNORM_INLINE void fill(A* to, A value, Index n) {
-  using L = HardwareLanes<A, I>;
-  const L lanes(value);
-  Index i = 0;
-  for (; i + L::width <= n; i += L::width) lanes.store(to + i);
-  for (; i < n; ++i) to[i] = value;
-}
-
-/// to[i] = from[i].
-template <class A, class I>
-TENSORNORM_INLINE void copy(A* to, const A* from, Index n) {
-  using L = HardwareLanes<A, I>;
-  Index i = 0;
-  for (; i + L::width <= n; i += L::width) L::load(from + i).store(to + i);
-  for (; i < n; ++i) to[i] = from[i];
-}
-
-/// The sum of n numbers in an order that does not depend on the instruction set.
-template <class S, class I>
-TENSORNORM_INLINE S sum_of(const S* values, Index n) {
-  using L = VirtualLanes<S, I>;
+/// The sum of n numbers, in the order of virtual lanes.
+template <class S>
+S sum_of(const S* values, Index n) {
+  using L = VirtualLanes<S, Isa<16>>;
   L lanes;
   Index i = 0;
   for (; i + L::width <= n; i += L::width) lanes = lanes + L::load(values + i);
@@ -55,45 +37,41 @@ TENSORNORM_INLINE S sum_of(const S* values, Index n) {
 }
 
 /// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops.
-template <Index Loop::* kStride, class A, class I>
-TENSORNORM_INLINE void expand(const LoopList& columns, const A* from, A* to) {
-  if (columns.depth == 0) {
-    *to = *from;
-    return;
-  }
+template <Index Loop::* kStride, class A>
+void expand(const LoopList& columns, const A* from, A* to) {
   LoopList outer = columns;
   const Loop inner = columns.loops[--outer.depth];
   Odometer at(outer);
   for (Index k = outer.size(); k > 0; --k, at.next(), to += inner.extent) {
     const A* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
-    if (inner.*kStride == 0) fill<A, I>(to, *source, inner.extent);
-    else if (inner.*kStride == 1) copy<A, I>(to, source, inner.extent);
+    if (inner.*kStride == 0) std::fill_n(to, inner.extent, *source);
+    else if (inner.*kStride == 1) std::copy_n(source, inner.extent, to);
     else for (Index i = 0; i < inner.extent; ++i) to[i] = source[i * (inner.*kStride)];
   }
 }
 
 /// Adds each column's sum to its statistic's.
-template <class S, class I>
-TENSORNORM_INLINE void fold(const LoopList& columns, const S* from, S* to) {
+template <class S>
+void fold(const LoopList& columns, const S* from, S* to) {
   LoopList outer = columns;
   const Loop inner = columns.loops[--outer.depth];
   Odometer at(outer);
   for (Index k = outer.size(); k > 0; --k, at.next(), from += inner.extent) {
     S* target = to + at.offsets().statistic;
-    if (inner.statistic == 0) *target = *target + sum_of<S, I>(from, inner.extent);
-    else add_to<S, I>(target, from, inner.extent);
+    if (inner.statistic == 0) *target = *target + sum_of(from, inner.extent);
+    else add_to(target, from, inner.extent);
   }
 }
 
 /// pivot[k] = the mean of a few elements of statistic k, spread evenly over its rows and columns.
-template <class A, class I, class T>
-TENSORNORM_INLINE void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
+template <class A, class T>
+void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
   LoopList kept, reduced;
   for (int i = 0; i < columns.depth; ++i) (columns.loops[i].statistic == 0 ? reduced : kept).push(columns.loops[i]);
   const Index folded = reduced.size(), total = rows * folded;
   Index samples = kPivotSamples;
   while (samples > total) samples /= 2;
-  fill<A, I>(pivot, A(0), statistics);
+  std::fill_n(pivot, statistics, A(0));
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
   for (Index i = 0; i < samples; ++i) {
@@ -103,11 +81,12 @@ TENSORNORM_INLINE void sample_pivots(const T* x, Index rows, Index row_stride, c
     for (Index k = outer.size(); k > 0; --k, at.next()) {
       const T* from = sample + at.offsets().data[0];
       A* to = pivot + at.offsets().statistic;
-      if (inner.data[0] == 1) add_to<A, I>(to, from, inner.extent);
+      if (inner.data[0] == 1) add_to(to, from, inner.extent);
       else for (Index c = 0; c < inner.extent; ++c) to[c] = to[c] + load_one<A>(from + c * inner.data[0]);
     }
   }
-  for (Index k = 0; k < statistics; ++k) pivot[k] = pivot[k] * A(1.0 / double(samples));
+  const A share = A(1.0 / double(samples));
+  for (Index k = 0; k < statistics; ++k) pivot[k] = pivot[k] * share;
 }
 
 }  // namespace TENSORNORM_ABI

@@ -81,21 +81,27 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
 }
 
 /// Sums of one chunk about one pivot: the plain sum by a tree per block, the squares by lanes of S, both folded block by block.
+///
+/// With `repivot` a bad pivot is replaced by a better one and the chunk taken once more, from the L1 cache.
 template <class A, class S, class I, class T>
-TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A pivot) {
+TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, bool repivot) {
   using L = VirtualLanes<A, I>;
-  PivotSums<S> total;
-  FoldLanes<A, S, I> folded;
-  for (Index i = 0; i < n; i += kBlock<A>) {
-    L sum, squares;
-    block_sums<A, I>(x + i, std::min(kBlock<A>, n - i), pivot, sum, squares);
-    total.sum = total.sum + S(sum.sum());
-    A lanes[L::width];
-    squares.store(lanes);
-    folded = folded + FoldLanes<A, S, I>::load(lanes);
+  for (;;) {
+    PivotSums<S> total;
+    FoldLanes<A, S, I> folded;
+    for (Index i = 0; i < n; i += kBlock<A>) {
+      L sum, squares;
+      block_sums<A, I>(x + i, std::min(kBlock<A>, n - i), pivot, sum, squares);
+      total.sum = total.sum + S(sum.sum());
+      A lanes[L::width];
+      squares.store(lanes);
+      folded = folded + FoldLanes<A, S, I>::load(lanes);
+    }
+    total.squares = folded.sum();
+    if (!repivot || !is_bad_pivot(n, total.sum, total.squares)) return total;
+    pivot = static_cast<A>(S(pivot) + total.sum / S(n));
+    repivot = false;
   }
-  total.squares = folded.sum();
-  return total;
 }
 
 /// The mean of the first vector of elements: close to the mean of what follows, and exactly c where all of them are c.
@@ -106,25 +112,18 @@ TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   return first.sum() * A(1.0 / L::width);
 }
 
-/// Row kernel: adds n contiguous elements to the state. One read, sums about a pivot, merged in S.
+/// Row kernel: adds n contiguous elements to the state, in one read: sums about a pivot, merged in S.
+///
+/// Not centered: the sums are taken about 0, and the state's m2 becomes the sum of squares.
 template <class A, class S, class I, class T>
-TENSORNORM_INLINE void row_moments(const T* x, Index n, Welford<S>& state) {
+TENSORNORM_INLINE void row_moments(const T* x, Index n, bool centered, Welford<S>& state) {
   for (Index i = 0; i < n; i += kChunk) {
     const Index k = std::min(kChunk, n - i);
-    A pivot = state.count() > 0 ? static_cast<A>(state.mean()) : first_pivot<A, I>(x + i, k);
-    PivotSums<S> sums = chunk_sums<A, S, I>(x + i, k, pivot);
-    if (is_bad_pivot(k, sums.sum, sums.squares)) {
-      pivot = static_cast<A>(S(pivot) + sums.sum / S(k));
-      sums = chunk_sums<A, S, I>(x + i, k, pivot);
-    }
-    state.merge_sums(k, S(pivot), sums.sum, sums.squares);
+    A pivot = !centered ? A(0) : state.count() > 0 ? static_cast<A>(state.mean()) : first_pivot<A, I>(x + i, k);
+    PivotSums<S> sums = chunk_sums<A, S, I>(x + i, k, pivot, centered);
+    if (centered) state.merge_sums(k, S(pivot), sums.sum, sums.squares);
+    else state = Welford<S>(state.count() + k, S(0), S(0), state.m2() + sums.squares);
   }
-}
-
-/// Row kernel about zero, for RMSNorm: adds the sum of squares of n contiguous elements.
-template <class A, class S, class I, class T>
-TENSORNORM_INLINE void row_square_sum(const T* x, Index n, S& squares) {
-  for (Index i = 0; i < n; i += kChunk) squares = squares + chunk_sums<A, S, I>(x + i, std::min(kChunk, n - i), A(0)).squares;
 }
 
 /// Adds up to kTileRows rows of `kVectors` neighbouring vectors of columns to the sums of S.
@@ -178,39 +177,44 @@ TENSORNORM_INLINE void add_tile(const T* x, Index rows, Index row_stride, const 
   }
 }
 
+template <class A, class S, class T>
+void narrow_column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, S* sum, S* squares);
+
 /// Column kernel: for each of `width` columns adds, over the rows, (x - pivot[c]) to sum[c] and its square to squares[c].
 ///
 /// A tile of kTileRows rows is added in A and folded into S. Columns do not see each other: their bits do not depend on width.
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, S* sum, S* squares) {
-  using H = HardwareLanes<A, I>;
-  constexpr Index w = H::width;
-  if (width < w) {
-    A pivots[w] = {};
-    S sums[w] = {}, square_sums[w] = {};
-    copy_few(pivots, pivot, width);
-    for (Index first = 0; first < rows; first += kTileRows) {
-      const Index k = std::min(kTileRows, rows - first);
-      A tile[kTileRows * w] = {};
-      for (Index r = 0; r < k; ++r)
-        for (Index c = 0; c < width; ++c) tile[r * w + c] = load_one<A>(x + (first + r) * row_stride + c);
-      add_tile<1, A, S, I>(tile, k, w, pivots, sums, square_sums, 0);
-    }
-    for (Index c = 0; c < width; ++c) {
-      sum[c] = sum[c] + sums[c];
-      squares[c] = squares[c] + square_sums[c];
-    }
-    return;
-  }
+  constexpr Index w = HardwareLanes<A, I>::width;
+  if (width < w) return narrow_column_moments(x, rows, row_stride, width, pivot, sum, squares);
   for (Index first = 0; first < rows; first += kTileRows) {
     const T* tile = x + first * row_stride;
     const Index k = std::min(kTileRows, rows - first);
     Index c = 0;
     for (; c + 2 * w <= width; c += 2 * w) add_tile<2, A, S, I>(tile + c, k, row_stride, pivot + c, sum + c, squares + c, 0);
-    for (; c + w <= width; c += w) add_tile<1, A, S, I>(tile + c, k, row_stride, pivot + c, sum + c, squares + c, 0);
-    if (c < width) {
-      const Index last = width - w;
-      add_tile<1, A, S, I>(tile + last, k, row_stride, pivot + last, sum + last, squares + last, int(c - last));
+    for (; c < width; c += w) {
+      const Index at = std::min(c, width - w);  // the last vector overlaps the one before it
+      add_tile<1, A, S, I>(tile + at, k, row_stride, pivot + at, sum + at, squares + at, int(c - at));
+    }
+  }
+}
+
+/// column_moments of fewer columns than a vector has lanes: one lane at a time, the same additions in the same order.
+template <class A, class S, class T>
+void narrow_column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, S* sum, S* squares) {
+  for (Index first = 0; first < rows; first += kTileRows) {
+    const Index k = std::min(kTileRows, rows - first);
+    for (Index c = 0; c < width; ++c) {
+      A even = A(0), odd = A(0), even_squares = A(0), odd_squares = A(0);
+      for (Index r = 0; r < k; ++r) {
+        const A d = load_one<A>(x + (first + r) * row_stride + c) - pivot[c];
+        A& s = r % 2 == 0 ? even : odd;
+        A& q = r % 2 == 0 ? even_squares : odd_squares;
+        s = s + d;
+        q = fused<A>(d, d, q);
+      }
+      sum[c] = sum[c] + S(even + odd);
+      squares[c] = squares[c] + S(even_squares + odd_squares);
     }
   }
 }

@@ -7,12 +7,6 @@
 
 namespace tensornorm::kernels {
 
-/// How a run is written and what is fetched ahead of it.
-struct StoreOptions {
-  bool streaming = false;
-  bool prefetch = false;
-};
-
 inline namespace TENSORNORM_ABI {
 
 // What is done to each element. A map names its coefficients once per run: one value for all of it, or an array beside it.
@@ -82,10 +76,11 @@ struct AffineMap {
   }
 };
 
-/// y[i] = map(x[i]) over n contiguous elements; y may be x. `ahead`: elements from x to what will be read next, 0 for nothing.
+/// y[i] = map(x[i]) over n contiguous elements; y may be x. `ahead`: elements from x to what will be read next, fetched by the
+/// streaming form, whose data come from memory.
 ///
 /// The last vector of x is read before anything is written, since it overlaps the one before it.
-template <Store kStore, bool kPrefetch, class A, class I, class T, class Y, class Map>
+template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, Index ahead) {
   using L = HardwareLanes<A, I>;
   constexpr Index w = L::width;
@@ -106,7 +101,7 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
     }
   }
   for (; i + 2 * w <= n; i += 2 * w) {
-    if constexpr (kPrefetch) {
+    if constexpr (kStore == Store::streaming) {
       constexpr Index line = 64 / Index(sizeof(T));
       for (Index k = 0; k < 2 * w; k += line) __builtin_prefetch(x + i + ahead + k);
     }
@@ -119,10 +114,9 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
 
 /// transform_run with its stores chosen at run time.
 template <class A, class I, class T, class Y, class Map>
-TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, Index ahead, StoreOptions options) {
-  if (options.streaming) transform_run<Store::streaming, true, A, I>(x, y, n, map, ahead);
-  else if (options.prefetch) transform_run<Store::ordinary, true, A, I>(x, y, n, map, ahead);
-  else transform_run<Store::ordinary, false, A, I>(x, y, n, map, ahead);
+TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, Index ahead, Store store) {
+  if (store == Store::streaming) transform_run<Store::streaming, A, I>(x, y, n, map, ahead);
+  else transform_run<Store::ordinary, A, I>(x, y, n, map, ahead);
 }
 
 }  // namespace TENSORNORM_ABI

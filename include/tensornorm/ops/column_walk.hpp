@@ -34,7 +34,7 @@ template <class Args>
 struct ColumnForward {
   const Args& args;
   const ColumnWalk& walk;
-  StoreOptions stores;
+  Store store;
   bool frozen;        ///< args.statistics are given
   Index first, last;  ///< strips, counted through all problems
   ColumnScratch<typename Args::A, typename Args::S> scratch;
@@ -42,22 +42,14 @@ struct ColumnForward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     for (Index i = first; i < last; ++i) {
-      const Loop& outer = walk.columns.loops[0];
-      const Index start = i % walk.strips * walk.strip_extent;
-      Strip strip{Odometer(walk.problems, i / walk.strips).offsets(), walk.columns, walk.width, walk.statistics};
-      if (walk.strips > 1) {
-        strip.at.advance(outer, start);
-        strip.columns.loops[0].extent = std::min(walk.strip_extent, outer.extent - start);
-        strip.width = walk.width / outer.extent * strip.columns.loops[0].extent;
-        strip.statistics = walk.statistics / outer.extent * strip.columns.loops[0].extent;
-      }
+      const Strip strip(walk, i);
       if (!frozen) moments<I>(strip);
       if (args.y == nullptr) continue;
-      if (frozen) load_centers(strip);
-      if (walk.affine) affine_rows<I>(strip);
-      else plain_rows<I>(strip);
+      if (frozen)
+        for (Index k = 0; k < strip.statistics; ++k) keep(k, center_of<A, S>(args.statistics, strip.at.statistic + k));
+      normalize<I>(strip);
     }
-    if (stores.streaming) fence<Store::streaming>();
+    if (store == Store::streaming) fence<Store::streaming>();
   }
 
  private:
@@ -68,6 +60,17 @@ struct ColumnForward {
     Offsets at;
     LoopList columns;
     Index width, statistics;
+
+    Strip(const ColumnWalk& walk, Index i)
+        : at(Odometer(walk.problems, i / walk.strips).offsets()), columns(walk.columns), width(walk.width), statistics(walk.statistics) {
+      if (walk.strips == 1) return;
+      const Loop& outer = walk.columns.loops[0];
+      const Index start = i % walk.strips * walk.strip_extent;
+      at.advance(outer, start);
+      columns.loops[0].extent = std::min(walk.strip_extent, outer.extent - start);
+      width = walk.width / outer.extent * columns.loops[0].extent;
+      statistics = walk.statistics / outer.extent * columns.loops[0].extent;
+    }
   };
 
   TENSORNORM_INLINE void keep(Index k, const Center<A, S>& center) const {
@@ -76,90 +79,96 @@ struct ColumnForward {
     scratch.shift[k] = center.shift(S(1), S(0));
   }
 
-  TENSORNORM_INLINE void load_centers(const Strip& strip) const {
-    for (Index k = 0; k < strip.statistics; ++k) keep(k, center_of<A, S>(args.statistics, strip.at.statistic + k));
-  }
-
-  template <class I>
-  TENSORNORM_INLINE void add_columns(const Strip& strip, Index from, Index to) const {
-    const auto* x = args.x + strip.at.data[0];
-    for (S* sums : {scratch.column_sum, scratch.column_squares}) fill<S, I>(sums + from, S(0), to - from);
-    column_moments<A, S, I>(x + from, walk.rows, walk.row_stride[0], to - from, scratch.column_pivot + from, scratch.column_sum + from,
-                            scratch.column_squares + from);
-    const Index tail = std::min(to, walk.tail);
-    if (from < tail)
-      column_moments<A, S, I>(x + walk.rows * walk.row_stride[0] + from, 1, 0, tail - from, scratch.column_pivot + from,
-                              scratch.column_sum + from, scratch.column_squares + from);
-  }
-
-  template <class I>
-  TENSORNORM_INLINE void fold_columns(const Strip& strip) const {
-    for (S* sums : {scratch.sum, scratch.squares}) fill<S, I>(sums, S(0), strip.statistics);
-    fold<S, I>(strip.columns, scratch.column_sum, scratch.sum);
-    fold<S, I>(strip.columns, scratch.column_squares, scratch.squares);
-  }
-
   /// A pivot that turned out bad is replaced and the columns from the first to the last such statistic are added up once more: good
   /// ones among them come out as they were, bit for bit.
   template <class I>
   TENSORNORM_INLINE void moments(const Strip& strip) const {
     const auto* x = args.x + strip.at.data[0];
-    if (args.rule.centered) sample_pivots<A, I>(x, walk.rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
-    else fill<A, I>(scratch.pivot, A(0), strip.statistics);
-    expand<&Loop::statistic, A, I>(strip.columns, scratch.pivot, scratch.column_pivot);
-    add_columns<I>(strip, 0, strip.width);
-    fold_columns<I>(strip);
-    bool bad = false;
-    for (Index k = 0; args.rule.centered && k < strip.statistics; ++k) {
-      if (!is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])) continue;
-      scratch.pivot[k] = static_cast<A>(S(scratch.pivot[k]) + scratch.sum[k] / S(args.samples));
-      bad = true;
-    }
-    if (bad) {
-      expand<&Loop::statistic, A, I>(strip.columns, scratch.pivot, scratch.column_mean);
-      Index from = 0, to = strip.width;
-      while (from < to && scratch.column_mean[from] == scratch.column_pivot[from]) ++from;
-      while (to > from && scratch.column_mean[to - 1] == scratch.column_pivot[to - 1]) --to;
-      expand<&Loop::statistic, A, I>(strip.columns, scratch.pivot, scratch.column_pivot);
-      add_columns<I>(strip, from, to);
-      fold_columns<I>(strip);
+    const Index tail_at = walk.moment_rows * walk.row_stride[0];
+    if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
+    else std::fill_n(scratch.pivot, strip.statistics, A(0));
+    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
+    Index from = 0, to = strip.width;
+    for (bool again = args.rule.centered;; again = false) {
+      std::fill_n(scratch.column_sum + from, to - from, S(0));
+      std::fill_n(scratch.column_squares + from, to - from, S(0));
+      for (const bool tail : {false, true}) {
+        const Index end = tail ? std::min(to, walk.moment_tail) : to;
+        if (from < end)
+          column_moments<A, S, I>(x + from + (tail ? tail_at : 0), tail ? 1 : walk.moment_rows, walk.row_stride[0], end - from,
+                                  scratch.column_pivot + from, scratch.column_sum + from, scratch.column_squares + from);
+      }
+      std::fill_n(scratch.sum, strip.statistics, S(0));
+      std::fill_n(scratch.squares, strip.statistics, S(0));
+      fold(strip.columns, scratch.column_sum, scratch.sum);
+      fold(strip.columns, scratch.column_squares, scratch.squares);
+      if (!again || !repivot(strip, from, to)) break;
     }
     for (Index k = 0; k < strip.statistics; ++k) {
-      Welford<S> state(args.samples, S(0), S(0), scratch.squares[k]);
-      if (args.rule.centered) {
-        state = Welford<S>();
-        state.merge_sums(args.samples, S(scratch.pivot[k]), scratch.sum[k], scratch.squares[k]);
-      }
+      Welford<S> state;
+      if (args.rule.centered) state.merge_sums(args.samples, S(scratch.pivot[k]), scratch.sum[k], scratch.squares[k]);
+      else state = Welford<S>(args.samples, S(0), S(0), scratch.squares[k]);
       keep(k, finish_statistic<A, S>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
     }
   }
 
-  /// Every row with the same coefficients: weight and bias go into them.
+  /// Replaces bad pivots and narrows [from, to) to the columns of such statistics; false where there is none.
+  bool repivot(const Strip& strip, Index& from, Index& to) const {
+    bool bad = false;
+    for (Index k = 0; k < strip.statistics; ++k) {
+      if (!is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])) continue;
+      scratch.pivot[k] = static_cast<A>(S(scratch.pivot[k]) + scratch.sum[k] / S(args.samples));
+      bad = true;
+    }
+    if (!bad) return false;
+    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_mean);
+    while (from < to && scratch.column_mean[from] == scratch.column_pivot[from]) ++from;
+    while (to > from && scratch.column_mean[to - 1] == scratch.column_pivot[to - 1]) --to;
+    std::copy(scratch.column_mean + from, scratch.column_mean + to, scratch.column_pivot + from);
+    return from < to;
+  }
+
+  /// Rows with the same coefficients, into which weight and bias go; or, where a parameter changes from row to row, with its own.
   template <class I>
-  TENSORNORM_INLINE void plain_rows(const Strip& strip) const {
+  TENSORNORM_INLINE void normalize(const Strip& strip) const {
     using L = HardwareLanes<A, I>;
-    expand_centers<I>(strip);
-    if (args.weight != nullptr || args.bias != nullptr) {
-      if (args.weight != nullptr) expand<&Loop::param, A, I>(strip.columns, args.weight + strip.at.param, scratch.weight);
-      else fill<A, I>(scratch.weight, A(1), strip.width);
-      if (args.bias != nullptr) expand<&Loop::param, A, I>(strip.columns, args.bias + strip.at.param, scratch.bias);
-      else fill<A, I>(scratch.bias, A(0), strip.width);
+    expand<&Loop::statistic>(strip.columns, scratch.mean, scratch.column_mean);
+    expand<&Loop::statistic>(strip.columns, scratch.scale, scratch.column_scale);
+    expand<&Loop::statistic>(strip.columns, scratch.shift, scratch.column_shift);
+    if (!walk.affine && (args.weight != nullptr || args.bias != nullptr)) {
+      expand_parameters(strip, strip.at.param, strip.width);
       fold_parameters<I>(strip.width);
     }
-    const ScaleMap<L, PerElement<L, A>> map{{scratch.column_mean}, {scratch.column_scale}, {scratch.column_shift}};
-    rows<I>(strip.at, walk.rows, strip.width, map);
-    if (walk.tail > 0) {
-      Offsets at = strip.at;
-      for (int k = 0; k < kMaxOperands; ++k) at.data[k] += walk.rows * walk.row_stride[k];
-      rows<I>(at, 1, walk.tail, map);
+    const ScaleMap<L, PerElement<L, A>> scaled{{scratch.column_mean}, {scratch.column_scale}, {scratch.column_shift}};
+    const AffineMap<L, PerElement<L, A>, PerElement<L, A>> affine{
+        {scratch.column_mean}, {scratch.column_scale}, {scratch.column_shift}, {scratch.weight}, {scratch.bias}};
+    const Index ahead = walk.strips > 1 ? strip.width : walk.row_stride[0];  // the same rows of the next strip, or the next row
+    const Index rows = walk.group_rows + (walk.group_tail > 0 ? 1 : 0);
+    Odometer group(walk.groups);
+    for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
+      const Offsets at = strip.at + group.offsets();
+      for (Index r = 0; r < rows; ++r) {
+        const auto* x = args.x + at.data[0] + r * walk.row_stride[0];
+        auto* y = args.y + at.data[1] + r * walk.row_stride[1];
+        const Index width = r < walk.group_rows ? strip.width : walk.group_tail;
+        if (walk.affine) {
+          if (r == 0 || walk.row_param != 0) expand_parameters(strip, at.param + r * walk.row_param, width);
+          transform_run<A, I>(x, y, width, affine, ahead, store);
+        } else {
+          transform_run<A, I>(x, y, width, scaled, ahead, store);
+        }
+      }
     }
   }
 
-  template <class I>
-  TENSORNORM_INLINE void expand_centers(const Strip& strip) const {
-    expand<&Loop::statistic, A, I>(strip.columns, scratch.mean, scratch.column_mean);
-    expand<&Loop::statistic, A, I>(strip.columns, scratch.scale, scratch.column_scale);
-    expand<&Loop::statistic, A, I>(strip.columns, scratch.shift, scratch.column_shift);
+  /// The parameters from `at` on beside the first `width` columns, which are whole rows: there are no more of them at the end.
+  void expand_parameters(const Strip& strip, Index at, Index width) const {
+    LoopList columns = strip.columns;
+    columns.loops[0].extent = columns.loops[0].extent * width / strip.width;
+    if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + at, scratch.weight);
+    else std::fill_n(scratch.weight, width, A(1));
+    if (args.bias != nullptr) expand<&Loop::param>(columns, args.bias + at, scratch.bias);
+    else std::fill_n(scratch.bias, width, A(0));
   }
 
   /// scale *= weight; shift = shift * weight + bias. Whole vectors: the arrays are padded.
@@ -173,36 +182,6 @@ struct ColumnForward {
       shift.store(scratch.column_shift + c);
       (L::load(scratch.column_scale + c) * weight).store(scratch.column_scale + c);
     }
-  }
-
-  /// Weight and bias change from row to row: one value for the row, or, where they change along the columns too, one for each.
-  template <class I>
-  TENSORNORM_INLINE void affine_rows(const Strip& strip) const {
-    using L = HardwareLanes<A, I>;
-    expand_centers<I>(strip);
-    bool along_columns = false;
-    for (int i = 0; i < strip.columns.depth; ++i) along_columns |= strip.columns.loops[i].param != 0;
-    Odometer row(walk.affine_rows);
-    for (Index r = walk.affine_rows.size(); r > 0; --r, row.next()) {
-      const Offsets at = strip.at + row.offsets();
-      if (along_columns) {
-        expand<&Loop::param, A, I>(strip.columns, args.weight + at.param, scratch.weight);
-        expand<&Loop::param, A, I>(strip.columns, args.bias + at.param, scratch.bias);
-      } else {
-        fill<A, I>(scratch.weight, args.weight[at.param], strip.width);
-        fill<A, I>(scratch.bias, args.bias[at.param], strip.width);
-      }
-      const AffineMap<L, PerElement<L, A>, PerElement<L, A>> map{
-          {scratch.column_mean}, {scratch.column_scale}, {scratch.column_shift}, {scratch.weight}, {scratch.bias}};
-      rows<I>(at, 1, strip.width, map);
-    }
-  }
-
-  template <class I, class Map>
-  TENSORNORM_INLINE void rows(const Offsets& at, Index count, Index width, const Map& map) const {
-    for (Index r = 0; r < count; ++r)
-      transform_run<A, I>(args.x + at.data[0] + r * walk.row_stride[0], args.y + at.data[1] + r * walk.row_stride[1], width, map,
-                          walk.row_stride[0], stores);
   }
 };
 

@@ -98,12 +98,10 @@ class ForwardOp {
     const Index bytes = nest.size() * Index(sizeof(T));
     std::size_t column_bytes = 0;
     if (walk_ == Walk::row) {
-      row_ = make_row_walk(walked, merged);
-      if (frozen)
-        for (int i = 0; i + 1 < walked.depth; ++i) frozen_runs_.push(walked.loops[i]);
-      pieces = frozen ? frozen_runs_.size() : row_.kept.size();
+      row_ = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
+      pieces = row_.kept.size();
       unit = nest.samples * Index(sizeof(T));
-      run = (frozen || row_.affine ? row_.run.extent : row_.length) * Index(sizeof(T));
+      run = row_.run.extent * Index(sizeof(T));
     } else {
       column_ = make_column_walk(walked, merged, Index(sizeof(T)));
       pieces = column_.problems.size() * column_.strips;
@@ -118,7 +116,7 @@ class ForwardOp {
       strip_statistics_ = statistics;
     }
     pieces_ = pieces;
-    stores_ = choose_stores(bytes, unit, run, x, y, Index(sizeof(T)));
+    store_ = choose_store(bytes, unit, run, x, y, Index(sizeof(T)));
     threads_ = useful_threads(device, pieces, bytes);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);
@@ -134,7 +132,7 @@ class ForwardOp {
   }
 
   /// The i-th array of statistics asked for, nest.statistics elements.
-  S* statistics_memory(int i) const { return statistics_memory_ + i * (row_or_column_statistics()); }
+  S* statistics_memory(int i) const { return statistics_memory_ + i * order_.nest().statistics; }
   void set_statistics(const StatisticsArrays<S>& statistics) { args_.statistics = statistics; }
 
   void run() noexcept {
@@ -142,11 +140,9 @@ class ForwardOp {
       if (walk_ == Walk::column) {
         kernels::ColumnScratch<A, S> scratch;
         scratch.lay_out(columns_, strip_statistics_, column_memory_ + std::size_t(worker) * column_bytes_);
-        kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, stores_, frozen_, first, last, scratch});
-      } else if (frozen_) {
-        kernels::dispatch(kernels::FrozenRows<kernels::ForwardArguments<T>>{args_, frozen_runs_, row_.run, stores_, first, last});
+        kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch});
       } else {
-        kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, stores_, first, last});
+        kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
       }
     });
   }
@@ -154,7 +150,6 @@ class ForwardOp {
  private:
   /// Given statistics leave the order of the walk free: a run needs only be long enough for coefficients in registers.
   static bool long_runs(const LoopNest& nest) { return reduces(nest.innermost()) && nest.innermost().extent >= kLongRun; }
-  Index row_or_column_statistics() const { return order_.nest().statistics; }
 
   kernels::ForwardArguments<T> args_;
   ParameterOrder<A, Scalar> order_;
@@ -163,8 +158,7 @@ class ForwardOp {
   Walk walk_{};
   RowWalk row_;
   ColumnWalk column_;
-  LoopList frozen_runs_;
-  kernels::StoreOptions stores_;
+  kernels::Store store_{};
   Index pieces_ = 0, threads_ = 1, columns_ = 0, strip_statistics_ = 0;
   std::byte* column_memory_ = nullptr;
   std::size_t column_bytes_ = 0;

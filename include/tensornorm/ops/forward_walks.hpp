@@ -68,48 +68,53 @@ TENSORNORM_INLINE auto uniform(A value) {
 
 /// One run with one statistic; weight and bias one value each, or beside the elements.
 template <class I, class Args, class C>
-TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, Index length, Index param_stride, Index ahead,
-                                     StoreOptions stores) {
+TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, Index ahead, Store store) {
   using A = typename Args::A;
   using S = typename Args::S;
   using L = HardwareLanes<A, I>;
   const auto* x = args.x + at.data[0];
   auto* y = args.y + at.data[1];
-  if (param_stride == 0 || args.weight == nullptr) {
+  if (run.param == 0 || args.weight == nullptr) {
     const S w = args.weight != nullptr ? S(args.weight[at.param]) : S(1), b = args.bias != nullptr ? S(args.bias[at.param]) : S(0);
     const ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
-    transform_run<A, I>(x, y, length, map, ahead, stores);
+    transform_run<A, I>(x, y, run.extent, map, ahead, store);
   } else {
     const AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
                                                          uniform<A, I>(center.scale(S(1))),
                                                          uniform<A, I>(center.shift(S(1), S(0))),
                                                          {args.weight + at.param},
                                                          {args.bias + at.param}};
-    transform_run<A, I>(x, y, length, map, ahead, stores);
+    transform_run<A, I>(x, y, run.extent, map, ahead, store);
   }
 }
 
 /// Sliced: one statistic at a time, its moments, then its elements while they are in the cache, the last slice first.
+/// Frozen: the statistics are read, and the runs taken as they lie in memory.
 template <class Args>
 struct RowForward {
   const Args& args;
   const RowWalk& walk;
-  StoreOptions stores;
-  Index first, last;  ///< statistics, in the order of memory
+  Store store;
+  bool frozen;
+  Index first, last;  ///< statistics (frozen: runs) in the order of memory
 
   template <class I>
   TENSORNORM_INLINE void run() const {
     Odometer kept(walk.kept, first);
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
-      kept.next();
-      const Index ahead = k + 1 < last ? kept.offsets().data[0] - at.data[0] : 0;
-      const auto center = moments<I>(at);
+      if (k + 1 < last) kept.next();
+      const Center<A, S> center = frozen ? center_of<A, S>(args.statistics, at.statistic) : moments<I>(at);
       if (args.y == nullptr) continue;
-      if (walk.affine) normalize(at, center, walk.runs, walk.run.extent, walk.run.param, ahead, static_cast<I*>(nullptr));
-      else normalize(at, center, walk.slices, walk.length, 0, ahead, static_cast<I*>(nullptr));
+      const Index ahead = kept.offsets().data[0] - at.data[0];
+      const Index runs = walk.runs.size();
+      Odometer run(walk.runs, runs - 1);
+      for (Index i = 0; i < runs; ++i) {
+        normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
+        if (runs > 1) run.previous();
+      }
     }
-    if (stores.streaming) fence<Store::streaming>();
+    if (store == Store::streaming) fence<Store::streaming>();
   }
 
  private:
@@ -121,49 +126,12 @@ struct RowForward {
     const Index slices = walk.slices.size();
     const auto* x = args.x + at.data[0];
     Welford<S> state;
-    S squares = S(0);
     Odometer slice(walk.slices);
     for (Index i = 0; i < slices; ++i) {
-      const auto* elements = x + slice.offsets().data[0];
-      if (args.rule.centered) row_moments<A, S, I>(elements, walk.length, state);
-      else row_square_sum<A, S, I>(elements, walk.length, squares);
+      row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
       if (slices > 1) slice.next();
     }
-    if (!args.rule.centered) state = Welford<S>(args.samples, S(0), S(0), squares);
     return finish_statistic<A, S>(args.rule, args.samples, state, args.statistics, at.statistic);
-  }
-
-  template <class I>
-  TENSORNORM_INLINE void normalize(const Offsets& at, const Center<A, S>& center, const LoopList& around, Index length, Index param_stride,
-                                   Index ahead, I*) const {
-    const Index runs = around.size();
-    Odometer run(around, runs - 1);
-    for (Index i = 0; i < runs; ++i) {
-      normalize_run<I>(args, center, at + run.offsets(), length, param_stride, ahead, stores);
-      if (runs > 1) run.previous();
-    }
-  }
-};
-
-/// Frozen, long runs: memory in its own order, each run with the statistic it belongs to.
-template <class Args>
-struct FrozenRows {
-  const Args& args;
-  const LoopList& runs;  ///< all loops but the innermost
-  const Loop& run_loop;
-  StoreOptions stores;
-  Index first, last;
-
-  template <class I>
-  TENSORNORM_INLINE void run() const {
-    using A = typename Args::A;
-    using S = typename Args::S;
-    Odometer at(runs, first);
-    for (Index i = first; i < last; ++i, at.next()) {
-      const Center<A, S> center = center_of<A, S>(args.statistics, at.offsets().statistic);
-      normalize_run<I>(args, center, at.offsets(), run_loop.extent, run_loop.param, run_loop.extent, stores);
-    }
-    if (stores.streaming) fence<Store::streaming>();
   }
 };
 

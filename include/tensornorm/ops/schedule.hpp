@@ -41,14 +41,11 @@ inline Index last_level_cache() {
 ///
 /// `unit`: bytes of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of place: a streaming store
 /// throws the line it writes to out of the cache.
-inline kernels::StoreOptions choose_stores(Index bytes, Index unit, Index run, const void* x, const void* y, Index element) {
+inline kernels::Store choose_store(Index bytes, Index unit, Index run, const void* x, const void* y, Index element) {
   const Index traffic = 2 * bytes, cache = last_level_cache();
   const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
-  kernels::StoreOptions options;
-  options.prefetch = traffic >= cache;
-  options.streaming = x != y && aligned && run >= (Index{3} << 10) &&
-                      ((traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache);
-  return options;
+  const bool large = (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
+  return x != y && aligned && large && run >= (Index{3} << 10) ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
 enum class Walk { row, column };
@@ -58,24 +55,30 @@ struct RowWalk {
   LoopList kept;        ///< enumerates the statistics
   LoopList slices;      ///< reduced loops around a slice
   Index length = 1;     ///< elements of a slice
-  LoopList runs;        ///< reduced loops around a run: a slice cut where the parameter changes
-  Loop run{};           ///< the run itself
+  LoopList runs;        ///< reduced loops around a run
+  Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
   bool affine = false;  ///< a parameter changes within a statistic
 };
 
 /// Rows of neighbouring columns: `problems` independent ones, cut into strips of columns.
+///
+/// Rows are grouped: weight and bias are the same functions of the column throughout a group. Several short rows that follow each
+/// other without a gap are taken as one wide row, whose columns begin with a loop over them; a group may end with a part of one.
 struct ColumnWalk {
-  LoopList problems;        ///< kept loops around all reduced ones
-  LoopList affine_rows;     ///< the row loop with its parameters
-  LoopList columns;         ///< loops inside a row
-  Index rows = 1;           ///< rows of `width` columns
-  Strides row_stride{};     ///< from row to row, per operand
-  Index width = 1;          ///< columns of a row
-  Index tail = 0;           ///< columns of one more, shorter row, where several short rows were taken as one
-  Index statistics = 1;     ///< statistics of a problem
-  Index strips = 1;         ///< pieces a problem is cut into, along the first of `columns`
-  Index strip_extent = 1;   ///< extent of that loop in a strip
-  bool affine = false;      ///< a parameter changes from row to row
+  LoopList problems;       ///< kept loops around all reduced ones
+  LoopList groups;         ///< reduced loops around a group of rows
+  LoopList columns;        ///< loops inside a wide row
+  Index group_rows = 1;    ///< wide rows of a group
+  Index group_tail = 0;    ///< columns of the partial one after them
+  Index moment_rows = 1;   ///< wide rows of all groups together, as the statistics see them
+  Index moment_tail = 0;   ///< columns of the partial one after them
+  Strides row_stride{};    ///< from wide row to wide row, per operand
+  Index row_param = 0;     ///< from wide row to wide row, in the parameters
+  Index width = 1;         ///< columns of a wide row
+  Index statistics = 1;    ///< statistics of a problem
+  Index strips = 1;        ///< pieces a problem is cut into, along the first of `columns`
+  Index strip_extent = 1;  ///< extent of that loop in a strip
+  bool affine = false;     ///< a parameter changes from row to row
 };
 
 inline bool reduces(const Loop& loop) { return loop.statistic == 0; }
@@ -93,26 +96,25 @@ inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
   for (int i = 0; i + 1 < merged.depth; ++i)
     if (reduces(merged.loops[i])) walk.slices.push(merged.loops[i]);
   walk.length = merged.innermost().extent;
-  for (int i = 0; i + 1 < nest.depth; ++i) (reduces(nest.loops[i]) ? walk.runs : walk.kept).push(nest.loops[i]);
+  for (int i = 0; i + 1 < nest.depth; ++i) {
+    (reduces(nest.loops[i]) ? walk.runs : walk.kept).push(nest.loops[i]);
+    walk.affine |= reduces(nest.loops[i]) && nest.loops[i].param != 0;
+  }
   walk.run = nest.innermost();
-  for (int i = 0; i < walk.runs.depth; ++i) walk.affine |= walk.runs.loops[i].param != 0;
   walk.affine |= walk.run.param != 0;
+  if (!walk.affine) {
+    walk.runs = walk.slices;
+    walk.run.extent = walk.length;
+  }
   return walk;
 }
 
-/// Several short rows become one when they follow each other without a gap; the loop over them is then one of the columns'.
-inline void widen(ColumnWalk& walk, Index total_rows) {
-  const Index rows = std::min(total_rows, kTileColumns / walk.width);
-  LoopList columns;
-  Loop together{rows, {}, 0, 0};
-  together.data.fill(walk.width);
-  columns.push(together);
-  for (int i = 0; i < walk.columns.depth; ++i) columns.push(walk.columns.loops[i]);
-  walk.columns = columns;
-  walk.tail = total_rows % rows * walk.width;
-  walk.rows = total_rows / rows;
-  walk.width *= rows;
-  walk.row_stride.fill(walk.width);
+/// Given statistics leave the order free: memory is walked as it lies, and every loop but the innermost leads to another run.
+inline RowWalk make_frozen_row_walk(const LoopNest& nest) {
+  RowWalk walk;
+  for (int i = 0; i + 1 < nest.depth; ++i) walk.kept.push(nest.loops[i]);
+  walk.run = nest.innermost();
+  return walk;
 }
 
 inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element) {
@@ -122,33 +124,39 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   // With nothing reduced the elements are columns of rows that are problems of their own.
   const bool any_row = outermost < merged.depth - 1;
   const Index row_elements = any_row ? merged.loops[outermost].data[0] : nest.innermost().extent;
+  LoopList columns;
   for (int i = 0; i < nest.depth; ++i) {
     const Loop& loop = nest.loops[i];
     if (i == nest.depth - 1 || loop.data[0] < row_elements) {
-      walk.columns.push(loop);
+      columns.push(loop);
     } else {
-      (any_row && reduces(loop) ? walk.affine_rows : walk.problems).push(loop);
+      (any_row && reduces(loop) ? walk.groups : walk.problems).push(loop);
       walk.affine |= reduces(loop) && loop.param != 0;
     }
   }
-  walk.width = walk.columns.size();
+  walk.width = columns.size();
   walk.statistics = merged.statistics / walk.problems.size();
-  if (any_row) {
-    const Loop& row = merged.loops[outermost];
-    walk.rows = row.extent;
-    walk.row_stride = row.data;
-    bool contiguous = true;
-    for (Index stride : row.data) contiguous &= stride == walk.width;
-    if (contiguous && !walk.affine && walk.width <= kTileColumns / 2) {
-      widen(walk, row.extent);
-    }
-  }
+  // The innermost loop over rows is the group; without one a problem is a single row.
+  const Loop row = any_row ? walk.groups.loops[--walk.groups.depth] : Loop{1, {}, 0, 0};
+  bool contiguous = any_row;
+  for (Index stride : row.data) contiguous &= stride == walk.width;
+  const Index together = contiguous ? std::clamp<Index>(kTileColumns / walk.width, 1, row.extent) : 1;
+  const Index all_rows = any_row ? merged.loops[outermost].extent : 1;
+  if (together > 1) walk.columns.push({together, row.data, 0, row.param});
+  for (int i = 0; i < columns.depth; ++i) walk.columns.push(columns.loops[i]);
+  walk.group_rows = row.extent / together;
+  walk.group_tail = row.extent % together * walk.width;
+  walk.moment_rows = all_rows / together;
+  walk.moment_tail = all_rows % together * walk.width;
+  for (int k = 0; k < kMaxOperands; ++k) walk.row_stride[k] = row.data[k] * together;
+  walk.row_param = row.param * together;
+  walk.width *= together;
+
   const Loop& first = walk.columns.loops[0];
   walk.strip_extent = first.extent;
   const Index unit = walk.width / first.extent;
-  // A widened row begins with a reduced loop, and two passes over memory serve it.
-  if (!reduces(first) && walk.rows * walk.width * element > kCacheBytes) {
-    const Index fitting = std::min(kTileColumns, kCacheBytes / (walk.rows * element));
+  if (!reduces(first) && walk.moment_rows * walk.width * element > kCacheBytes) {
+    const Index fitting = std::min(kTileColumns, kCacheBytes / (walk.moment_rows * element));
     if (fitting >= std::max(unit, kNarrowestStrip)) {
       walk.strip_extent = std::min(first.extent, fitting / unit);
       walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
