@@ -13,6 +13,7 @@
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
+#include <utility>
 #include <vector>
 
 namespace support {
@@ -53,9 +54,8 @@ Shape shape_of(const T& tensor) {
   if constexpr (MatrixLike<T>) {
     return {tensor.rows(), tensor.cols()};
   } else {
-    Shape shape;
-    for (int axis = 0; axis < T::NumDimensions; ++axis) shape.push_back(tensor.dimension(axis));
-    return shape;
+    return [&]<int... Axis>(std::integer_sequence<int, Axis...>) { return Shape{tensor.dimension(Axis)...}; }
+    (std::make_integer_sequence<int, T::NumDimensions>());
   }
 }
 
@@ -65,7 +65,7 @@ decltype(auto) coefficient(T& tensor, const Shape& at) {
   if constexpr (MatrixLike<T>) {
     return tensor(at[0], at[1]);
   } else {
-    std::array<Index, static_cast<std::size_t>(T::NumDimensions)> indices;
+    std::array<Index, static_cast<std::size_t>(T::NumDimensions)> indices{};
     std::copy(at.begin(), at.end(), indices.begin());
     return tensor(indices);
   }
@@ -94,7 +94,7 @@ T sized(const Shape& shape) {
   if constexpr (MatrixLike<T>) {
     return T(shape[0], shape[1]);
   } else {
-    Eigen::array<Index, static_cast<std::size_t>(T::NumDimensions)> dimensions;
+    Eigen::array<Index, static_cast<std::size_t>(T::NumDimensions)> dimensions{};
     std::copy(shape.begin(), shape.end(), dimensions.begin());
     return T(dimensions);
   }

@@ -190,9 +190,10 @@ inline Values terms_of_dx(const Norm& norm, const Values& dy, const Values& x, c
   return result;
 }
 
-/// The size of the terms of dweight, summed, where every norm counts as the largest: each has an error of that scale.
-inline Values terms_of_dweight(const Norm& norm, const Values& dy, const Values& norms) {
-  Real largest = 0;
+/// The size of the terms of dweight and dbias, summed, where every norm counts as the largest one or 1: each has an
+/// error of that scale.
+inline Values terms_of_parameters(const Norm& norm, const Values& dy, const Values& norms) {
+  Real largest = 1;
   for (const Real value : norms) largest = std::max(largest, std::abs(value));
   Values result(static_cast<std::size_t>(norm.parameters()));
   for (std::size_t i = 0; i < dy.size(); ++i) result[norm.parameter(i)] += std::abs(dy[i]) * largest;

@@ -33,8 +33,8 @@ TEST_P(Reference, AgreesWithPyTorch) {
       const auto gradients = reference::backward(norm, dy, x, weight, statistics, frozen);
       EXPECT_TRUE(all_near(gradients.dx, c.values<double>("dx" + suffix),
                            ulps<double>(kTolerance, reference::terms_of_dx(norm, dy, x, weight, statistics))));
-      const auto terms =
-          ulps<double>(kTolerance, reference::terms_of_dweight(norm, dy, reference::normalized(norm, x, statistics)));
+      const auto terms = ulps<double>(
+          kTolerance, reference::terms_of_parameters(norm, dy, reference::normalized(norm, x, statistics)));
       if (!weight.empty()) {
         EXPECT_TRUE(all_near(gradients.dweight, c.values<double>("dweight" + suffix), terms));
       }

@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: MIT
+#include <gtest/gtest.h>
+
+#include <sstream>
+#include <stdexcept>
+#include <tensornorm/tensornorm.hpp>
+
+#include "support/golden_layers.hpp"
+
+namespace {
+
+using namespace support;
+
+template <class Kind>
+class GroupNorm : public testing::Test {};
+TYPED_TEST_SUITE(GroupNorm, Kinds, KindNames);
+
+TYPED_TEST(GroupNorm, AgreesWithPyTorch) {
+  expect_golden_file("group_norm", [](const auto& c, auto f) { with_group_norm<TypeParam>(c, f); });
+}
+
+TYPED_TEST(GroupNorm, WorkedCases) {
+  if constexpr (std::is_same_v<typename TypeParam::Scalar, float>) {
+    using Images = typename TypeParam::template Tensor<4>;
+    const golden::Case small = worked_case("groups");
+    expect_worked(small, "GroupNorm_2", tn::GroupNorm<float>(2, 6)(worked_x<Images>(small)));
+
+    const golden::Case many = worked_case("many_groups");
+    const Images x = worked_x<Images>(many);
+    for (const Index groups : {3, 6, 1}) {
+      const std::string key = "GroupNorm_" + std::to_string(groups);
+      tn::GroupNorm<float> layer(groups, 6);
+      Images y(x.dimensions());
+      tn::SavedStats<float> saved;
+      layer.forward(x, y, saved);
+      expect_worked(many, key, y);
+      EXPECT_EQ(saved.size(), 20 * groups);
+      EXPECT_EQ(saved.shape()[0], 20);
+      EXPECT_EQ(saved.shape()[1], groups);
+    }
+    // PyTorch's two other layers that give these numbers.
+    expect_worked(many, "GroupNorm_6", tn::InstanceNorm2d<float>(6)(x));
+    expect_worked(many, "GroupNorm_1", tn::LayerNorm<float, 3>({6, 10, 10}, {.elementwise_affine = false})(x));
+  }
+}
+
+// PyTorch refuses this for a batch of one only; the answer is y = bias.
+TYPED_TEST(GroupNorm, OneValuePerGroupIsTheBias) {
+  using Scalar = typename TypeParam::Scalar;
+  using Rows = typename TypeParam::template Tensor<2>;
+  tn::GroupNorm<Scalar> layer(6, 6);
+  set_parameters(layer, random_values<Scalar>(6, 1), random_values<Scalar>(6, 2));
+  for (const Index rows : {1, 3}) {
+    const Rows y = layer(tensor_of<Rows>({rows, 6}, random_values<Scalar>(6 * rows, 3)));
+    for (Index row = 0; row < rows; ++row)
+      for (Index c = 0; c < 6; ++c) EXPECT_EQ(y(row, c), layer.bias()(c));
+  }
+}
+
+TYPED_TEST(GroupNorm, TheModeChangesNothing) {
+  using Scalar = typename TypeParam::Scalar;
+  using Rows = typename TypeParam::template Tensor<2>;
+  tn::GroupNorm<Scalar> layer(2, 6);
+  const Rows x = tensor_of<Rows>({3, 6}, random_values<Scalar>(18, 1));
+  const auto y = logical(layer(x));
+  layer.eval();
+  EXPECT_TRUE(same_bits(logical(layer(x)), y));
+  EXPECT_TRUE(same_bits(logical(std::as_const(layer).infer(x)), y));
+}
+
+TEST(GroupNormOptions, DefaultsArePyTorchs) {
+  const tn::GroupNorm<float> layer(8, 64);
+  EXPECT_EQ(layer.eps(), 1e-5);
+  EXPECT_EQ(layer.weight().size(), 64);
+  EXPECT_EQ(layer.weight()(63), 1);
+  EXPECT_EQ(layer.bias()(63), 0);
+  std::ostringstream text;
+  text << layer;
+  EXPECT_EQ(text.str(), "GroupNorm(8, 64, eps=1e-05, affine=true)");
+}
+
+}  // namespace
