@@ -4,6 +4,7 @@
 #include <tensornorm/axes/policies.hpp>
 #include <tensornorm/axes/roles.hpp>
 #include <tensornorm/core/fixed_array.hpp>
+#include <tensornorm/core/inlining.hpp>
 #include <tensornorm/core/scalar.hpp>
 
 namespace tensornorm {
@@ -29,12 +30,12 @@ struct Offsets {
   Index statistic = 0;
   Index param = 0;
 
-  constexpr void advance(const Loop& loop, Index steps) {
+  TENSORNORM_INLINE constexpr void advance(const Loop& loop, Index steps) {
     for (int k = 0; k < kMaxOperands; ++k) data[k] += steps * loop.data[k];
     statistic += steps * loop.statistic;
     param += steps * loop.param;
   }
-  friend constexpr Offsets operator+(Offsets a, const Offsets& b) {
+  friend TENSORNORM_INLINE constexpr Offsets operator+(Offsets a, const Offsets& b) {
     for (int k = 0; k < kMaxOperands; ++k) a.data[k] += b.data[k];
     a.statistic += b.statistic;
     a.param += b.param;
@@ -163,38 +164,50 @@ constexpr LoopNest without_params(const LoopNest& nest) {
 /// A position in a LoopList that is stepped forwards or backwards through all combinations of its loops, the last one fastest.
 class Odometer {
  public:
-  constexpr explicit Odometer(const LoopList& list, Index position = 0) : list_(list) {
-    if (position == 0) {
-      for (int i = 0; i < list.depth; ++i) index_[i] = 0;
-      return;
-    }
-    for (int i = list.depth - 1; i >= 0; --i) {
+  TENSORNORM_INLINE constexpr explicit Odometer(const LoopList& list, Index position = 0) : list_(list) {
+    for (int i = list.depth - 1; position > 0; --i) {
       index_[i] = position % list.loops[i].extent;
       position /= list.loops[i].extent;
       offsets_.advance(list.loops[i], index_[i]);
     }
   }
   constexpr const Offsets& offsets() const { return offsets_; }
-  constexpr void next() {
-    for (int i = list_.depth - 1; i >= 0; --i) {
-      const Loop& loop = list_.loops[i];
-      if (++index_[i] < loop.extent) return offsets_.advance(loop, 1);
-      offsets_.advance(loop, 1 - loop.extent);
-      index_[i] = 0;
-    }
+  TENSORNORM_INLINE constexpr void next() {
+    const int last = list_.depth - 1;
+    if (last < 0) return;
+    if (++index_[last] < list_.loops[last].extent) offsets_.advance(list_.loops[last], 1);
+    else carry(last);
   }
-  constexpr void previous() {
-    for (int i = list_.depth - 1; i >= 0; --i) {
-      const Loop& loop = list_.loops[i];
-      if (index_[i]-- > 0) return offsets_.advance(loop, -1);
-      offsets_.advance(loop, loop.extent - 1);
-      index_[i] = loop.extent - 1;
-    }
+  TENSORNORM_INLINE constexpr void previous() {
+    const int last = list_.depth - 1;
+    if (last < 0) return;
+    if (index_[last]-- > 0) offsets_.advance(list_.loops[last], -1);
+    else borrow(last);
   }
 
  private:
+  /// Loop i has run out: it starts again, and the one around it steps.
+  constexpr void carry(int i) {
+    for (; i >= 0; --i) {
+      const Loop& loop = list_.loops[i];
+      offsets_.advance(loop, 1 - loop.extent);
+      index_[i] = 0;
+      if (i == 0) return;
+      if (++index_[i - 1] < list_.loops[i - 1].extent) return offsets_.advance(list_.loops[i - 1], 1);
+    }
+  }
+  constexpr void borrow(int i) {
+    for (; i >= 0; --i) {
+      const Loop& loop = list_.loops[i];
+      offsets_.advance(loop, loop.extent - 1);
+      index_[i] = loop.extent - 1;
+      if (i == 0) return;
+      if (index_[i - 1]-- > 0) return offsets_.advance(list_.loops[i - 1], -1);
+    }
+  }
+
   const LoopList& list_;
-  Extents<kMaxLoops> index_;  // set as far as there are loops
+  Extents<kMaxLoops> index_{};
   Offsets offsets_{};
 };
 

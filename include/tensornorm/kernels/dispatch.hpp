@@ -4,16 +4,7 @@
 #include <atomic>
 #include <cstdlib>
 #include <string_view>
-
-// The attributes and macros that run-time dispatch needs live here and nowhere else.
-#if defined(__GNUC__)
-// A kernel takes on the instruction set of the entry point it is inlined into; a call would leave it at the baseline's.
-#define TENSORNORM_INLINE inline __attribute__((always_inline))
-#define TENSORNORM_INLINE_LAMBDA __attribute__((always_inline))
-#else
-#define TENSORNORM_INLINE inline
-#define TENSORNORM_INLINE_LAMBDA
-#endif
+#include <tensornorm/core/inlining.hpp>
 
 // Translation units built with other flags get other symbols, or the linker would give one the code of the other.
 #if defined(__FAST_MATH__)

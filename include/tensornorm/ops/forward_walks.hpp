@@ -100,19 +100,16 @@ struct RowForward {
 
   template <class I>
   TENSORNORM_INLINE void run() const {
-    Odometer kept(walk.kept, first);
+    const Index runs = walk.runs.size();
+    // An odometer that has been through all positions stands where it began.
+    Odometer kept(walk.kept, first), slice(walk.slices), run(walk.runs, runs - 1);
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
-      const Center<A, S> center = frozen ? center_of<A, S>(args.statistics, at.statistic) : moments<I>(at);
+      const Center<A, S> center = frozen ? center_of<A, S>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
       const Index ahead = kept.offsets().data[0] - at.data[0];
-      const Index runs = walk.runs.size();
-      Odometer run(walk.runs, runs - 1);
-      for (Index i = 0; i < runs; ++i) {
-        normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
-        if (runs > 1) run.previous();
-      }
+      for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
     }
     if (store == Store::streaming) fence<Store::streaming>();
   }
@@ -122,15 +119,10 @@ struct RowForward {
   using S = typename Args::S;
 
   template <class I>
-  TENSORNORM_INLINE Center<A, S> moments(const Offsets& at) const {
-    const Index slices = walk.slices.size();
-    const auto* x = args.x + at.data[0];
+  TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     Welford<S> state;
-    Odometer slice(walk.slices);
-    for (Index i = 0; i < slices; ++i) {
-      row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
-      if (slices > 1) slice.next();
-    }
+    for (Index i = walk.slices.size(); i > 0; --i, slice.next())
+      row_moments<A, S, I>(args.x + at.data[0] + slice.offsets().data[0], walk.length, args.rule.centered, state);
     return finish_statistic<A, S>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
 };

@@ -1,0 +1,11 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#if defined(__GNUC__)
+// A kernel takes on the instruction set of the entry point it is inlined into; a call would leave it at the baseline's.
+#define TENSORNORM_INLINE inline __attribute__((always_inline))
+#define TENSORNORM_INLINE_LAMBDA __attribute__((always_inline))
+#else
+#define TENSORNORM_INLINE inline
+#define TENSORNORM_INLINE_LAMBDA
+#endif

@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: MIT
+// Counts this thread's allocations, operator new's and Eigen's own alike, and can let one of them fail. It replaces the
+// C library's functions, so it belongs into one translation unit of a program, and steps back where a sanitizer does
+// that.
+#pragma once
+
+#include <cerrno>
+#include <cstddef>
+#include <cstdlib>
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define TENSORNORM_TEST_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) || __has_feature(memory_sanitizer)
+#define TENSORNORM_TEST_SANITIZED 1
+#endif
+#endif
+
+namespace support {
+
+#if defined(__GLIBC__) && !defined(TENSORNORM_TEST_SANITIZED)
+inline constexpr bool kCountsAllocations = true;
+#else
+inline constexpr bool kCountsAllocations = false;
+#endif
+
+struct Allocations {
+  long count = 0;
+  long fail_at = 0;  ///< the allocation with this number, counted from 1, fails once
+};
+inline thread_local Allocations allocations;
+
+/// Notes one allocation; false: it has to fail.
+inline bool note_allocation() { return ++allocations.count != allocations.fail_at; }
+
+/// The number of allocations that f makes; `fail_at`: which of them fails.
+template <class F>
+long allocations_in(const F& f, long fail_at = 0) {
+  struct Armed {
+    explicit Armed(long at) { allocations = {0, at}; }
+    ~Armed() { allocations.fail_at = 0; }
+  } armed(fail_at);
+  f();
+  return allocations.count;
+}
+
+}  // namespace support
+
+#if defined(__GLIBC__) && !defined(TENSORNORM_TEST_SANITIZED)
+extern "C" {
+void* __libc_malloc(std::size_t);
+void* __libc_calloc(std::size_t, std::size_t);
+void* __libc_realloc(void*, std::size_t);
+void* __libc_memalign(std::size_t, std::size_t);
+
+void* malloc(std::size_t n) { return support::note_allocation() ? __libc_malloc(n) : nullptr; }
+void* calloc(std::size_t n, std::size_t size) { return support::note_allocation() ? __libc_calloc(n, size) : nullptr; }
+void* realloc(void* p, std::size_t n) { return support::note_allocation() ? __libc_realloc(p, n) : nullptr; }
+void* aligned_alloc(std::size_t alignment, std::size_t n) {
+  return support::note_allocation() ? __libc_memalign(alignment, n) : nullptr;
+}
+int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
+  *p = aligned_alloc(alignment, n);
+  return *p != nullptr ? 0 : ENOMEM;
+}
+}
+#endif
