@@ -79,22 +79,23 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   for (const Value* given : {mean, variance})
     if (ranges_overlap(y.data, y.span(), given, nest.statistics)) fail(context.call, "y overlaps the given statistics");
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, true, device, 2);
-  StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
-  for (Index k = 0; k < nest.statistics; ++k) {
-    statistics.mean[k] = S(mean[k]);
-    statistics.rstd[k] = context.rule.rstd(S(variance[k]));
-  }
-  if (saved != nullptr) {
-    const auto kept_for_backward = saved->prepare(kept.span(), true);
+  const auto give = [&](const StatisticsArrays<S>& to) {
     for (Index k = 0; k < nest.statistics; ++k) {
-      kept_for_backward.mean[k] = statistics.mean[k];
-      kept_for_backward.mean_lo[k] = S(0);
-      kept_for_backward.rstd[k] = statistics.rstd[k];
+      to.mean[k] = S(mean[k]);
+      if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
+      to.rstd[k] = context.rule.rstd(S(variance[k]));
     }
+  };
+  if (nest.size() == 0) {
+    if (saved != nullptr) give(saved->prepare(kept.span(), true));
+    return;
   }
+  ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, true, device, 2);
+  const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
+  give(statistics);
+  if (saved != nullptr) give(saved->prepare(kept.span(), true));
   op.set_statistics(statistics);
-  if (nest.size() > 0) op.run();
+  op.run();
 }
 
 }  // namespace tensornorm
