@@ -163,6 +163,11 @@ void for_each_layer(F f) {
   with.template operator()<4>(tn::Normalization<S, PositionAxes>({3}), {2, 3, 4, 5});
 }
 
+template <class X>
+Index extent(const X& x, int axis) {
+  return support::shape_of(x)[static_cast<std::size_t>(axis)];
+}
+
 /// A tensor of x's type whose shape has `more` added to the extent of one axis, filled with a canary.
 template <class X>
 X like(const X& x, int axis = 0, Index more = 0) {
@@ -352,11 +357,11 @@ TYPED_TEST(Faults, Row18ADifferentNumberOfChannels) {
     const int axis = last_axis ? rank - 1 : name == "InstanceNorm3d" ? 0 : 1;
     for (const Index more : {1, -1}) {
       const auto wrong = like(x, axis, more);
-      const Index got = wrong.dimension(axis);
+      const Index got = extent(wrong, axis);
       const int counted = name == "InstanceNorm3d" ? 1 : axis;  // an image without N is taken as (1, C, ...)
       Parts parts{"got ", std::to_string(got)};
       if (text_of(layer).find("[3,4,5]") == std::string::npos)
-        parts = {"expected C=" + std::to_string(x.dimension(axis)) + " at dimension " + std::to_string(counted) +
+        parts = {"expected C=" + std::to_string(extent(x, axis)) + " at dimension " + std::to_string(counted) +
                  ", got " + std::to_string(got)};
       expect_refused(layer, wrong, like(wrong), parts);
     }
@@ -435,7 +440,7 @@ TYPED_TEST(Faults, Rows25To28NothingToNormalize) {
       for (const bool training : {true, false}) {
         training ? layer.train() : layer.eval();
         const std::string state = state_of(layer);
-        auto empty = like(x, axis, -x.dimension(axis)), y = like(empty);
+        auto empty = like(x, axis, -extent(x, axis)), y = like(empty);
         auto saved = saved_before<typename TypeParam::Scalar>();
         layer.forward(empty, y);
         layer.forward(empty, y, saved);
