@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Runs every unit linked in and fails if two disagree; the last line names the bits of the IEEE ones, for check_odr.cmake.
+// Runs every unit linked in and fails if two disagree; the last line names the bits of the IEEE ones, for
+// check_odr.cmake.
 #include <cmath>
 #include <cstdint>
 #include <cstdio>
