@@ -206,7 +206,7 @@ TYPED_TEST(Simd, CopiesUpToSixteenElements) {
   const auto from = support::random_values<T>(16, 1);
   for (std::size_t n = 0; n <= 16; ++n) {
     std::vector<T> to(18, T(7));
-    copy_few(to.data() + 1, from.data(), static_cast<Index>(n));
+    copy_few<16>(to.data() + 1, from.data(), static_cast<Index>(n));
     std::vector<T> expected(18, T(7));
     std::copy_n(from.begin(), n, expected.begin() + 1);
     EXPECT_TRUE(same_bits(to, expected)) << n;

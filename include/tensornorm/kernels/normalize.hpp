@@ -49,10 +49,19 @@ struct PerElement {
   }
 };
 
+/// Maps of x alone.
+struct OneInput {
+  template <class T>
+  TENSORNORM_INLINE static void prefetch(const T* x, Index i) {
+    __builtin_prefetch(x + i);
+  }
+};
+
 /// y = (x - mean) * scale + shift.
 template <class L, class Coefficient>
-struct ScaleMap {
+struct ScaleMap : OneInput {
   Coefficient mean, scale, shift;
+  TENSORNORM_INLINE ScaleMap(const Coefficient& m, const Coefficient& a, const Coefficient& b) : mean(m), scale(a), shift(b) {}
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
     L y = shift.at(i, load);
@@ -63,9 +72,11 @@ struct ScaleMap {
 
 /// y = ((x - mean) * scale + shift) * weight + bias.
 template <class L, class Coefficient, class Parameter>
-struct AffineMap {
+struct AffineMap : OneInput {
   Coefficient mean, scale, shift;
   Parameter weight, bias;
+  TENSORNORM_INLINE AffineMap(const Coefficient& m, const Coefficient& a, const Coefficient& b, const Parameter& w, const Parameter& c)
+      : mean(m), scale(a), shift(b), weight(w), bias(c) {}
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
     L norm = shift.at(i, load);
@@ -76,40 +87,54 @@ struct AffineMap {
   }
 };
 
-/// y[i] = map(x[i]) over n contiguous elements; y may be x. `ahead`: elements from x to what will be read next, fetched by the
-/// streaming form, whose data come from memory.
+/// Elements from p to the next address a whole vector of n elements may be stored at; 0 where no number of elements leads there.
+template <class T>
+TENSORNORM_INLINE Index elements_to_alignment(const T* p, Index n) {
+  const auto address = reinterpret_cast<std::uintptr_t>(p);
+  return Index((0 - address) / sizeof(T)) & (n - 1);
+}
+
+/// y[i] = map(x[i], i) over n contiguous elements; y may be x, or what else the map reads at i. `ahead`: elements from x to what will
+/// be read next, fetched by the streaming form, whose data come from memory.
 ///
-/// The last vector of x is read before anything is written, since it overlaps the one before it.
+/// Stores are aligned; the first and the last vector overlap those beside them, and are formed before anything is written. The
+/// streaming form is never in place.
 template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, Index ahead) {
   using L = HardwareLanes<A, I>;
   constexpr Index w = L::width;
   const WholeLoader<L> whole;
-  if (n < w) {
-    const FewLoader<L, A> few{n};
-    store_few<A>(map(few(x), 0, few), y, n);
-    return;
-  }
-  const L last = L::load(x + (n - w));
-  Index i = 0;
+  const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
+  const auto few = [&](Index from, Index count) TENSORNORM_INLINE_LAMBDA {
+    const FewLoader<L, A> load{count};
+    store_few<A>(map(load(x + from), from, load), y + from, count);
+  };
+  if (n < w) return few(0, n);
+  Index i = kStore == Store::streaming || n >= 4 * w ? elements_to_alignment(y, w) : 0;
   if constexpr (kStore == Store::streaming) {
-    const auto misplaced =
-        std::min(n, Index((0 - reinterpret_cast<std::uintptr_t>(y)) / sizeof(Y) % std::uintptr_t(64 / sizeof(Y))));
-    if (misplaced > 0) {
-      for (Index j = 0; j < misplaced; j += w) map(L::load(x + std::min(j, n - w)), std::min(j, n - w), whole).store(y + std::min(j, n - w));
-      i = misplaced;
-    }
-  }
-  for (; i + 2 * w <= n; i += 2 * w) {
-    if constexpr (kStore == Store::streaming) {
+    // A line that is streamed must not be touched twice.
+    if (i > 0) few(0, i);
+    for (; i + 2 * w <= n; i += 2 * w) {
       constexpr Index line = 64 / Index(sizeof(T));
-      for (Index k = 0; k < 2 * w; k += line) __builtin_prefetch(x + i + ahead + k);
+      for (Index k = 0; k < 2 * w; k += line) map.prefetch(x, i + ahead + k);
+      at(i).template store<kStore>(y + i);
+      at(i + w).template store<kStore>(y + i + w);
     }
-    map(L::load(x + i), i, whole).template store<kStore>(y + i);
-    map(L::load(x + i + w), i + w, whole).template store<kStore>(y + i + w);
+    for (; i + w <= n; i += w) at(i).template store<kStore>(y + i);
+    if (i < n) few(i, n - i);
+  } else {
+    const L last = at(n - w);
+    L first;
+    const bool headed = i > 0;
+    if (headed) first = at(0);
+    for (; i + 2 * w <= n; i += 2 * w) {
+      at(i).store(y + i);
+      at(i + w).store(y + i + w);
+    }
+    for (; i + w <= n; i += w) at(i).store(y + i);
+    if (i < n) last.store(y + (n - w));
+    if (headed) first.store(y);
   }
-  for (; i + w <= n; i += w) map(L::load(x + i), i, whole).template store<kStore>(y + i);
-  if (i < n) map(last, n - w, whole).store(y + (n - w));
 }
 
 /// transform_run with its stores chosen at run time.

@@ -250,23 +250,22 @@ TENSORNORM_INLINE A load_one(const T* p) {
   return static_cast<A>(value);
 }
 
-/// Copies n <= 16 elements by overlapping fixed-size moves: no call to memcpy.
-template <class T>
+/// Copies n < kCapacity elements by overlapping fixed-size moves: no call to memcpy.
+template <int kCapacity, class T>
 TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
-  const auto move = [&](auto size) TENSORNORM_INLINE_LAMBDA {
-    constexpr int k = decltype(size)::value;
+  constexpr int half = kCapacity / 2;
+  if constexpr (half == 0) {
+    return;
+  } else {
+    if (n < half) return copy_few<half>(to, from, n);
     struct Block {
-      T values[k];
+      T values[half];
     } first, last;
     std::memcpy(static_cast<void*>(&first), from, sizeof first);
-    std::memcpy(static_cast<void*>(&last), from + n - k, sizeof last);
+    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
     std::memcpy(static_cast<void*>(to), &first, sizeof first);
-    std::memcpy(static_cast<void*>(to + n - k), &last, sizeof last);
-  };
-  if (n >= 8) move(std::integral_constant<int, 8>{});
-  else if (n >= 4) move(std::integral_constant<int, 4>{});
-  else if (n >= 2) move(std::integral_constant<int, 2>{});
-  else if (n == 1) std::memcpy(static_cast<void*>(to), from, sizeof(T));
+    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
+  }
 }
 
 /// The first n lanes from memory, n < width; the others hold `fill`.
@@ -275,7 +274,7 @@ TENSORNORM_INLINE L load_few(const T* p, Index n, A fill = A(0)) {
   A values[L::width];
   for (int i = 0; i < L::width; ++i) values[i] = fill;
   if constexpr (std::is_same_v<A, T>) {
-    copy_few(values, p, n);
+    copy_few<L::width>(values, p, n);
   } else {
     for (Index i = 0; i < n; ++i) values[i] = load_one<A>(p + i);
   }
@@ -288,7 +287,7 @@ TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n) {
   A values[L::width];
   lanes.store(values);
   if constexpr (std::is_same_v<A, T>) {
-    copy_few(p, values, n);
+    copy_few<L::width>(p, values, n);
   } else {
     for (Index i = 0; i < n; ++i) p[i] = static_cast<T>(values[i]);
   }

@@ -20,9 +20,9 @@ class NormalizedShape {
   NormalizedShape(Index extent)  // NOLINT(google-explicit-constructor): LayerNorm<float>(768)
     requires(kRank == 1)
       : extents_{extent} {}
-  template <std::same_as<Index>... I>
+  template <std::integral... I>
     requires(sizeof...(I) + 1 == kRank && kRank > 1)
-  NormalizedShape(Index first, I... rest) : extents_{first, rest...} {}
+  NormalizedShape(Index first, I... rest) : extents_{first, Index(rest)...} {}
   NormalizedShape(const Extents<kRank>& extents) : extents_(extents) {}  // NOLINT(google-explicit-constructor)
 
   const Extents<kRank>& extents() const { return extents_; }
@@ -53,7 +53,9 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
   friend std::ostream& operator<<(std::ostream& out, const LayerNorm& layer) {
     return out << "LayerNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()
                << ", elementwise_affine=" << (layer.affine().has_weight() ? "true" : "false")
-               << ", bias=" << (layer.affine().has_bias() ? "true" : "false") << ')';
+               << ", bias=" << (layer.affine().has_bias() ? "true" : "false")
+               << (layer.rule().estimator == VarianceEstimator::unbiased ? ", variance=unbiased" : "")
+               << (layer.rule().eps_added_to == EpsAddedTo::deviation ? ", eps_added_to=deviation" : "") << ')';
   }
 };
 

@@ -10,9 +10,18 @@ template <class A, class S>
 struct ColumnScratch {
   A *pivot, *column_pivot, *mean, *scale, *shift, *weight, *bias, *column_mean, *column_scale, *column_shift;
   S *sum, *squares, *column_sum, *column_squares;
+  static constexpr Index kLine = 64 / Index(sizeof(A));
+
+  /// The arrays beside columns, from element `elements` < kLine on: aligned where the rows of y are.
+  ColumnScratch shifted(Index elements) const {
+    ColumnScratch result = *this;
+    for (A** array : {&result.column_mean, &result.column_scale, &result.column_shift, &result.weight, &result.bias}) *array += elements;
+    return result;
+  }
 
   /// Bytes for a strip of `columns` columns that belong to `statistics` statistics; binds the arrays where `memory` is given.
   std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
+    columns += 2 * kLine;
     ScratchPlan plan;
     const auto place = [&](auto*& array, Index count) {
       using Element = std::remove_reference_t<decltype(*array)>;
@@ -37,7 +46,8 @@ struct ColumnForward {
   Store store;
   bool frozen;        ///< args.statistics are given
   Index first, last;  ///< strips, counted through all problems
-  ColumnScratch<typename Args::A, typename Args::S> scratch;
+  using Scratch = ColumnScratch<typename Args::A, typename Args::S>;
+  Scratch scratch;
 
   template <class I>
   TENSORNORM_INLINE void run() const {
@@ -132,16 +142,18 @@ struct ColumnForward {
   template <class I>
   TENSORNORM_INLINE void normalize(const Strip& strip) const {
     using L = HardwareLanes<A, I>;
-    expand<&Loop::statistic>(strip.columns, scratch.mean, scratch.column_mean);
-    expand<&Loop::statistic>(strip.columns, scratch.scale, scratch.column_scale);
-    expand<&Loop::statistic>(strip.columns, scratch.shift, scratch.column_shift);
+    constexpr Index line = Scratch::kLine;
+    const Scratch arrays = scratch.shifted((line - elements_to_alignment(args.y + strip.at.data[1], line)) % line);
+    expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
+    expand<&Loop::statistic>(strip.columns, arrays.scale, arrays.column_scale);
+    expand<&Loop::statistic>(strip.columns, arrays.shift, arrays.column_shift);
     if (!walk.affine && (args.weight != nullptr || args.bias != nullptr)) {
-      expand_parameters(strip, strip.at.param, strip.width);
-      fold_parameters<I>(strip.width);
+      expand_parameters(arrays, strip, strip.at.param, strip.width);
+      fold_parameters<I>(arrays, strip.width);
     }
-    const ScaleMap<L, PerElement<L, A>> scaled{{scratch.column_mean}, {scratch.column_scale}, {scratch.column_shift}};
+    const ScaleMap<L, PerElement<L, A>> scaled{{arrays.column_mean}, {arrays.column_scale}, {arrays.column_shift}};
     const AffineMap<L, PerElement<L, A>, PerElement<L, A>> affine{
-        {scratch.column_mean}, {scratch.column_scale}, {scratch.column_shift}, {scratch.weight}, {scratch.bias}};
+        {arrays.column_mean}, {arrays.column_scale}, {arrays.column_shift}, {arrays.weight}, {arrays.bias}};
     const Index ahead = walk.strips > 1 ? strip.width : walk.row_stride[0];  // the same rows of the next strip, or the next row
     const Index rows = walk.group_rows + (walk.group_tail > 0 ? 1 : 0);
     Odometer group(walk.groups);
@@ -152,7 +164,7 @@ struct ColumnForward {
         auto* y = args.y + at.data[1] + r * walk.row_stride[1];
         const Index width = r < walk.group_rows ? strip.width : walk.group_tail;
         if (walk.affine) {
-          if (r == 0 || walk.row_param != 0) expand_parameters(strip, at.param + r * walk.row_param, width);
+          if (r == 0 || walk.row_param != 0) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
           transform_run<A, I>(x, y, width, affine, ahead, store);
         } else {
           transform_run<A, I>(x, y, width, scaled, ahead, store);
@@ -162,25 +174,25 @@ struct ColumnForward {
   }
 
   /// The parameters from `at` on beside the first `width` columns, which are whole rows: there are no more of them at the end.
-  void expand_parameters(const Strip& strip, Index at, Index width) const {
+  void expand_parameters(const Scratch& arrays, const Strip& strip, Index at, Index width) const {
     LoopList columns = strip.columns;
     columns.loops[0].extent = columns.loops[0].extent * width / strip.width;
-    if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + at, scratch.weight);
-    else std::fill_n(scratch.weight, width, A(1));
-    if (args.bias != nullptr) expand<&Loop::param>(columns, args.bias + at, scratch.bias);
-    else std::fill_n(scratch.bias, width, A(0));
+    if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + at, arrays.weight);
+    else std::fill_n(arrays.weight, width, A(1));
+    if (args.bias != nullptr) expand<&Loop::param>(columns, args.bias + at, arrays.bias);
+    else std::fill_n(arrays.bias, width, A(0));
   }
 
   /// scale *= weight; shift = shift * weight + bias. Whole vectors: the arrays are padded.
   template <class I>
-  TENSORNORM_INLINE void fold_parameters(Index width) const {
+  TENSORNORM_INLINE void fold_parameters(const Scratch& arrays, Index width) const {
     using L = HardwareLanes<A, I>;
     for (Index c = 0; c < width; c += L::width) {
-      const L weight = L::load(scratch.weight + c);
-      L shift = L::load(scratch.bias + c);
-      shift.fma(L::load(scratch.column_shift + c), weight);
-      shift.store(scratch.column_shift + c);
-      (L::load(scratch.column_scale + c) * weight).store(scratch.column_scale + c);
+      const L weight = L::load(arrays.weight + c);
+      L shift = L::load(arrays.bias + c);
+      shift.fma(L::load(arrays.column_shift + c), weight);
+      shift.store(arrays.column_shift + c);
+      (L::load(arrays.column_scale + c) * weight).store(arrays.column_scale + c);
     }
   }
 };

@@ -116,7 +116,7 @@ class ForwardOp {
       strip_statistics_ = statistics;
     }
     pieces_ = pieces;
-    store_ = choose_store(bytes, unit, run, x, y, Index(sizeof(T)));
+    store_ = choose_store(walk_, bytes, unit, run, x, y, Index(sizeof(T)));
     threads_ = useful_threads(device, pieces, bytes);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);

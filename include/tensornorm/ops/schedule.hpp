@@ -24,31 +24,35 @@ inline constexpr Index kNarrowestStrip = 384;
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
 
-/// Bytes of the last-level cache, from the system; 32 MiB where it does not say.
+/// Bytes of the last-level cache a thread reaches: what the system says, but not above 32 MiB, since some systems add up the caches
+/// of all cores (335 MB was seen where there were 32).
 inline Index last_level_cache() {
+  constexpr Index most = Index{32} << 20;
 #if defined(_SC_LEVEL3_CACHE_SIZE)
   static const Index bytes = [] {
     const long size = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return size > 0 ? Index(size) : Index{32} << 20;
+    return size > 0 ? std::min(Index(size), most) : most;
   }();
   return bytes;
 #else
-  return Index{32} << 20;
+  return most;
 #endif
 }
 
-/// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together.
+enum class Walk { row, column };
+
+/// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
+/// past the size of the cache for rows, three quarters of it for strips of columns, whose next use of x is farther away.
 ///
 /// `unit`: bytes of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of place: a streaming store
 /// throws the line it writes to out of the cache.
-inline kernels::Store choose_store(Index bytes, Index unit, Index run, const void* x, const void* y, Index element) {
+inline kernels::Store choose_store(Walk walk, Index bytes, Index unit, Index run, const void* x, const void* y, Index element) {
   const Index traffic = 2 * bytes, cache = last_level_cache();
   const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
-  const bool large = (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
+  const bool large = walk == Walk::column ? 4 * traffic >= 3 * cache
+                                          : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
   return x != y && aligned && large && run >= (Index{3} << 10) ? kernels::Store::streaming : kernels::Store::ordinary;
 }
-
-enum class Walk { row, column };
 
 /// One statistic at a time, each over slices of contiguous elements.
 struct RowWalk {
