@@ -1,0 +1,187 @@
+// SPDX-License-Identifier: MIT
+// Which walk is chosen for the shapes that are measured; that every walk computes the same is forward_op_test's.
+#include <gtest/gtest.h>
+
+#include <tensornorm/ops/schedule.hpp>
+
+#include <string>
+#include <vector>
+
+#include "support/logical.hpp"
+
+namespace tensornorm {
+namespace {
+
+using support::Shape;
+
+struct RolesOf {
+  std::string letters;
+  AxisRole role(int axis, int /*rank*/) const {
+    return static_cast<AxisRole>(std::string("kKrR").find(letters[static_cast<std::size_t>(axis)]));
+  }
+};
+
+/// The nest of dense operands of this shape; an axis in groups stands as two.
+template <int kOrder>
+LoopNest nest_of_roles(const Shape& shape, const std::string& letters) {
+  LoopNest nest;
+  support::with_rank<2, 3, 4, 5, 6>(shape.size(), [&]<int kRank>() {
+    Extents<kRank> extents{}, strides{};
+    for (std::size_t axis = 0; axis < shape.size(); ++axis) {
+      Shape unit(shape.size(), 0);
+      unit[axis] = 1;
+      extents[static_cast<Index>(axis)] = shape[axis];
+      strides[static_cast<Index>(axis)] = support::storage_index<kOrder>(unit, shape);
+    }
+    nest = make_loop_nest<kRank, kOrder == Eigen::RowMajor>(extents, {{strides, strides, strides}}, RolesOf{letters});
+  });
+  return nest;
+}
+
+/// sliced: rows. folded: columns, whole. strips: columns in pieces that fit the cache. two_pass: columns that do not.
+enum class Plan { sliced, folded, strips, two_pass };
+
+Plan plan_of(const LoopNest& nest, Index element = sizeof(float)) {
+  const LoopNest merged = without_params(nest);
+  if (choose_walk(merged) == Walk::row) return Plan::sliced;
+  const ColumnWalk walk = make_column_walk(nest, merged, element);
+  if (walk.strips > 1) return Plan::strips;
+  return merged.size() / walk.problems.size() * element > kCacheBytes ? Plan::two_pass : Plan::folded;
+}
+
+struct Measured {
+  std::string letters;
+  Shape shape;
+  Plan row_major, col_major;
+};
+
+void PrintTo(const Measured& m, std::ostream* out) { *out << m.letters << testing::PrintToString(m.shape); }
+
+class Suite : public testing::TestWithParam<Measured> {};
+
+TEST_P(Suite, HasItsWalk) {
+  const Measured& m = GetParam();
+  EXPECT_EQ(plan_of(nest_of_roles<Eigen::RowMajor>(m.shape, m.letters)), m.row_major);
+  EXPECT_EQ(plan_of(nest_of_roles<Eigen::ColMajor>(m.shape, m.letters)), m.col_major);
+}
+
+// A channel of a RowMajor NCHW tensor lies in slices of HW: those of 32x32 and more are walked one by one. In a
+// ColMajor one the images are innermost, and so columns of (C, N).
+INSTANTIATE_TEST_SUITE_P(BatchNorm, Suite,
+                         testing::Values(Measured{"rKrr", {32, 64, 112, 112}, Plan::sliced, Plan::two_pass},
+                                         Measured{"rKrr", {32, 256, 56, 56}, Plan::sliced, Plan::two_pass},
+                                         Measured{"rKrr", {32, 512, 28, 28}, Plan::strips, Plan::two_pass},
+                                         Measured{"rKrr", {32, 1024, 14, 14}, Plan::strips, Plan::strips},
+                                         Measured{"rKrr", {32, 2048, 7, 7}, Plan::strips, Plan::strips},
+                                         Measured{"rKrr", {8, 64, 32, 32}, Plan::sliced, Plan::two_pass},
+                                         Measured{"rKrrr", {4, 32, 16, 56, 56}, Plan::sliced, Plan::two_pass},
+                                         Measured{"rrrK", {32, 112, 112, 64}, Plan::two_pass, Plan::sliced},
+                                         Measured{"rrrK", {32, 7, 7, 2048}, Plan::two_pass, Plan::sliced},
+                                         Measured{"rK", {128, 1024}, Plan::folded, Plan::sliced},
+                                         Measured{"rK", {4096, 256}, Plan::two_pass, Plan::sliced},
+                                         Measured{"rKr", {16, 64, 16000}, Plan::sliced, Plan::two_pass}));
+INSTANTIATE_TEST_SUITE_P(OfOneImage, Suite,
+                         testing::Values(Measured{"kR", {4096, 768}, Plan::sliced, Plan::two_pass},
+                                         Measured{"kR", {2048, 4096}, Plan::sliced, Plan::two_pass},
+                                         Measured{"kR", {64, 65536}, Plan::sliced, Plan::two_pass},
+                                         Measured{"kR", {512, 1024}, Plan::sliced, Plan::two_pass},
+                                         Measured{"kR", {1, 16}, Plan::sliced, Plan::sliced},
+                                         Measured{"kKrr", {4, 64, 256, 256}, Plan::sliced, Plan::two_pass},
+                                         Measured{"kKrr", {8, 128, 64, 64}, Plan::sliced, Plan::two_pass},
+                                         Measured{"kKRrr", {8, 32, 4, 64, 64}, Plan::sliced, Plan::two_pass},
+                                         Measured{"kKRrr", {2, 32, 40, 8, 8}, Plan::sliced, Plan::two_pass}));
+
+TEST(RowWalk, CoversEachStatisticOnce) {
+  const LoopNest nest = nest_of_roles<Eigen::RowMajor>({3, 4, 40, 50}, "rKrr");
+  const RowWalk walk = make_row_walk(nest, without_params(nest));
+  EXPECT_EQ(walk.kept.size(), 4);
+  EXPECT_EQ(walk.slices.size(), 3);
+  EXPECT_EQ(walk.length, 2000);
+  EXPECT_FALSE(walk.affine);
+}
+
+TEST(RowWalk, IsCutWhereTheParameterChanges) {
+  const LoopNest nest = nest_of_roles<Eigen::RowMajor>({2, 3, 4, 5, 6}, "kKRrr");
+  const RowWalk walk = make_row_walk(nest, without_params(nest));
+  EXPECT_TRUE(walk.affine);
+  EXPECT_EQ(walk.kept.size(), 6);
+  EXPECT_EQ(walk.length, 4 * 5 * 6);
+  EXPECT_EQ(walk.runs.size(), 4);
+  EXPECT_EQ(walk.run.extent, 5 * 6);
+}
+
+// Strips cover the columns, the last one what is left; each fits the cache, or is as narrow as strips get.
+TEST(ColumnWalk, StripsCoverTheColumns) {
+  for (const Index channels : {100, 512, 600, 2048})
+    for (const Index side : {3, 7, 14, 28}) {
+      const LoopNest nest = nest_of_roles<Eigen::RowMajor>({64, channels, side, side}, "rKrr");
+      const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+      SCOPED_TRACE(testing::PrintToString(Shape{64, channels, side, side}));
+      EXPECT_EQ(walk.problems.size(), 1);
+      EXPECT_EQ(walk.moment_rows * walk.width + walk.moment_tail, nest.size());
+      if (walk.strips == 1) continue;
+      EXPECT_LT((walk.strips - 1) * walk.strip_extent, channels);
+      EXPECT_GE(walk.strips * walk.strip_extent, channels);
+      const Index strip_columns = walk.strip_extent * side * side;
+      EXPECT_LE(strip_columns, kTileColumns);
+      EXPECT_LE(strip_columns * walk.moment_rows * Index(sizeof(float)), kCacheBytes);
+    }
+}
+
+// Rows of C columns that follow each other are taken several at a time, and a part of one is left.
+TEST(ColumnWalk, WideRowsCoverTheRows) {
+  for (const Index rows : {1, 2, 341, 342, 1000, 4099})
+    for (const Index columns : {1, 3, 64, 511, 512, 513, 2000}) {
+      const LoopNest nest = nest_of_roles<Eigen::RowMajor>({rows, columns}, "rK");
+      const LoopNest merged = without_params(nest);
+      if (choose_walk(merged) == Walk::row) continue;
+      const ColumnWalk walk = make_column_walk(nest, merged, sizeof(float));
+      SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(columns));
+      EXPECT_EQ(walk.moment_rows * walk.width + walk.moment_tail, rows * columns);
+      EXPECT_EQ(walk.width % columns, 0);
+      EXPECT_LT(walk.moment_tail, walk.width);
+      EXPECT_EQ(walk.statistics, columns);
+      EXPECT_LE(walk.width, std::max(columns, kTileColumns));
+    }
+}
+
+TEST(ColumnWalk, KeptLoopsOutsideAreProblemsOfTheirOwn) {
+  const LoopNest nest = nest_of_roles<Eigen::RowMajor>({5, 300, 700}, "kRk");
+  const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+  EXPECT_EQ(walk.problems.size(), 5);
+  EXPECT_EQ(walk.statistics, 700);
+  EXPECT_TRUE(walk.affine);
+}
+
+class ChooseStore : public testing::Test {
+ protected:
+  static constexpr Index kLong = Index{1} << 20;
+  const Index cache_ = last_level_cache();
+  float x_ = 0, y_ = 0;
+  kernels::Store of(Index bytes, Index unit, Index run) const {
+    return choose_store(bytes, unit, run, &x_, &y_, sizeof(float));
+  }
+};
+
+TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
+  using kernels::Store;
+  EXPECT_EQ(of(cache_ / 2 - 1, kLong, kLong), Store::ordinary);
+  EXPECT_EQ(of(cache_ / 2, kLong, kLong), Store::streaming);
+  EXPECT_EQ(of(cache_ / 2, 4096, kLong), Store::ordinary) << "short statistics: y is written while x still comes in";
+  EXPECT_EQ(of(2 * cache_, 4096, 4096), Store::streaming);
+  EXPECT_EQ(of(2 * cache_, kLong, 196), Store::ordinary) << "never runs of 49 floats";
+}
+
+TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
+  EXPECT_EQ(choose_store(2 * cache_, kLong, kLong, &x_, &x_, sizeof(float)), kernels::Store::ordinary);
+  const auto* odd = reinterpret_cast<const char*>(&y_) + 1;
+  EXPECT_EQ(choose_store(2 * cache_, kLong, kLong, &x_, odd, sizeof(float)), kernels::Store::ordinary);
+}
+
+TEST(LastLevelCache, IsPlausible) {
+  EXPECT_GE(last_level_cache(), Index{1} << 20);
+  EXPECT_LE(last_level_cache(), Index{4} << 30);
+}
+
+}  // namespace
+}  // namespace tensornorm
