@@ -31,7 +31,7 @@ inline Index last_level_cache() {
 #if defined(_SC_LEVEL3_CACHE_SIZE)
   static const Index bytes = [] {
     const long size = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return size > 0 ? std::min(Index(size), most) : most;
+    return size > 0 && size < most ? Index(size) : most;
   }();
   return bytes;
 #else
