@@ -50,7 +50,7 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   const auto view = view_of(x);
   const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, view.shape);
   typename Result::Dimensions extents;
-  std::copy(kept.span().begin(), kept.span().end(), extents.begin());
+  if constexpr (sizeof...(kAxes) < rank) std::copy(kept.span().begin(), kept.span().end(), extents.begin());
   Moments<Result> result{Result(extents), Result(extents)};
   const LoopNest nest = nest_of<row_major>(policy, view, view);
   if (nest.size() == 0) {
