@@ -230,9 +230,11 @@ TYPED_TEST(ForwardOpTest, GivenStatisticsAreUsed) {
       variance[at] = variances[k];
     }
     const auto affine = this->affine_of(norm, true, true);
-    const auto expected =
-        reference::forward(norm, reference::real(values), reference::real(affine.weight), reference::real(affine.bias),
-                           {reference::real(means), reference::real(variances)});
+    reference::Statistics given;
+    given.mean = reference::real(means);
+    given.variance = reference::real(variances);
+    const auto expected = reference::forward(norm, reference::real(values), reference::real(affine.weight),
+                                             reference::real(affine.bias), given);
     support::at_each_level([&](kernels::Level) {
       this->with_tensors(c, values, [&](const auto& policy, const auto& x, auto& y) {
         normalize_by_given<TestFixture::row_major>(this->context_of(affine), policy, view_of(x), view_of(y),

@@ -158,24 +158,30 @@ class ChooseStore : public testing::Test {
   static constexpr Index kLong = Index{1} << 20;
   const Index cache_ = last_level_cache();
   float x_ = 0, y_ = 0;
-  kernels::Store of(Index bytes, Index unit, Index run) const {
-    return choose_store(bytes, unit, run, &x_, &y_, sizeof(float));
+  kernels::Store of(Index bytes, Index unit, Index run, Walk walk = Walk::row) const {
+    return choose_store(walk, bytes, unit, run, &x_, &y_, sizeof(float));
   }
 };
 
 TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
   using kernels::Store;
+  for (const Walk walk : {Walk::row, Walk::column}) {
+    EXPECT_EQ(of(cache_ / 8, kLong, kLong, walk), Store::ordinary);
+    EXPECT_EQ(of(2 * cache_, kLong, kLong, walk), Store::streaming);
+    EXPECT_EQ(of(2 * cache_, kLong, 196, walk), Store::ordinary) << "never runs of 49 floats";
+  }
   EXPECT_EQ(of(cache_ / 2 - 1, kLong, kLong), Store::ordinary);
   EXPECT_EQ(of(cache_ / 2, kLong, kLong), Store::streaming);
-  EXPECT_EQ(of(cache_ / 2, 4096, kLong), Store::ordinary) << "short statistics: y is written while x still comes in";
+  EXPECT_EQ(of(cache_ / 2, 4096, kLong), Store::ordinary) << "short statistics: x still comes in while y goes out";
   EXPECT_EQ(of(2 * cache_, 4096, 4096), Store::streaming);
-  EXPECT_EQ(of(2 * cache_, kLong, 196), Store::ordinary) << "never runs of 49 floats";
 }
 
 TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
-  EXPECT_EQ(choose_store(2 * cache_, kLong, kLong, &x_, &x_, sizeof(float)), kernels::Store::ordinary);
-  const auto* odd = reinterpret_cast<const char*>(&y_) + 1;
-  EXPECT_EQ(choose_store(2 * cache_, kLong, kLong, &x_, odd, sizeof(float)), kernels::Store::ordinary);
+  for (const Walk walk : {Walk::row, Walk::column}) {
+    EXPECT_EQ(choose_store(walk, 2 * cache_, kLong, kLong, &x_, &x_, sizeof(float)), kernels::Store::ordinary);
+    const auto* odd = reinterpret_cast<const char*>(&y_) + 1;
+    EXPECT_EQ(choose_store(walk, 2 * cache_, kLong, kLong, &x_, odd, sizeof(float)), kernels::Store::ordinary);
+  }
 }
 
 TEST(LastLevelCache, IsPlausible) {
