@@ -13,9 +13,9 @@ namespace {
 
 using namespace support;
 
-/// Of two results that are each within the forward bound of normalization_test (4 ulp, 12 in double) of the truth.
+/// Of two results that are each within the forward bound of normalization_test of the truth.
 template <class Scalar>
-constexpr double kTwiceForwardUlps = std::is_same_v<Scalar, float> ? 8 : 24;
+constexpr double kTwiceForwardUlps = std::is_same_v<Scalar, float> ? 4 : 8;
 
 template <class Kind>
 class Laws : public testing::Test {

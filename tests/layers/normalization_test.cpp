@@ -24,12 +24,10 @@ class EveryLayer : public testing::Test {
 };
 TYPED_TEST_SUITE(EveryLayer, Kinds, KindNames);
 
-/// One rounding each for x - mean, rstd (its variance may be off by an ulp), the product with the weight and the sum
-/// with the bias, each at most half an ulp of the largest term, and their order may differ: 4. In double the statistics
-/// are accumulated in the same precision as the data, so up to 64 rounded sums per lane add up like a random walk: 8
-/// more.
+/// x - mean, rstd, the product with the weight and the sum with the bias are rounded once each, half an ulp of the
+/// largest term: 2. In double the statistics have no wider accumulator than the data: 2 more for rstd.
 template <class Scalar>
-constexpr double kForwardUlps = std::is_same_v<Scalar, float> ? 4 : 12;
+constexpr double kForwardUlps = std::is_same_v<Scalar, float> ? 2 : 4;
 
 template <class Scalar>
 long double scale_of_y(const reference::Values& norms, const std::vector<Scalar>& weight,
@@ -94,7 +92,7 @@ TYPED_TEST(EveryLayer, SavesTheBatchStatistics) {
     const auto statistics = subject->batch_statistics(x);
     reference::Values rstd;
     for (const auto variance : statistics.variance) rstd.push_back(reference::factor(subject->norm, variance).value);
-    // Kept in double, but computed from sums of Scalar: the same bound as for y.
+    // Kept in double, but computed from sums of Scalar: the bound of y.
     const double k = kForwardUlps<Scalar>;
     EXPECT_TRUE(all_near(saved.rstd, rstd, ulps<Scalar>(k, largest(rstd))));
     if (!subject->norm.mean_pinned_to_zero) {

@@ -75,9 +75,11 @@ struct Norm {
   }
 };
 
-/// Per statistic, RowMajor; the variance is biased (RMSNorm: the mean of x^2).
+/// Per statistic, RowMajor; the variance is biased (RMSNorm: the mean of x^2). The mean is mean + mean_lo: where it is
+/// 1e6 deviations, a long double alone holds no more digits of the deviations than the results to be judged.
 struct Statistics {
-  Values mean, variance;
+  Values mean, mean_lo, variance;
+  Real centred(Real x, std::size_t statistic) const { return x - mean[statistic] - mean_lo[statistic]; }
 };
 
 template <class T>
@@ -88,11 +90,19 @@ Values real(const std::vector<T>& values) {
 inline Statistics moments(const Norm& norm, const Values& x) {
   const auto count = static_cast<std::size_t>(norm.statistics());
   const auto samples = static_cast<Real>(norm.samples());
-  Statistics result{Values(count), Values(count)};
-  if (!norm.mean_pinned_to_zero)
-    for (std::size_t i = 0; i < x.size(); ++i) result.mean[norm.statistic(i)] += x[i] / samples;
+  Statistics result{Values(count), Values(count), Values(count)};
+  if (!norm.mean_pinned_to_zero) {
+    // The mean of the differences to one of the values: equal values have exactly their own mean.
+    Values value(count), difference(count);
+    for (std::size_t i = 0; i < x.size(); ++i) value[norm.statistic(i)] = x[i];
+    for (std::size_t i = 0; i < x.size(); ++i) difference[norm.statistic(i)] += x[i] - value[norm.statistic(i)];
+    for (std::size_t s = 0; s < count; ++s) {
+      result.mean[s] = value[s] + difference[s] / samples;
+      result.mean_lo[s] = (value[s] - result.mean[s]) + difference[s] / samples;
+    }
+  }
   for (std::size_t i = 0; i < x.size(); ++i) {
-    const Real centred = x[i] - result.mean[norm.statistic(i)];
+    const Real centred = result.centred(x[i], norm.statistic(i));
     result.variance[norm.statistic(i)] += centred * centred / samples;
   }
   return result;
@@ -123,7 +133,7 @@ inline Values normalized(const Norm& norm, const Values& x, const Statistics& st
   Values result(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {
     const std::size_t s = norm.statistic(i);
-    result[i] = (x[i] - statistics.mean[s]) * factor(norm, statistics.variance[s]).value;
+    result[i] = statistics.centred(x[i], s) * factor(norm, statistics.variance[s]).value;
   }
   return result;
 }
@@ -156,7 +166,7 @@ inline Gradients backward(const Norm& norm, const Values& dy, const Values& x, c
     const std::size_t p = norm.parameter(i);
     g[i] = dy[i] * (weight.empty() ? 1 : weight[p]);
     sum_g[s] += g[i];
-    sum_gc[s] += g[i] * (x[i] - statistics.mean[s]);
+    sum_gc[s] += g[i] * statistics.centred(x[i], s);
     result.dweight[p] += dy[i] * norms[i];
     result.dbias[p] += dy[i];
   }
@@ -166,7 +176,7 @@ inline Gradients backward(const Norm& norm, const Values& dy, const Values& x, c
     result.dx[i] = d.value * g[i];
     if (frozen) continue;
     if (!norm.mean_pinned_to_zero) result.dx[i] -= d.value * sum_g[s] / static_cast<Real>(norm.samples());
-    result.dx[i] += 2 * d.by_m2 * (x[i] - statistics.mean[s]) * sum_gc[s];
+    result.dx[i] += 2 * d.by_m2 * statistics.centred(x[i], s) * sum_gc[s];
   }
   return result;
 }

@@ -99,6 +99,7 @@ class Subject {
       // Channels are the last kept axis, or with channels last the only one beside the batch.
       const auto channel = static_cast<std::size_t>(s) % mean.size();
       result.mean.push_back(mean[channel]);
+      result.mean_lo.push_back(0);
       result.variance.push_back(variance[channel]);
     }
     return result;
