@@ -48,8 +48,12 @@ struct tensor_traits<Eigen::TensorMap<Mapped, kOptions, MakePointer>> : tensor_t
   static constexpr bool writable = !std::is_const_v<Mapped> && !std::is_const_v<typename Mapped::Scalar>;
 };
 
+/// Not is_base_of<DenseBase<X>, X>: a segment of a vector derives from the DenseBase of its block.
+template <class D>
+std::true_type is_eigen_dense(const Eigen::DenseBase<D>*);
+std::false_type is_eigen_dense(const void*);
 template <class X>
-concept EigenMatrix = std::is_base_of_v<Eigen::DenseBase<X>, X>;
+concept EigenMatrix = decltype(is_eigen_dense(static_cast<const X*>(nullptr)))::value;
 
 /// Rank-2 dense objects whose memory can be read directly: Matrix, Array, Map, Ref, Block, as (rows, columns).
 template <EigenMatrix X>

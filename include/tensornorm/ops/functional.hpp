@@ -189,9 +189,9 @@ void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight
 ///
 /// Shapes   x, y: (N, C, ...). running_mean, running_var, weight, bias: (C); weight and bias may be tn::none. Errors as layer_norm.
 /// Source   Ioffe & Szegedy 2015, arXiv:1502.03167; PyTorch's F.batch_norm with training = false.
-template <class X, class Y, class M, class W, class B, class Device = Eigen::DefaultDevice>
+template <class X, class Y, class M, class V, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void batch_norm(const X& x, Y&& y, const M& running_mean, const M& running_var, const W& weight, const B& bias,
+void batch_norm(const X& x, Y&& y, const M& running_mean, const V& running_var, const W& weight, const B& bias,
                 BatchNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W, B>::type;
   require_like<Scalar, X, Y>();
