@@ -48,6 +48,12 @@ class ScratchPlan {
     bytes_ += (size + Scratch::kAlignment - 1) / Scratch::kAlignment * Scratch::kAlignment;
     return offset;
   }
+  /// Reserves `count` elements and, where there is memory, points `array` at them.
+  template <class T>
+  void place(T*& array, Index count, std::byte* memory) {
+    const std::size_t offset = reserve<T>(count);
+    array = memory != nullptr ? reinterpret_cast<T*>(memory + offset) : nullptr;
+  }
   std::size_t bytes() const { return bytes_; }
 
  private:

@@ -123,6 +123,15 @@ constexpr void require_like() {
                 "tensornorm: the elements of x are wider than the layer's parameters; use a layer of x's scalar type");
 }
 
+/// The same for a backward call: dy lies as x does, and dx, unless it is tn::none, may be written.
+template <class Scalar, class X, class DY, class DX>
+constexpr void require_gradient_operands() {
+  require_readable<DY>();
+  static_assert(std::is_same_v<scalar_of<X>, scalar_of<DY>> && rank_of<X> == rank_of<DY> && traits_of<X>::row_major == traits_of<DY>::row_major,
+                "tensornorm: expected dy of x's scalar type, rank and storage order");
+  if constexpr (!is_none<DX>) require_like<Scalar, X, DX>();
+}
+
 /// The view of a tensor or matrix; its scalar is const where the elements may not be written.
 template <class X>
 auto view_of(X&& x) {

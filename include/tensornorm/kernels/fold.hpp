@@ -16,23 +16,23 @@ inline namespace TENSORNORM_ABI {
 // strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once.
 
 /// to[i] += from[i].
-template <class A, class T>
-void add_to(A* to, const T* from, Index n) {
-  using L = HardwareLanes<A, Isa<16>>;
+template <class S, class T>
+void add_to(S* to, const T* from, Index n) {
+  using L = HardwareLanes<S, Isa<16>>;
   Index i = 0;
   for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
-  for (; i < n; ++i) to[i] = to[i] + load_one<A>(from + i);
+  for (; i < n; ++i) to[i] = to[i] + load_one<S>(from + i);
 }
 
-/// The sum of n numbers, in the order of virtual lanes.
-template <class S>
-S sum_of(const S* values, Index n) {
+/// The sum of n numbers in S, in the order of virtual lanes.
+template <class S, class T>
+S sum_of(const T* values, Index n) {
   using L = VirtualLanes<S, Isa<16>>;
   L lanes;
   Index i = 0;
   for (; i + L::width <= n; i += L::width) lanes = lanes + L::load(values + i);
   S rest = S(0);
-  for (; i < n; ++i) rest = rest + values[i];
+  for (; i < n; ++i) rest = rest + S(values[i]);
   return lanes.sum() + rest;
 }
 
@@ -50,16 +50,17 @@ void expand(const LoopList& columns, const A* from, A* to) {
   }
 }
 
-/// Adds each column's sum to its statistic's.
-template <class S>
-void fold(const LoopList& columns, const S* from, S* to) {
+/// Adds each column's value to its statistic's, or its parameter's.
+template <Index Loop::* kStride, class S, class T>
+void fold(const LoopList& columns, const T* from, S* to) {
   LoopList outer = columns;
   const Loop inner = columns.loops[--outer.depth];
   Odometer at(outer);
   for (Index k = outer.size(); k > 0; --k, at.next(), from += inner.extent) {
-    S* target = to + at.offsets().statistic;
-    if (inner.statistic == 0) *target = *target + sum_of(from, inner.extent);
-    else add_to(target, from, inner.extent);
+    S* target = to + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
+    if (inner.*kStride == 0) *target = *target + sum_of<S>(from, inner.extent);
+    else if (inner.*kStride == 1) add_to(target, from, inner.extent);
+    else for (Index i = 0; i < inner.extent; ++i) target[i * (inner.*kStride)] = target[i * (inner.*kStride)] + S(from[i]);
   }
 }
 

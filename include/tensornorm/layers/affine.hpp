@@ -13,6 +13,13 @@ struct ParameterGradients {
   Eigen::Tensor<Scalar, kRank, Eigen::RowMajor> weight, bias;
 };
 
+/// What backward(dy, x, saved) returns.
+template <class X, class Scalar, int kRank = 1>
+struct LayerGradients {
+  X dx;
+  Eigen::Tensor<Scalar, kRank, Eigen::RowMajor> dweight, dbias;  ///< of size 0 where the layer has no such parameter
+};
+
 /// The weight (starts at 1) and bias (starts at 0) of a layer, dense RowMajor, of normalized_shape's rank or rank 1.
 template <class Scalar, int kRank = 1>
 class Affine {
@@ -52,6 +59,19 @@ class Affine {
     if (has_weight_) zero.weight = filled(Scalar(0));
     if (has_bias_) zero.bias = filled(Scalar(0));
     return zero;
+  }
+  /// The gradients a call adds to, checked; null for tn::none and for parameters the layer does not have.
+  template <class Gradients>
+  Parameters<Scalar, Scalar*> checked_gradients(const Call& call, Gradients& gradients) const {
+    if constexpr (is_none<Gradients>) {
+      return {};
+    } else {
+      static_assert(std::is_same_v<Gradients, ParameterGradients<Scalar, kRank>>,
+                    "tensornorm: expected the gradients that zero_gradients() returns, or tn::none");
+      check(call, "dweight", gradients.weight, has_weight_);
+      check(call, "dbias", gradients.bias, has_bias_);
+      return {has_weight_ ? gradients.weight.data() : nullptr, has_bias_ ? gradients.bias.data() : nullptr};
+    }
   }
   /// Errors: std::invalid_argument where a tensor is not of the parameters' shape.
   void check(const Call& call, const char* name, const Tensor& tensor, bool exists) const {

@@ -4,6 +4,7 @@
 #include <initializer_list>
 #include <ostream>
 #include <tensornorm/layers/affine.hpp>
+#include <tensornorm/ops/backward.hpp>
 #include <tensornorm/ops/normalize.hpp>
 
 namespace tensornorm {
@@ -72,6 +73,37 @@ class Normalization {
     return y;
   }
 
+  using Gradients = ParameterGradients<Scalar, kParameterRank>;
+
+  /// dx, dweight and dbias in new tensors, from the x and the statistics of a forward(x, y, saved).
+  ///
+  /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now.
+  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
+  template <class DY, class X>
+  auto backward(const DY& dy, const X& x, const Saved& saved) const {
+    auto gradients = zero_gradients();
+    auto dx = make_like(x);
+    backward(dy, x, saved, dx, gradients);
+    return LayerGradients<decltype(dx), Scalar, kParameterRank>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
+  }
+  /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for.
+  ///
+  /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error.
+  template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
+  void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+    differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
+  }
+  /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight.
+  ///
+  /// Errors   also std::invalid_argument for a weight too close to 0 to divide by.
+  /// Accuracy norm carries the rounding of y divided by weight. Memory: none where dx is given and is not dy, else O(size of y).
+  template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
+  void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+    differentiate_layer("backward_from_output", dy, y, saved, dx, gradients, true, device);
+  }
+  /// Gradients of the parameters' shapes, all 0.
+  Gradients zero_gradients() const { return affine_.zero_gradients(); }
+
   void train() { training_ = true; }
   void eval() { training_ = false; }
   bool is_training() const { return training_; }
@@ -131,6 +163,21 @@ class Normalization {
     check_shape<rank>(given.call, in.shape);
     const char* lone = rule_.estimator == VarianceEstimator::unbiased ? "expected more than 1 value for an unbiased variance" : nullptr;
     normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, lone, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
+  }
+
+  template <class DY, class X, class DX, class G, class Device>
+  void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, bool from_output,
+                           const Device& device) const {
+    require_gradient_operands<Scalar, X, DY, DX>();
+    require_host_device<Device>();
+    const auto given = context(function);
+    const auto in = view_of(x);
+    check_shape<rank_of<X>>(given.call, in.shape);
+    const auto out = gradient_view(given.call, in, dx);
+    const auto targets = affine_.checked_gradients(given.call, gradients);
+    constexpr bool row_major = traits_of<X>::row_major;
+    if (from_output) differentiate_from_output<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);
+    else differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, false, device);
   }
 
   const char* name_;

@@ -65,6 +65,35 @@ class TrackedNormalization {
     return y;
   }
 
+  using Gradients = ParameterGradients<Scalar>;
+
+  /// dx, dweight and dbias in new tensors, from the x and the statistics of a forward(x, y, saved).
+  ///
+  /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; dx = g * rstd where saved
+  ///          says that the statistics were running ones.
+  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
+  template <class DY, class X>
+  auto backward(const DY& dy, const X& x, const Saved& saved) const {
+    auto gradients = zero_gradients();
+    auto dx = make_like(x);
+    backward(dy, x, saved, dx, gradients);
+    return LayerGradients<decltype(dx), Scalar>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
+  }
+  /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for.
+  ///
+  /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error.
+  template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
+  void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+    differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
+  }
+  /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight. See Normalization.
+  template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
+  void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+    differentiate_layer("backward_from_output", dy, y, saved, dx, gradients, true, device);
+  }
+  /// Gradients of the parameters' shapes, all 0.
+  Gradients zero_gradients() const { return normalization_.zero_gradients(); }
+
   void train() { training_ = true; }
   void eval() { training_ = false; }
   bool is_training() const { return training_; }
@@ -137,6 +166,26 @@ class TrackedNormalization {
       normalize_by_given<row_major>(context, ChannelPolicy{}, in, out, running_.mean().data(), running_.variance().data(), saved, device);
     else
       normalize_by_batch<row_major>(context, Policy{}, in, out, lone_sample_, saved, moving, device);
+  }
+
+  template <class DY, class X, class DX, class G, class Device>
+  void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, bool from_output,
+                           const Device& device) const {
+    require_rank<X>();
+    require_gradient_operands<Scalar, X, DY, DX>();
+    require_host_device<Device>();
+    const auto context = normalization_.context(function);
+    const auto in = batched(view_of(x)), grad = batched(view_of(dy));
+    normalization_.template check_shape<decltype(in.shape)::size()>(context.call, in.shape);
+    const auto out = batched(gradient_view(context.call, view_of(x), dx));
+    const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
+    constexpr bool row_major = traits_of<X>::row_major;
+    const auto with = [&](const auto& policy) {
+      if (from_output) differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
+      else differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, false, device);
+    };
+    if (saved.constant()) with(ChannelPolicy{});
+    else with(Policy{});
   }
 
   Normalization<Scalar, Policy> normalization_;

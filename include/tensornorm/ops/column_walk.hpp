@@ -23,15 +23,10 @@ struct ColumnScratch {
   std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
     columns += 2 * kLine;
     ScratchPlan plan;
-    const auto place = [&](auto*& array, Index count) {
-      using Element = std::remove_reference_t<decltype(*array)>;
-      const std::size_t offset = plan.template reserve<Element>(count);
-      array = memory != nullptr ? reinterpret_cast<Element*>(memory + offset) : nullptr;
-    };
-    for (S** array : {&column_sum, &column_squares}) place(*array, columns);
-    for (S** array : {&sum, &squares}) place(*array, statistics);
-    for (A** array : {&column_pivot, &column_mean, &column_scale, &column_shift, &weight, &bias}) place(*array, columns);
-    for (A** array : {&pivot, &mean, &scale, &shift}) place(*array, statistics);
+    for (S** array : {&column_sum, &column_squares}) plan.place(*array, columns, memory);
+    for (S** array : {&sum, &squares}) plan.place(*array, statistics, memory);
+    for (A** array : {&column_pivot, &column_mean, &column_scale, &column_shift, &weight, &bias}) plan.place(*array, columns, memory);
+    for (A** array : {&pivot, &mean, &scale, &shift}) plan.place(*array, statistics, memory);
     return plan.bytes();
   }
 };
@@ -66,23 +61,6 @@ struct ColumnForward {
   using A = typename Args::A;
   using S = typename Args::S;
 
-  struct Strip {
-    Offsets at;
-    LoopList columns;
-    Index width, statistics;
-
-    Strip(const ColumnWalk& walk, Index i)
-        : at(Odometer(walk.problems, i / walk.strips).offsets()), columns(walk.columns), width(walk.width), statistics(walk.statistics) {
-      if (walk.strips == 1) return;
-      const Loop& outer = walk.columns.loops[0];
-      const Index start = i % walk.strips * walk.strip_extent;
-      at.advance(outer, start);
-      columns.loops[0].extent = std::min(walk.strip_extent, outer.extent - start);
-      width = walk.width / outer.extent * columns.loops[0].extent;
-      statistics = walk.statistics / outer.extent * columns.loops[0].extent;
-    }
-  };
-
   TENSORNORM_INLINE void keep(Index k, const Center<A, S>& center) const {
     scratch.mean[k] = center.mean;
     scratch.scale[k] = center.scale(S(1));
@@ -110,8 +88,8 @@ struct ColumnForward {
       }
       std::fill_n(scratch.sum, strip.statistics, S(0));
       std::fill_n(scratch.squares, strip.statistics, S(0));
-      fold(strip.columns, scratch.column_sum, scratch.sum);
-      fold(strip.columns, scratch.column_squares, scratch.squares);
+      fold<&Loop::statistic>(strip.columns, scratch.column_sum, scratch.sum);
+      fold<&Loop::statistic>(strip.columns, scratch.column_squares, scratch.squares);
       if (!again || !repivot(strip, from, to)) break;
     }
     for (Index k = 0; k < strip.statistics; ++k) {
@@ -155,14 +133,13 @@ struct ColumnForward {
     const AffineMap<L, PerElement<L, A>, PerElement<L, A>> affine{
         {arrays.column_mean}, {arrays.column_scale}, {arrays.column_shift}, {arrays.weight}, {arrays.bias}};
     const Index ahead = walk.strips > 1 ? strip.width : walk.row_stride[0];  // the same rows of the next strip, or the next row
-    const Index rows = walk.group_rows + (walk.group_tail > 0 ? 1 : 0);
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
       const Offsets at = strip.at + group.offsets();
-      for (Index r = 0; r < rows; ++r) {
+      for (Index r = 0; r < walk.rows_of_group(); ++r) {
         const auto* x = args.x + at.data[0] + r * walk.row_stride[0];
         auto* y = args.y + at.data[1] + r * walk.row_stride[1];
-        const Index width = r < walk.group_rows ? strip.width : walk.group_tail;
+        const Index width = walk.width_of_row(r, strip.width);
         if (walk.affine) {
           if (r == 0 || walk.row_param != 0) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
           transform_run<A, I>(x, y, width, affine, ahead, store);
@@ -175,8 +152,7 @@ struct ColumnForward {
 
   /// The parameters from `at` on beside the first `width` columns, which are whole rows: there are no more of them at the end.
   void expand_parameters(const Scratch& arrays, const Strip& strip, Index at, Index width) const {
-    LoopList columns = strip.columns;
-    columns.loops[0].extent = columns.loops[0].extent * width / strip.width;
+    const LoopList columns = first_columns(strip, width);
     if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + at, arrays.weight);
     else std::fill_n(arrays.weight, width, A(1));
     if (args.bias != nullptr) expand<&Loop::param>(columns, args.bias + at, arrays.bias);

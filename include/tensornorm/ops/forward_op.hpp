@@ -9,10 +9,10 @@
 namespace tensornorm {
 
 /// Weight and bias of a caller, dense RowMajor over the affine axes; null where there is none.
-template <class Scalar>
+template <class Scalar, class Pointer = const Scalar*>
 struct Parameters {
-  const Scalar* weight = nullptr;
-  const Scalar* bias = nullptr;
+  Pointer weight = nullptr;
+  Pointer bias = nullptr;
 };
 
 /// Parameters as kernels take them: of the accumulator's type, in the order of x's memory, both or none where they change within a
@@ -20,8 +20,9 @@ struct Parameters {
 template <class A, class Scalar>
 class ParameterOrder {
  public:
-  ParameterOrder(const LoopNest& nest, const Parameters<Scalar>& given) : given_(given), nest_(nest) {
-    if (given.weight == nullptr && given.bias == nullptr) {
+  /// keep: parameters count although none is given, for their gradients.
+  ParameterOrder(const LoopNest& nest, const Parameters<Scalar>& given, bool keep = false) : given_(given), nest_(nest) {
+    if (given.weight == nullptr && given.bias == nullptr && !keep) {
       nest_ = without_params(nest);
       return;
     }
@@ -37,12 +38,16 @@ class ParameterOrder {
     for (int i = 0; i < nest.depth; ++i)
       if (nest.loops[i].param != 0) affine_.push(nest.loops[i]);
     copies_ = !std::is_same_v<A, Scalar> || !in_order_ || (within && (given.weight == nullptr || given.bias == nullptr));
-    completes_ = within;
+    within_ = within;
     if (!in_order_) nest_ = merged(nest_);
   }
   /// The nest whose parameter strides are those of weight() and bias().
   const LoopNest& nest() const { return nest_; }
   Index copied() const { return copies_ ? 2 * affine_.size() : 0; }
+  /// A parameter changes within a statistic.
+  bool within() const { return within_; }
+  /// The affine loops, in the order of memory, with the strides of the parameters given.
+  const LoopList& affine() const { return affine_; }
   /// Binds the parameters; `memory` has copied() elements.
   Parameters<A> bind(A* memory) const {
     if (!copies_) {
@@ -62,7 +67,7 @@ class ParameterOrder {
     return result;
   }
   const A* gather(const Scalar* from, A* to, A missing) const {
-    if (from == nullptr && !completes_) return nullptr;
+    if (from == nullptr && !within_) return nullptr;
     Odometer at(affine_);
     for (Index i = 0; i < affine_.size(); ++i, at.next()) to[i] = from != nullptr ? static_cast<A>(from[at.offsets().param]) : missing;
     return to;
@@ -71,7 +76,7 @@ class ParameterOrder {
   Parameters<Scalar> given_;
   LoopNest nest_;
   LoopList affine_;
-  bool in_order_ = true, copies_ = false, completes_ = false;
+  bool in_order_ = true, copies_ = false, within_ = false;
 };
 
 /// y = (x - mean) * rstd * weight + bias over a nest: the schedule is chosen, memory taken, the kernels run.
@@ -116,7 +121,7 @@ class ForwardOp {
       strip_statistics_ = statistics;
     }
     pieces_ = pieces;
-    store_ = choose_store(walk_, bytes, unit, run, x, y, Index(sizeof(T)));
+    store_ = choose_store(walk_, 2 * bytes, unit, run, x == y, y, Index(sizeof(T)));
     threads_ = useful_threads(device, pieces, bytes);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);

@@ -44,14 +44,14 @@ enum class Walk { row, column };
 /// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
 /// past the size of the cache for rows, three quarters of it for strips of columns, whose next use of x is farther away.
 ///
-/// `unit`: bytes of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of place: a streaming store
+/// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of place: a streaming store
 /// throws the line it writes to out of the cache.
-inline kernels::Store choose_store(Walk walk, Index bytes, Index unit, Index run, const void* x, const void* y, Index element) {
-  const Index traffic = 2 * bytes, cache = last_level_cache();
+inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index run, bool in_place, const void* y, Index element) {
+  const Index cache = last_level_cache();
   const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
   const bool large = walk == Walk::column ? 4 * traffic >= 3 * cache
                                           : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
-  return x != y && aligned && large && run >= (Index{3} << 10) ? kernels::Store::streaming : kernels::Store::ordinary;
+  return !in_place && aligned && large && run >= (Index{3} << 10) ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
 /// One statistic at a time, each over slices of contiguous elements.
@@ -83,6 +83,11 @@ struct ColumnWalk {
   Index strips = 1;        ///< pieces a problem is cut into, along the first of `columns`
   Index strip_extent = 1;  ///< extent of that loop in a strip
   bool affine = false;     ///< a parameter changes from row to row
+
+  /// Rows of a group, the partial one included.
+  Index rows_of_group() const { return group_rows + (group_tail > 0 ? 1 : 0); }
+  /// Columns of row r, in a strip of `strip_width`; only an uncut walk has a partial row.
+  Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }
 };
 
 inline bool reduces(const Loop& loop) { return loop.statistic == 0; }
@@ -167,6 +172,31 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
     }
   }
   return walk;
+}
+
+/// One strip of one problem of a column walk.
+struct Strip {
+  Offsets at;
+  LoopList columns;
+  Index width, statistics;
+
+  Strip(const ColumnWalk& walk, Index i)
+      : at(Odometer(walk.problems, i / walk.strips).offsets()), columns(walk.columns), width(walk.width), statistics(walk.statistics) {
+    if (walk.strips == 1) return;
+    const Loop& outer = walk.columns.loops[0];
+    const Index start = i % walk.strips * walk.strip_extent;
+    at.advance(outer, start);
+    columns.loops[0].extent = std::min(walk.strip_extent, outer.extent - start);
+    width = walk.width / outer.extent * columns.loops[0].extent;
+    statistics = walk.statistics / outer.extent * columns.loops[0].extent;
+  }
+};
+
+/// The loops inside the first `width` columns of a strip, which are whole rows of it.
+inline LoopList first_columns(const Strip& strip, Index width) {
+  LoopList columns = strip.columns;
+  columns.loops[0].extent = columns.loops[0].extent * width / strip.width;
+  return columns;
 }
 
 }  // namespace tensornorm

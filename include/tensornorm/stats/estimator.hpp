@@ -31,6 +31,16 @@ struct StatisticsRule {
     const S deviation = eps_added_to == EpsAddedTo::variance ? sqrt(square) : sqrt(square) + S(eps);
     return deviation == S(0) ? S(0) : S(1) / deviation;
   }
+  /// The factor of (x - mean) in dx, from `sum` = sum of dy * weight * (x - mean).
+  ///
+  /// -rstd^3 / (n - c) * sum; with eps beside the deviation s, -rstd^2 / (s * (n - c)) * sum, 0 where s is 0.
+  template <class S>
+  TENSORNORM_INLINE S slope(S rstd, S sum, Index samples) const {
+    const S n = S(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
+    if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * rstd * rstd * (sum / n);
+    const S deviation = rstd == S(0) ? S(0) : S(1) / rstd - S(eps);
+    return deviation > S(0) ? S(0) - rstd * rstd / deviation * (sum / n) : S(0);
+  }
 };
 
 /// Where statistics go, or come from: flat arrays in x's storage order; null where nobody asks.

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <tensornorm/kernels/moments.hpp>
+#include <tensornorm/kernels/normalize.hpp>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// The two sums a gradient needs: of g, and of g * (x - mean), where g = dy * weight.
+template <class S>
+struct GradientSums {
+  S plain = S(0), centered = S(0);
+};
+
+/// What a row of gradients is multiplied with and added to beside its sums; null pointers where there is none.
+template <class A>
+struct RowGradients {
+  A mean;             ///< subtracted from x
+  A rstd, shift;      ///< norm = (x - mean) * rstd + shift
+  const A* weight;    ///< beside the elements
+  A *dweight, *dbias; ///< beside the elements: += dy * norm, += dy
+};
+
+/// Row kernel: sums over n contiguous elements, blocks of kBlock added in A and folded into S.
+///
+/// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
+template <bool kWeighted, bool kGradients, class A, class S, class I, class T>
+TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row) {
+  using L = VirtualLanes<A, I>;
+  constexpr Index w = L::width;
+  const L mean(row.mean), rstd(row.rstd), shift(row.shift);
+  GradientSums<S> total;
+  const auto add = [&](const L& d, const L& g, const L& weight, A* dweight, A* dbias, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
+    const L weighted = kWeighted ? g * weight : g;
+    plain = plain + weighted;
+    centered.fma(weighted, d);
+    if constexpr (kGradients) {
+      L norm = shift, sum = L::load(dweight);
+      norm.fma(d, rstd);
+      sum.fma(g, norm);
+      sum.store(dweight);
+      (L::load(dbias) + g).store(dbias);
+    }
+  };
+  const auto whole = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
+    L weight;
+    if constexpr (kWeighted) weight = L::load(row.weight + i);
+    A *dweight = nullptr, *dbias = nullptr;
+    if constexpr (kGradients) dweight = row.dweight + i, dbias = row.dbias + i;
+    add(L::load(x + i) - mean, L::load(dy + i), weight, dweight, dbias, plain, centered);
+  };
+  for (Index first = 0; first < n; first += kBlock<A>) {
+    const Index end = std::min(n, first + kBlock<A>);
+    L plain0, plain1, centered0, centered1;
+    Index i = first;
+    for (; i + 2 * w <= end; i += 2 * w) {
+      whole(i, plain0, centered0);
+      whole(i + w, plain1, centered1);
+    }
+    for (; i + w <= end; i += w) whole(i, plain0, centered0);
+    if (i < end) {
+      const Index rest = end - i;
+      A dweight[w], dbias[w];
+      if constexpr (kGradients) {
+        load_few<L, A>(row.dweight + i, rest).store(dweight);
+        load_few<L, A>(row.dbias + i, rest).store(dbias);
+      }
+      L weight;
+      if constexpr (kWeighted) weight = load_few<L, A>(row.weight + i, rest);
+      add(load_few<L, A>(x + i, rest, row.mean) - mean, load_few<L, A>(dy + i, rest), weight, dweight, dbias, plain1, centered1);
+      if constexpr (kGradients) {
+        store_few<A>(L::load(dweight), row.dweight + i, rest);
+        store_few<A>(L::load(dbias), row.dbias + i, rest);
+      }
+    }
+    total.plain = total.plain + S((plain0 + plain1).sum());
+    total.centered = total.centered + S((centered0 + centered1).sum());
+  }
+  return total;
+}
+
+template <class A, class S, class T>
+void narrow_column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean, S* plain,
+                                 S* centered);
+
+/// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows; tiles as in column_moments.
+template <class A, class S, class I, class T>
+TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
+                                            S* plain, S* centered) {
+  using H = HardwareLanes<A, I>;
+  using F = Lanes<S, H::width, hardware_width<S, I>>;
+  constexpr Index w = H::width;
+  if (width < w) return narrow_column_gradient_sums(x, dy, rows, x_stride, dy_stride, width, mean, plain, centered);
+  const auto fold = [](const H& lanes, S* to) TENSORNORM_INLINE_LAMBDA {
+    A values[w];
+    lanes.store(values);
+    (F::load(to) + F::load(values)).store(to);
+  };
+  for (Index first = 0; first < rows; first += kTileRows) {
+    const Index k = std::min(kTileRows, rows - first);
+    for (Index c = 0; c < width; c += w) {
+      const Index at = std::min(c, width - w);
+      const T* a = x + first * x_stride + at;
+      const T* g = dy + first * dy_stride + at;
+      const H m = H::load(mean + at);
+      H plain0, plain1, centered0, centered1;
+      Index r = 0;
+      for (; r + 2 <= k; r += 2) {
+        const H even = H::load(g + r * dy_stride), odd = H::load(g + (r + 1) * dy_stride);
+        plain0 = plain0 + even;
+        plain1 = plain1 + odd;
+        centered0.fma(even, H::load(a + r * x_stride) - m);
+        centered1.fma(odd, H::load(a + (r + 1) * x_stride) - m);
+      }
+      if (r < k) {
+        const H even = H::load(g + r * dy_stride);
+        plain0 = plain0 + even;
+        centered0.fma(even, H::load(a + r * x_stride) - m);
+      }
+      fold((plain0 + plain1).zero_below(int(c - at)), plain + at);
+      fold((centered0 + centered1).zero_below(int(c - at)), centered + at);
+    }
+  }
+}
+
+/// column_gradient_sums of fewer columns than a vector has lanes: one lane at a time, the same operations in the same order.
+template <class A, class S, class T>
+void narrow_column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean, S* plain,
+                                 S* centered) {
+  for (Index first = 0; first < rows; first += kTileRows) {
+    const Index end = std::min(rows, first + kTileRows);
+    for (Index c = 0; c < width; ++c) {
+      A p[2] = {A(0), A(0)}, q[2] = {A(0), A(0)};
+      for (Index r = first; r < end; ++r) {
+        const A g = load_one<A>(dy + r * dy_stride + c);
+        const Index k = (r - first) % 2;
+        p[k] = p[k] + g;
+        q[k] = fused<A>(g, load_one<A>(x + r * x_stride + c) - mean[c], q[k]);
+      }
+      plain[c] = plain[c] + S(p[0] + p[1]);
+      centered[c] = centered[c] + S(q[0] + q[1]);
+    }
+  }
+}
+
+/// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.
+template <class A>
+struct AffineRow {
+  const A *mean, *rstd, *shift, *weight;
+  A *plain, *centered;        ///< += dy * weight, += dy * weight * (x - mean)
+  A *weight_terms, *bias_terms;  ///< = dy * norm, = dy
+};
+
+template <class A, class I, class T>
+TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index width, const AffineRow<A>& row) {
+  using H = HardwareLanes<A, I>;
+  constexpr Index w = H::width;
+  for (Index c = 0; c < width; c += w) {
+    const Index count = std::min(w, width - c);
+    const H d = (count == w ? H::load(x + c) : load_few<H, A>(x + c, count)) - H::load(row.mean + c);
+    const H g = count == w ? H::load(dy + c) : load_few<H, A>(dy + c, count);
+    const H weighted = g * H::load(row.weight + c);
+    (H::load(row.plain + c) + weighted).store(row.plain + c);
+    H sum = H::load(row.centered + c), norm = H::load(row.shift + c);
+    sum.fma(weighted, d);
+    sum.store(row.centered + c);
+    norm.fma(d, H::load(row.rstd + c));
+    (g * norm).store(row.weight_terms + c);
+    g.store(row.bias_terms + c);
+  }
+}
+
+/// Maps of x that read dy beside it.
+template <class T>
+struct TwoInputs {
+  const T* dy;
+  template <class X>
+  TENSORNORM_INLINE void prefetch(const X* x, Index i) const {
+    __builtin_prefetch(x + i);
+    __builtin_prefetch(dy + i);
+  }
+};
+
+/// dx = dy * scale + (x - mean) * slope + offset.
+template <class L, class T, class Coefficient>
+struct GradientMap : TwoInputs<T> {
+  Coefficient mean, scale, slope, offset;
+  TENSORNORM_INLINE GradientMap(const T* g, const Coefficient& m, const Coefficient& a, const Coefficient& b, const Coefficient& c)
+      : TwoInputs<T>{g}, mean(m), scale(a), slope(b), offset(c) {}
+  template <class Loader>
+  TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
+    L dx = offset.at(i, load);
+    dx.fma(x - mean.at(i, load), slope.at(i, load));
+    dx.fma(load(this->dy + i), scale.at(i, load));
+    return dx;
+  }
+};
+
+/// dx = dy * weight * scale + (x - mean) * slope + offset.
+template <class L, class T, class Coefficient, class Parameter>
+struct WeightedGradientMap : GradientMap<L, T, Coefficient> {
+  Parameter weight;
+  TENSORNORM_INLINE WeightedGradientMap(const T* g, const Coefficient& m, const Coefficient& a, const Coefficient& b, const Coefficient& c,
+                                        const Parameter& p)
+      : GradientMap<L, T, Coefficient>(g, m, a, b, c), weight(p) {}
+  template <class Loader>
+  TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
+    L dx = this->offset.at(i, load);
+    dx.fma(x - this->mean.at(i, load), this->slope.at(i, load));
+    dx.fma(load(this->dy + i) * weight.at(i, load), this->scale.at(i, load));
+    return dx;
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels

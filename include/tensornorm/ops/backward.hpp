@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/backward_op.hpp>
+#include <tensornorm/ops/normalize.hpp>
+
+namespace tensornorm {
+
+/// Errors: std::logic_error where `saved` is not what a forward call on an x of this shape left.
+template <class Scalar>
+void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape) {
+  const ShapeText expected{shape.data(), int(shape.size())};
+  if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
+  const auto got = saved.shape();
+  if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
+    fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got ",
+                           ShapeText{got.data(), int(got.size())});
+}
+
+/// The view of dx; one of x's shape without memory where dx is tn::none.
+template <class T, int kRank, class DX>
+TensorView<T, kRank> gradient_view(const Call& call, const TensorView<const T, kRank>& x, DX&& dx) {
+  if constexpr (is_none<DX>) {
+    static_cast<void>(call);
+    return {nullptr, x.shape, x.stride};
+  } else {
+    const TensorView<T, kRank> view = view_of(dx);
+    check_same_shape(call, "dx", x, view);
+    return view;
+  }
+}
+
+/// dx and the parameters' gradients of one normalization, from x, or from the norm itself.
+///
+/// dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight; dx = dy * weight * rstd where the statistics are constants.
+/// Aliasing dx may be exactly dy or exactly x.
+/// Errors   before anything is written: std::invalid_argument for shapes and overlaps, std::logic_error for foreign statistics.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
+void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
+                   const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx, Scalar* dweight,
+                   Scalar* dbias, bool normalized, const Device& device) {
+  check_same_shape(context.call, "dy", x, dy);
+  const auto kept = kept_shape<P, kRank>(policy, x.shape);
+  check_saved(context.call, saved, kept.span());
+  const LoopNest nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, dy.stride, dx.stride}, policy);
+  if (dx.data != nullptr) {
+    check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
+    check_in_place_or_apart(context.call, "dx", dx, "x", x);
+    for (const Scalar* values : {context.parameters.weight, static_cast<const Scalar*>(dweight), static_cast<const Scalar*>(dbias)})
+      if (values != nullptr && ranges_overlap(dx.data, dx.span(), values, nest.params)) fail(context.call, "dx overlaps a parameter or its gradient");
+  }
+  if (nest.size() == 0) return;
+  kernels::BackwardArguments<T> args;
+  args.x = x.data;
+  args.dy = dy.data;
+  args.dx = dx.data;
+  args.rule = context.rule;
+  args.samples = nest.samples;
+  args.statistics = {saved.mean().data(), saved.mean_lo().data(), saved.rstd().data(), nullptr};
+  args.constant = saved.constant();
+  args.normalized = normalized;
+  args.gradients = dweight != nullptr || dbias != nullptr;
+  BackwardOp<T, Scalar, Device> op(nest, args, context.parameters.weight, device);
+  op.run();
+  op.add_gradients(dweight, dbias);
+}
+
+/// differentiate() with y in the place of x: norm = (y - bias) / weight is formed first, in dx where it can be, else in memory of its own.
+///
+/// Errors   as differentiate(); std::invalid_argument for a weight too close to 0 to divide by, with its index and value.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
+void differentiate_from_output(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
+                               const TensorView<const T, kRank>& y, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
+                               Scalar* dweight, Scalar* dbias, const Device& device) {
+  using std::abs;
+  check_same_shape(context.call, "dy", y, dy);
+  const auto kept = kept_shape<P, kRank>(policy, y.shape);
+  check_saved(context.call, saved, kept.span());
+  const Index params = nest_of<kRowMajor>(policy, y, y).params;
+  std::vector<Scalar> inverse(std::size_t(2 * params));
+  const Scalar least = Scalar(std::sqrt(double(std::numeric_limits<accumulator_t<Scalar>>::epsilon())));
+  for (Index p = 0; p < params; ++p) {
+    const Scalar weight = context.parameters.weight != nullptr ? context.parameters.weight[p] : Scalar(1);
+    const Scalar bias = context.parameters.bias != nullptr ? context.parameters.bias[p] : Scalar(0);
+    if (!(abs(weight) > least * abs(bias)) || !(abs(weight) > Scalar(1e-30)))
+      fail(context.call, "expected weights that can be divided by, got ", weight, " at index ", p, " beside the bias ", bias);
+    inverse[std::size_t(p)] = Scalar(1) / weight;
+    inverse[std::size_t(params + p)] = Scalar(0) - bias / weight;
+  }
+  const bool into_dx = dx.data != nullptr && static_cast<const void*>(dx.data) != static_cast<const void*>(dy.data);
+  std::vector<T> memory(into_dx ? std::size_t(0) : std::size_t(y.span()));
+  const TensorView<T, kRank> norm{into_dx ? dx.data : memory.data(), y.shape, into_dx ? dx.stride : y.stride};
+  if (dx.data != nullptr) {
+    check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
+    check_in_place_or_apart(context.call, "dx", dx, "y", y);
+  }
+  if (y.size() == 0) return;
+  const LoopNest nest = nest_of<kRowMajor>(policy, y, norm);
+  std::vector<statistic_t<T>> unit(std::size_t(2 * nest.statistics), statistic_t<T>(0));
+  std::fill(unit.begin() + nest.statistics, unit.end(), statistic_t<T>(1));
+  {
+    ForwardOp<T, Scalar, Device> op(nest, y.data, norm.data, {inverse.data(), inverse.data() + params}, context.rule, true, device);
+    op.set_statistics({unit.data(), nullptr, unit.data() + nest.statistics, nullptr});
+    op.run();
+  }
+  differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device);
+}
+
+}  // namespace tensornorm

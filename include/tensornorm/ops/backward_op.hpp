@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/core/parallel.hpp>
+#include <tensornorm/ops/column_backward.hpp>
+#include <tensornorm/ops/forward_op.hpp>
+
+namespace tensornorm {
+
+/// dx, and the sums of dy * norm and dy per parameter, over a nest whose operands are x, dy, dx.
+///
+/// Work is cut into chunks by the data's shape; each has its own parameter sums, merged in their order: the same bits for any number
+/// of threads. Everything that can fail has failed when the constructor returns; run() cannot.
+template <class T, class Scalar, class Device>
+class BackwardOp {
+ public:
+  using A = accumulator_t<T>;
+  using S = statistic_t<T>;
+
+  BackwardOp(const LoopNest& nest, const kernels::BackwardArguments<T>& args, const Scalar* weight, const Device& device)
+      : args_(args), order_(nest, {weight, nullptr}, args.gradients), device_(device) {
+    const LoopNest& walked = order_.nest();
+    const LoopNest merged = without_params(walked);
+    walk_ = choose_walk(merged);
+    const Index bytes = nest.size() * Index(sizeof(T));
+    Index unit = nest.samples * Index(sizeof(T)), run = 0;
+    if (walk_ == Walk::row) {
+      row_ = make_row_walk(walked, merged);
+      pieces_ = row_.kept.size();
+      run = row_.run.extent * Index(sizeof(T));
+      beside_ = args.gradients && row_.run.param != 0 ? order_.affine().size() : 0;
+    } else {
+      column_ = make_column_walk(walked, merged, 2 * Index(sizeof(T)));
+      pieces_ = column_.problems.size() * column_.strips;
+      columns_ = column_.width / column_.columns.loops[0].extent * column_.strip_extent;
+      statistics_ = column_.strips == 1 ? column_.statistics : column_.statistics / column_.columns.loops[0].extent * column_.strip_extent;
+      unit = bytes;
+      run = columns_ * Index(sizeof(T));
+    }
+    const bool in_place = args.dx == args.x || args.dx == args.dy;
+    store_ = choose_store(walk_, 3 * bytes, unit, run, in_place, args.dx, Index(sizeof(T)));
+    params_ = args.gradients ? order_.affine().size() : 0;
+    chunks_ = std::clamp<Index>(bytes / kBytesPerThread, 1, std::min(pieces_, kMostChunks));
+    // Where every statistic has its own parameters, chunks do not meet.
+    sums_ = params_ == nest.statistics && !order_.within() ? 1 : chunks_;
+    threads_ = useful_threads(device, chunks_, 3 * bytes);
+
+    kernels::ColumnBackwardScratch<A, S> layout;
+    worker_bytes_ = walk_ == Walk::column ? layout.lay_out(columns_, statistics_, nullptr) : RowScratch().lay_out(beside_, nullptr);
+    ScratchPlan plan;
+    const std::size_t workers_at = plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
+    const std::size_t sums_at = plan.reserve<S>(2 * params_ * sums_);
+    const std::size_t parameters_at = plan.reserve<A>(order_.copied());
+    std::byte* memory = plan.bytes() > 0 ? Scratch::acquire(plan.bytes()) : nullptr;
+    workers_ = memory + workers_at;
+    totals_ = reinterpret_cast<S*>(memory + sums_at);
+    args_.weight = order_.bind(reinterpret_cast<A*>(memory + parameters_at)).weight;
+  }
+
+  void run() noexcept {
+    std::fill_n(totals_, 2 * params_ * sums_, S(0));
+    parallel_for(device_, threads_, chunks_, [this](Index worker, Index first, Index last) noexcept {
+      for (Index chunk = first; chunk < last; ++chunk) run_chunk(chunk, workers_ + std::size_t(worker) * worker_bytes_);
+    });
+    for (Index i = 1; i < sums_; ++i)
+      for (Index p = 0; p < 2 * params_; ++p) totals_[p] = totals_[p] + totals_[2 * params_ * i + p];
+  }
+
+  /// += the sums, in the caller's order of parameters; null where nobody asks.
+  void add_gradients(Scalar* dweight, Scalar* dbias) const {
+    Odometer at(order_.affine());
+    for (Index i = 0; i < params_; ++i, at.next()) {
+      const Index p = at.offsets().param;
+      if (dweight != nullptr) dweight[p] = static_cast<Scalar>(S(dweight[p]) + totals_[i]);
+      if (dbias != nullptr) dbias[p] = static_cast<Scalar>(S(dbias[p]) + totals_[params_ + i]);
+    }
+  }
+
+ private:
+  static constexpr Index kMostChunks = 16;
+
+  /// Arrays of a worker of the row form, one value per parameter.
+  struct RowScratch {
+    A *dweight = nullptr, *dbias = nullptr;
+    std::size_t lay_out(Index params, std::byte* memory) {
+      ScratchPlan plan;
+      plan.place(dweight, params, memory);
+      plan.place(dbias, params, memory);
+      return plan.bytes();
+    }
+  };
+
+  void run_chunk(Index chunk, std::byte* memory) const noexcept {
+    const Index first = pieces_ * chunk / chunks_, last = pieces_ * (chunk + 1) / chunks_;
+    S* sums = totals_ + (sums_ > 1 ? 2 * params_ * chunk : 0);
+    const kernels::ParameterSums<S> totals{sums, sums + params_};
+    using Arguments = kernels::BackwardArguments<T>;
+    if (walk_ == Walk::column) {
+      kernels::ColumnBackwardScratch<A, S> scratch;
+      scratch.lay_out(columns_, statistics_, memory);
+      kernels::dispatch(kernels::ColumnBackward<Arguments>{args_, column_, store_, first, last, totals, order_.within(), scratch});
+    } else {
+      RowScratch scratch;
+      scratch.lay_out(beside_, memory);
+      std::fill_n(scratch.dweight, beside_, A(0));
+      std::fill_n(scratch.dbias, beside_, A(0));
+      kernels::dispatch(
+          kernels::RowBackward<Arguments>{args_, row_, store_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
+    }
+  }
+
+  kernels::BackwardArguments<T> args_;
+  ParameterOrder<A, Scalar> order_;
+  const Device& device_;
+  Walk walk_{};
+  RowWalk row_;
+  ColumnWalk column_;
+  kernels::Store store_{};
+  Index pieces_ = 0, chunks_ = 1, sums_ = 1, threads_ = 1, params_ = 0, beside_ = 0, columns_ = 0, statistics_ = 0;
+  std::size_t worker_bytes_ = 0;
+  std::byte* workers_ = nullptr;
+  S* totals_ = nullptr;
+};
+
+}  // namespace tensornorm

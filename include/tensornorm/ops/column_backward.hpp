@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/core/scratch.hpp>
+#include <tensornorm/ops/backward_walks.hpp>
+
+namespace tensornorm::kernels {
+
+/// The arrays a strip of columns works in, backward.
+template <class A, class S>
+struct ColumnBackwardScratch {
+  static constexpr Index kPadding = 64 / Index(sizeof(A));
+  A *mean, *rstd, *shift, *slope, *offset;  ///< per statistic
+  A *column_mean, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
+  A *plain, *centered, *weight_terms, *bias_terms;
+  S *column_plain, *column_centered, *sum_plain, *sum_centered;
+
+  std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
+    ScratchPlan plan;
+    columns += 2 * kPadding;
+    for (S** array : {&column_plain, &column_centered}) plan.place(*array, columns, memory);
+    for (S** array : {&sum_plain, &sum_centered}) plan.place(*array, statistics, memory);
+    for (A** array : {&mean, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
+    for (A** array : {&column_mean, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight, &plain, &centered,
+                      &weight_terms, &bias_terms})
+      plan.place(*array, columns, memory);
+    return plan.bytes();
+  }
+};
+
+inline namespace TENSORNORM_ABI {
+
+/// Folded columns, backward: the sums of every column in one pass over x and dy, the gradients in a second.
+template <class Args>
+struct ColumnBackward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  const Args& args;
+  const ColumnWalk& walk;
+  Store store;
+  Index first, last;  ///< strips, counted through all problems
+  ParameterSums<S> totals;
+  bool within;  ///< a parameter changes within a statistic, from column to column
+  ColumnBackwardScratch<A, S> scratch;
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    for (Index i = first; i < last; ++i) {
+      const Strip strip(walk, i);
+      for (Index k = 0; k < strip.statistics; ++k) {
+        const GradientCenter<A, S> center(args, strip.at.statistic + k);
+        scratch.mean[k] = center.mean;
+        scratch.rstd[k] = static_cast<A>(center.unit);
+        scratch.shift[k] = center.shift();
+      }
+      expand<&Loop::statistic>(strip.columns, scratch.mean, scratch.column_mean);
+      if (args.gradients || !args.constant) {
+        std::fill_n(scratch.column_plain, strip.width, S(0));
+        std::fill_n(scratch.column_centered, strip.width, S(0));
+        if (walk.affine) affine_sums<I>(strip);
+        else plain_sums<I>(strip);
+      }
+      if (args.dx != nullptr) write<I>(strip);
+    }
+    if (store == Store::streaming) fence<Store::streaming>();
+  }
+
+ private:
+  TENSORNORM_INLINE const T* x_of(const Strip& strip) const { return args.x + strip.at.data[0]; }
+  TENSORNORM_INLINE const T* dy_of(const Strip& strip) const { return args.dy + strip.at.data[1]; }
+
+  template <class I>
+  TENSORNORM_INLINE void plain_sums(const Strip& strip) const {
+    for (const bool tail : {false, true}) {
+      const Index rows = tail ? 1 : walk.moment_rows, width = tail ? walk.moment_tail : strip.width;
+      if (width == 0) continue;
+      column_gradient_sums<A, S, I>(x_of(strip) + (tail ? walk.moment_rows * walk.row_stride[0] : 0),
+                                    dy_of(strip) + (tail ? walk.moment_rows * walk.row_stride[1] : 0), rows, walk.row_stride[0],
+                                    walk.row_stride[1], width, scratch.column_mean, scratch.column_plain, scratch.column_centered);
+    }
+    std::fill_n(scratch.sum_plain, strip.statistics, S(0));
+    std::fill_n(scratch.sum_centered, strip.statistics, S(0));
+    if (within) weighted_column_sums(strip);
+    else statistic_sums(strip);
+  }
+
+  /// One weight for all of a statistic: its columns are folded first.
+  void statistic_sums(const Strip& strip) const {
+    fold<&Loop::statistic>(strip.columns, scratch.column_plain, scratch.sum_plain);
+    fold<&Loop::statistic>(strip.columns, scratch.column_centered, scratch.sum_centered);
+    LoopList kept;
+    for (int i = 0; i < strip.columns.depth; ++i)
+      if (!reduces(strip.columns.loops[i])) kept.push(strip.columns.loops[i]);
+    Odometer at(kept);
+    for (Index i = strip.statistics; i > 0; --i, at.next()) {
+      const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
+      GradientSums<S> sums{scratch.sum_plain[k], scratch.sum_centered[k]};
+      if (args.gradients) {
+        const GradientCenter<A, S> center(args, strip.at.statistic + k);
+        totals.dweight[p] = fused<S>(center.unit, center.centered(sums), totals.dweight[p]);
+        totals.dbias[p] = totals.dbias[p] + sums.plain;
+      }
+      if (args.weight == nullptr) continue;
+      scratch.sum_plain[k] = sums.plain * S(args.weight[p]);
+      scratch.sum_centered[k] = sums.centered * S(args.weight[p]);
+    }
+  }
+
+  /// Each column its own weight.
+  void weighted_column_sums(const Strip& strip) const {
+    S *plain = scratch.column_plain, *centered = scratch.column_centered;
+    Odometer at(strip.columns);
+    for (Index c = 0; c < strip.width; ++c, at.next()) {
+      const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
+      const GradientSums<S> sums{plain[c], centered[c]};
+      if (args.gradients) {
+        const GradientCenter<A, S> center(args, strip.at.statistic + k);
+        totals.dweight[p] = fused<S>(center.unit, center.centered(sums), totals.dweight[p]);
+        totals.dbias[p] = totals.dbias[p] + sums.plain;
+      }
+      const S weight = args.weight != nullptr ? S(args.weight[p]) : S(1);
+      scratch.sum_plain[k] = fused<S>(weight, sums.plain, scratch.sum_plain[k]);
+      scratch.sum_centered[k] = fused<S>(weight, sums.centered, scratch.sum_centered[k]);
+    }
+  }
+
+  /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows.
+  template <class I>
+  TENSORNORM_INLINE void affine_sums(const Strip& strip) const {
+    expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
+    expand<&Loop::statistic>(strip.columns, scratch.shift, scratch.column_shift);
+    const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, scratch.weight,
+                           scratch.plain,       scratch.centered,    scratch.weight_terms, scratch.bias_terms};
+    Index pending = 0;
+    const auto flush = [&] {
+      if (pending > 0) {
+        add_to(scratch.column_plain, scratch.plain, strip.width);
+        add_to(scratch.column_centered, scratch.centered, strip.width);
+      }
+      std::fill_n(scratch.plain, strip.width + ColumnBackwardScratch<A, S>::kPadding, A(0));
+      std::fill_n(scratch.centered, strip.width + ColumnBackwardScratch<A, S>::kPadding, A(0));
+      pending = 0;
+    };
+    flush();
+    Odometer group(walk.groups);
+    for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
+      const Offsets at = strip.at + group.offsets();
+      for (Index r = 0; r < walk.rows_of_group(); ++r) {
+        const Index width = walk.width_of_row(r, strip.width), param = at.param + r * walk.row_param;
+        const LoopList columns = first_columns(strip, width);
+        if (r == 0 || walk.row_param != 0) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
+        affine_row_gradient_sums<A, I>(args.x + at.data[0] + r * walk.row_stride[0], args.dy + at.data[1] + r * walk.row_stride[1], width, row);
+        if (args.gradients) {
+          fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight + param);
+          fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias + param);
+        }
+        if (++pending == kTileRows) flush();
+      }
+    }
+    flush();
+    std::fill_n(scratch.sum_plain, strip.statistics, S(0));
+    std::fill_n(scratch.sum_centered, strip.statistics, S(0));
+    fold<&Loop::statistic>(strip.columns, scratch.column_plain, scratch.sum_plain);
+    fold<&Loop::statistic>(strip.columns, scratch.column_centered, scratch.sum_centered);
+  }
+
+  template <class I>
+  TENSORNORM_INLINE void write(const Strip& strip) const {
+    using L = HardwareLanes<A, I>;
+    using P = PerElement<L, A>;
+    for (Index k = 0; k < strip.statistics; ++k) {
+      GradientCenter<A, S> center(args, strip.at.statistic + k);
+      if (!args.constant) center.finish(args, {scratch.sum_plain[k], scratch.sum_centered[k]});
+      scratch.rstd[k] = static_cast<A>(center.rstd);
+      scratch.slope[k] = center.slope;
+      scratch.offset[k] = center.offset;
+    }
+    expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
+    expand<&Loop::statistic>(strip.columns, scratch.slope, scratch.column_slope);
+    expand<&Loop::statistic>(strip.columns, scratch.offset, scratch.column_offset);
+    const Index ahead = walk.strips > 1 ? strip.width : walk.row_stride[0];
+    if (!walk.affine) weigh<I>(strip.columns, strip.at.param, strip.width);
+    Odometer group(walk.groups);
+    for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
+      const Offsets at = strip.at + group.offsets();
+      for (Index r = 0; r < walk.rows_of_group(); ++r) {
+        const Index width = walk.width_of_row(r, strip.width);
+        if (walk.affine && (r == 0 || walk.row_param != 0))
+          weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
+        const GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1], {scratch.column_mean}, {scratch.column_scale},
+                                       {scratch.column_slope}, {scratch.column_offset});
+        transform_run<A, I>(args.x + at.data[0] + r * walk.row_stride[0], args.dx + at.data[2] + r * walk.row_stride[2], width, map, ahead,
+                            store);
+      }
+    }
+  }
+
+  /// column_scale = rstd * weight, whole vectors: the arrays are padded.
+  template <class I>
+  TENSORNORM_INLINE void weigh(const LoopList& columns, Index param, Index width) const {
+    using L = HardwareLanes<A, I>;
+    if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
+    else std::fill_n(scratch.weight, width, A(1));
+    for (Index c = 0; c < width; c += L::width)
+      (L::load(scratch.column_rstd + c) * L::load(scratch.weight + c)).store(scratch.column_scale + c);
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
