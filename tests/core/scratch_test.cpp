@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: MIT
+#include <gtest/gtest.h>
+
+#include <tensornorm/core/scratch.hpp>
+
+#include <cstdint>
+#include <cstring>
+#include <thread>
+
+namespace tensornorm {
+namespace {
+
+TEST(Scratch, IsAlignedAndAsLargeAsAskedFor) {
+  for (const std::size_t bytes : {1U, 64U, 1000U, 1000000U}) {
+    std::byte* memory = Scratch::acquire(bytes);
+    EXPECT_EQ(reinterpret_cast<std::uintptr_t>(memory) % Scratch::kAlignment, 0U);
+    std::memset(memory, 0x5A, bytes);
+  }
+}
+
+TEST(Scratch, IsKeptWhereItSuffices) {
+  std::byte* large = Scratch::acquire(1 << 20);
+  EXPECT_EQ(Scratch::acquire(1), large);
+  EXPECT_EQ(Scratch::acquire(1 << 20), large);
+}
+
+TEST(Scratch, IsEachThreadsOwn) {
+  std::byte* mine = Scratch::acquire(100);
+  std::byte* other = nullptr;
+  std::thread([&] { other = Scratch::acquire(100); }).join();
+  EXPECT_NE(mine, other);
+}
+
+TEST(Scratch, OutlivesAnAllocationThatFails) {
+  EXPECT_THROW(Scratch::acquire(std::size_t{1} << 60), std::bad_alloc);
+  std::byte* memory = Scratch::acquire(4096);
+  ASSERT_NE(memory, nullptr);
+  std::memset(memory, 0x5A, 4096);
+}
+
+TEST(ScratchPlan, PacksAlignedArrays) {
+  ScratchPlan plan;
+  EXPECT_EQ(plan.bytes(), 0U);
+  EXPECT_EQ(plan.reserve<float>(3), 0U);
+  EXPECT_EQ(plan.reserve<double>(0), 64U) << "nothing takes no room";
+  EXPECT_EQ(plan.reserve<double>(9), 64U);
+  EXPECT_EQ(plan.reserve<char>(64), 192U);
+  EXPECT_EQ(plan.bytes(), 256U);
+}
+
+}  // namespace
+}  // namespace tensornorm
