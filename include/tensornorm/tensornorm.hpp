@@ -7,7 +7,9 @@
 #include <tensornorm/layers/layer_norm.hpp>
 #include <tensornorm/layers/normalization.hpp>
 #include <tensornorm/layers/rms_norm.hpp>
+#include <tensornorm/ops/backward.hpp>
 #include <tensornorm/ops/functional.hpp>
+#include <tensornorm/ops/functional_backward.hpp>
 #include <tensornorm/ops/moments.hpp>
 #include <tensornorm/ops/normalize.hpp>
 #include <tensornorm/version.hpp>

@@ -30,6 +30,7 @@ struct InstanceAxes {
 /// One statistic per image and group of channels; weight and bias per channel. Source: Wu & He 2018, arXiv:1803.08494.
 template <int kChannelAxis = 1>
 struct GroupAxes {
+  static constexpr int least_rank = 2;
   Index groups = 1;
   static constexpr int channel_axis = kChannelAxis;
   static constexpr int split_axis(int rank) { return from_end(kChannelAxis, rank); }
@@ -45,6 +46,7 @@ struct GroupAxes {
 /// One statistic per leading index, over the last kNormalizedRank axes, which carry weight and bias. Source: Ba et al. 2016, arXiv:1607.06450.
 template <int kNormalizedRank = 1>
 struct LayerAxes {
+  static constexpr int least_rank = kNormalizedRank;
   static constexpr AxisRole role(int axis, int rank) {
     return axis >= rank - kNormalizedRank ? AxisRole::reduced_affine : AxisRole::kept;
   }

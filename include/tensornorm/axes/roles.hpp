@@ -27,6 +27,13 @@ concept SplitsAnAxis = AxisPolicy<P> && requires(const P& policy, int rank) {
   policy.groups;
 };
 
+/// The fewest axes a tensor must have for the policy, where it says so: as many as LayerNorm normalizes.
+template <class P>
+inline constexpr int least_rank = 0;
+template <class P>
+  requires requires { P::least_rank; }
+inline constexpr int least_rank<P> = P::least_rank;
+
 /// The number of axes `role` is asked about for a tensor of the given rank.
 template <AxisPolicy P>
 constexpr int split_rank(int rank) {

@@ -12,6 +12,13 @@
 
 namespace tensornorm {
 
+// A unit built without exceptions must not be given the function of one built with them.
+#if defined(__cpp_exceptions)
+inline namespace throwing {
+#else
+inline namespace aborting {
+#endif
+
 /// Where an error message comes from: it opens with "<layer>::<function>: ".
 struct Call {
   const char* layer;
@@ -67,4 +74,5 @@ inline Index checked_features(const Call& call, const char* argument, Index feat
   return checked_size(call, argument, &features, 1);
 }
 
+}  // namespace throwing or aborting
 }  // namespace tensornorm

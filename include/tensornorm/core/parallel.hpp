@@ -17,13 +17,12 @@ concept ThreadPoolLike = requires(const D& device, void (*body)(Eigen::Index, Ei
   { device.currentThreadId() } -> std::convertible_to<int>;
 };
 
-/// Keeps options and saved statistics from being taken for a device: a device is a class named so, or has a pool.
+/// Any class but those that say they are something else (SavedStats): what is no device of ours is then refused with a sentence.
 template <class D>
-concept DeviceArgument = ThreadPoolLike<D> || std::is_same_v<D, Eigen::DefaultDevice> || requires(const D& device) { device.numThreads(); } ||
-                         requires(const D& device, std::size_t n) { device.allocate(n); };
+concept DeviceArgument = std::is_class_v<D> && !traits_of<D>::readable && !is_none<D> && !requires { typename D::NotADevice; };
 
 template <class D>
-constexpr void require_host_device() {
+constexpr auto require_host_device() {
   static_assert(ThreadPoolLike<D> || std::is_same_v<D, Eigen::DefaultDevice>,
                 "tensornorm: expected Eigen::DefaultDevice or Eigen::ThreadPoolDevice (after #define EIGEN_USE_THREADS); "
                 "tensors of other devices, a GPU's among them, are not supported");

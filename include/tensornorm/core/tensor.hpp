@@ -96,14 +96,14 @@ struct TensorView {
 };
 
 template <class X>
-constexpr void require_readable() {
+constexpr auto require_readable() {
   static_assert(traits_of<X>::readable,
                 "tensornorm: expected an Eigen Tensor, TensorMap, TensorFixedSize, Matrix, Array, Map or Ref; "
                 "evaluate an expression into one first");
 }
 
 template <class X>
-constexpr void require_writable() {
+constexpr auto require_writable() {
   require_readable<X>();
   static_assert(traits_of<X>::writable && !std::is_const_v<std::remove_reference_t<X>>,
                 "tensornorm: the output must be writable, not a map of const data");
@@ -111,7 +111,7 @@ constexpr void require_writable() {
 
 /// What can be known of an output before a call: it may be written, and its elements lie as x's do.
 template <class Scalar, class X, class Y>
-constexpr void require_like() {
+constexpr auto require_like() {
   require_readable<X>();
   require_writable<Y>();
   static_assert(std::is_same_v<scalar_of<X>, scalar_of<Y>>, "tensornorm: expected outputs of the same scalar type as x");
@@ -125,7 +125,7 @@ constexpr void require_like() {
 
 /// The same for a backward call: dy lies as x does, and dx, unless it is tn::none, may be written.
 template <class Scalar, class X, class DY, class DX>
-constexpr void require_gradient_operands() {
+constexpr auto require_gradient_operands() {
   require_readable<DY>();
   static_assert(std::is_same_v<scalar_of<X>, scalar_of<DY>> && rank_of<X> == rank_of<DY> && traits_of<X>::row_major == traits_of<DY>::row_major,
                 "tensornorm: expected dy of x's scalar type, rank and storage order");

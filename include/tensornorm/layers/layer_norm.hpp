@@ -17,12 +17,13 @@ struct LayerNormOptions {
 template <int kRank>
 class NormalizedShape {
  public:
-  NormalizedShape(Index extent)  // NOLINT(google-explicit-constructor): LayerNorm<float>(768)
-    requires(kRank == 1)
-      : extents_{extent} {}
   template <std::integral... I>
-    requires(sizeof...(I) + 1 == kRank && kRank > 1)
-  NormalizedShape(Index first, I... rest) : extents_{first, Index(rest)...} {}
+    requires(sizeof...(I) > 0)
+  NormalizedShape(I... extents) {  // NOLINT(google-explicit-constructor): LayerNorm<float>(768)
+    static_assert(sizeof...(I) == kRank, "tensornorm: normalized_shape must have as many extents as the layer's normalized rank");
+    int i = 0;
+    ((extents_[i++] = Index(extents)), ...);
+  }
   NormalizedShape(const Extents<kRank>& extents) : extents_(extents) {}  // NOLINT(google-explicit-constructor)
 
   const Extents<kRank>& extents() const { return extents_; }

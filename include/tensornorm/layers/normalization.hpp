@@ -27,8 +27,10 @@ struct NormalizationOptions {
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps. A lone sample with an unbiased variance.
 /// Accuracy see README; the same bits for any number of threads, in place or not, and on every instruction set with FMA.
 /// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation after a thread's first call.
-template <class Scalar, AxisPolicy Policy, int kParameterRank = 1>
+template <class Scalar, class Policy, int kParameterRank = 1>
 class Normalization {
+  static_assert(AxisPolicy<Policy>, "tensornorm: a policy needs a member `static constexpr AxisRole role(int axis, int rank)`");
+
  public:
   using Saved = SavedStats<Scalar>;
 
@@ -157,6 +159,7 @@ class Normalization {
     require_like<Scalar, X, Y>();
     require_host_device<Device>();
     constexpr int rank = rank_of<X>;
+    static_assert(rank >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
     const auto in = view_of(x);
     const auto out = view_of(y);
     const auto given = context(function);
@@ -169,6 +172,7 @@ class Normalization {
   void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, bool from_output,
                            const Device& device) const {
     require_gradient_operands<Scalar, X, DY, DX>();
+    static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
     require_host_device<Device>();
     const auto given = context(function);
     const auto in = view_of(x);

@@ -126,7 +126,7 @@ class TrackedNormalization {
   bool uses_running_stats() const { return tracking_ && !training_; }
 
   template <class X>
-  static constexpr void require_rank() {
+  static constexpr auto require_rank() {
     require_readable<X>();
     constexpr int rank = rank_of<X>;
     static_assert(rank == kSpatialRank + 2 || (kUnbatched && rank == kSpatialRank + 1) || (!kUnbatched && kSpatialRank == 1 && rank == 2),

@@ -46,14 +46,15 @@ struct parameter_scalar<X, W, Rest...> {
   using type = decltype(pick());
 };
 
-/// The memory of a parameter after its shape was checked; null for none.
+/// The memory of a parameter after its shape was checked; null for none. Scalar is const for what is only read.
 template <class Scalar, class W>
-auto* parameter_data(const Call& call, const char* name, W&& parameter, std::span<const Index> shape) {
+Scalar* parameter_data(const Call& call, const char* name, W&& parameter, std::span<const Index> shape) {
   if constexpr (is_none<W>) {
-    return static_cast<Scalar*>(nullptr);
+    return nullptr;
   } else {
-    static_assert(std::is_same_v<scalar_of<W>, Scalar>, "tensornorm: weight and bias must have the same scalar type");
+    static_assert(std::is_same_v<scalar_of<W>, std::remove_const_t<Scalar>>, "tensornorm: weight and bias must have the same scalar type");
     static_assert(parameter_rank<W>() < 2 || traits_of<W>::row_major, "tensornorm: weight and bias of rank 2 and more must be RowMajor");
+    if constexpr (!std::is_const_v<Scalar>) require_writable<W>();
     const auto view = view_of(parameter);
     const Index size = view.size();
     const bool flat = parameter_rank<W>() == 1;
@@ -77,7 +78,7 @@ void normalize_with(const char* function, const Policy& policy, const Statistics
   const auto in = view_of(x);
   const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
   const NormalizeContext<Scalar> context{
-      call, rule, {parameter_data<Scalar>(call, "weight", weight, shape.span()), parameter_data<Scalar>(call, "bias", bias, shape.span())}};
+      call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), parameter_data<const Scalar>(call, "bias", bias, shape.span())}};
   SavedStats<Scalar>* kept = nullptr;
   if constexpr (!std::is_same_v<Saved, None>) kept = saved;
   normalize_by_batch<traits_of<X>::row_major>(context, policy, in, view_of(y), lone_sample, kept,
@@ -201,11 +202,11 @@ void batch_norm(const X& x, Y&& y, const M& running_mean, const V& running_var, 
   check_eps(call, options.eps);
   const auto in = view_of(x);
   const std::span<const Index> channels(&in.shape[1], 1);
-  using Value = scalar_of<M>;
-  const Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
-  const Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+  using Value = const scalar_of<M>;
+  Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
+  Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
   const NormalizeContext<Scalar> context{
-      call, {options.eps}, {parameter_data<Scalar>(call, "weight", weight, channels), parameter_data<Scalar>(call, "bias", bias, channels)}};
+      call, {options.eps}, {parameter_data<const Scalar>(call, "weight", weight, channels), parameter_data<const Scalar>(call, "bias", bias, channels)}};
   normalize_by_given<traits_of<X>::row_major>(context, BatchAxes<1>{}, in, view_of(y), mean, variance,
                                               static_cast<SavedStats<Scalar>*>(nullptr), device);
 }

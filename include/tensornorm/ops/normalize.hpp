@@ -68,6 +68,23 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   }
 }
 
+/// Means and variances of a caller as kernels take them.
+template <class S, class Value>
+void give_statistics(const StatisticsRule& rule, const Value* mean, const Value* variance, const StatisticsArrays<S>& to, Index count) {
+  for (Index k = 0; k < count; ++k) {
+    to.mean[k] = S(mean[k]);
+    if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
+    to.rstd[k] = rule.rstd(S(variance[k]));
+  }
+}
+
+/// Saves given statistics as constants.
+template <class Scalar, class Value>
+void keep_given(const StatisticsRule& rule, const Value* mean, const Value* variance, SavedStats<Scalar>& saved, std::span<const Index> shape) {
+  const auto kept = saved.prepare(shape, true);
+  give_statistics(rule, mean, variance, kept, saved.size());
+}
+
 /// Normalizes by given statistics, which count as constants: `mean` and `variance` are flat, in x's storage order.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Value, class Device>
 void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
@@ -79,21 +96,14 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   for (const Value* given : {mean, variance})
     if (ranges_overlap(y.data, y.span(), given, nest.statistics)) fail(context.call, "y overlaps the given statistics");
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  const auto give = [&](const StatisticsArrays<S>& to) {
-    for (Index k = 0; k < nest.statistics; ++k) {
-      to.mean[k] = S(mean[k]);
-      if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
-      to.rstd[k] = context.rule.rstd(S(variance[k]));
-    }
-  };
   if (nest.size() == 0) {
-    if (saved != nullptr) give(saved->prepare(kept.span(), true));
+    if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
     return;
   }
   ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, true, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
-  give(statistics);
-  if (saved != nullptr) give(saved->prepare(kept.span(), true));
+  give_statistics(context.rule, mean, variance, statistics, nest.statistics);
+  if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
   op.set_statistics(statistics);
   op.run();
 }

@@ -18,6 +18,7 @@ namespace tensornorm {
 template <class Scalar>
 class SavedStats {
  public:
+  using NotADevice = void;  // a const SavedStats must not be taken for the device argument
   static constexpr int kMaxRank = 9;
   using Statistic = statistic_t<Scalar>;
   using Values = Eigen::TensorMap<const Eigen::Tensor<Statistic, 1>>;

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/backward.hpp>
+#include <tensornorm/ops/functional.hpp>
+
+namespace tensornorm {
+
+// Gradients of the functional forms: dx is assigned, dweight and dbias are added to; each may be tn::none and is then not paid for.
+
+/// What the functional backward forms come down to: types and shapes checked, then differentiate with a policy.
+template <class Policy, class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device>
+void differentiate_with(const char* function, const Policy& policy, const StatisticsRule& rule, const DY& dy, const X& x,
+                        const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias, const Device& device) {
+  require_gradient_operands<Scalar, X, DY, DX>();
+  require_host_device<Device>();
+  const Call call{"tensornorm", function};
+  check_eps(call, rule.eps);
+  const auto in = view_of(x);
+  const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
+  const NormalizeContext<Scalar> context{call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), nullptr}};
+  differentiate<traits_of<X>::row_major>(context, policy, view_of(dy), in, saved, gradient_view(call, in, dx),
+                                         parameter_data<Scalar>(call, "dweight", dweight, shape.span()),
+                                         parameter_data<Scalar>(call, "dbias", dbias, shape.span()), false, device);
+}
+
+/// Gradients of layer_norm(x, y, saved, weight, bias, options).
+///
+/// Shapes   dy, x, dx: (..., weight's shape). weight, dweight, dbias: RowMajor or tn::none; options as in the forward call.
+/// Aliasing dx may be exactly dy or exactly x. Errors as the layers' backward.
+template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
+                         NormalizeOptions options = {}, const Device& device = {}) {
+  constexpr int rank = normalized_rank<normalized_rank<kNormalizedRank, DW, DB>(), W, W>();
+  differentiate_with("layer_norm_backward", LayerAxes<rank>{}, {options.eps, options.variance, options.eps_added_to, true}, dy, x, saved,
+                     weight, dx, dweight, dbias, device);
+}
+
+/// Gradients of rms_norm(x, y, saved, weight, options).
+template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, class DX, class DW, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight,
+                       RMSNormFunctionOptions options = {}, const Device& device = {}) {
+  constexpr int rank = normalized_rank<normalized_rank<kNormalizedRank, DW, None>(), W, None>();
+  differentiate_with("rms_norm_backward", LayerAxes<rank>{}, rms_rule<X>(options), dy, x, saved, weight, dx, dweight, none, device);
+}
+
+/// Gradients of group_norm(x, y, saved, num_groups, weight, bias, options).
+template <class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void group_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, Index num_groups, const W& weight, DX&& dx, DW&& dweight,
+                         DB&& dbias, GroupNormFunctionOptions options = {}, const Device& device = {}) {
+  differentiate_with("group_norm_backward", group_axes("group_norm_backward", x, num_groups), {options.eps}, dy, x, saved, weight, dx,
+                     dweight, dbias, device);
+}
+
+/// Gradients of instance_norm(x, y, saved, weight, bias, options).
+template <class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void instance_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
+                            InstanceNormFunctionOptions options = {}, const Device& device = {}) {
+  differentiate_with("instance_norm_backward", InstanceAxes<1>{}, {options.eps}, dy, x, saved, weight, dx, dweight, dbias, device);
+}
+
+/// Gradients of batch_norm(x, y, running_mean, running_var, weight, bias, options): the statistics are constants.
+template <class DY, class X, class M, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
+  requires DeviceArgument<Device>
+void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const M& running_var, const W& weight, DX&& dx, DW&& dweight,
+                         DB&& dbias, BatchNormFunctionOptions options = {}, const Device& device = {}) {
+  using Scalar = typename parameter_scalar<X, W, DW, DB>::type;
+  static_assert(rank_of<X> >= 2, "tensornorm: batch_norm expects x of rank 2 or more: (N, C, ...)");
+  const Call call{"tensornorm", "batch_norm_backward"};
+  const StatisticsRule rule{options.eps};
+  const auto in = view_of(x);
+  const std::span<const Index> channels(&in.shape[1], 1);
+  using Value = const scalar_of<M>;
+  Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
+  Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+  SavedStats<Scalar> saved;
+  keep_given(rule, mean, variance, saved, channels);
+  differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
+}
+
+}  // namespace tensornorm
