@@ -82,75 +82,24 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
   return total;
 }
 
-template <class A, class S, class T>
-void narrow_column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean, S* plain,
-                                 S* centered);
-
-/// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows; tiles as in column_moments.
+/// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
-                                            S* plain, S* centered) {
+                                            const TileSums<A>& tile, S* plain, S* centered) {
   using H = HardwareLanes<A, I>;
-  using F = Lanes<S, H::width, hardware_width<S, I>>;
-  constexpr Index w = H::width;
-  if (width < w) return narrow_column_gradient_sums(x, dy, rows, x_stride, dy_stride, width, mean, plain, centered);
-  const auto fold = [](const H& lanes, S* to) TENSORNORM_INLINE_LAMBDA {
-    A values[w];
-    lanes.store(values);
-    (F::load(to) + F::load(values)).store(to);
+  const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {
+    const H g = load(dy + r * dy_stride + c);
+    p = p + g;
+    q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
-  for (Index first = 0; first < rows; first += kTileRows) {
-    const Index k = std::min(kTileRows, rows - first);
-    for (Index c = 0; c < width; c += w) {
-      const Index at = std::min(c, width - w);
-      const T* a = x + first * x_stride + at;
-      const T* g = dy + first * dy_stride + at;
-      const H m = H::load(mean + at);
-      H plain0, plain1, centered0, centered1;
-      Index r = 0;
-      for (; r + 2 <= k; r += 2) {
-        const H even = H::load(g + r * dy_stride), odd = H::load(g + (r + 1) * dy_stride);
-        plain0 = plain0 + even;
-        plain1 = plain1 + odd;
-        centered0.fma(even, H::load(a + r * x_stride) - m);
-        centered1.fma(odd, H::load(a + (r + 1) * x_stride) - m);
-      }
-      if (r < k) {
-        const H even = H::load(g + r * dy_stride);
-        plain0 = plain0 + even;
-        centered0.fma(even, H::load(a + r * x_stride) - m);
-      }
-      fold((plain0 + plain1).zero_below(int(c - at)), plain + at);
-      fold((centered0 + centered1).zero_below(int(c - at)), centered + at);
-    }
-  }
-}
-
-/// column_gradient_sums of fewer columns than a vector has lanes: one lane at a time, the same operations in the same order.
-template <class A, class S, class T>
-void narrow_column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean, S* plain,
-                                 S* centered) {
-  for (Index first = 0; first < rows; first += kTileRows) {
-    const Index end = std::min(rows, first + kTileRows);
-    for (Index c = 0; c < width; ++c) {
-      A p[2] = {A(0), A(0)}, q[2] = {A(0), A(0)};
-      for (Index r = first; r < end; ++r) {
-        const A g = load_one<A>(dy + r * dy_stride + c);
-        const Index k = (r - first) % 2;
-        p[k] = p[k] + g;
-        q[k] = fused<A>(g, load_one<A>(x + r * x_stride + c) - mean[c], q[k]);
-      }
-      plain[c] = plain[c] + S(p[0] + p[1]);
-      centered[c] = centered[c] + S(q[0] + q[1]);
-    }
-  }
+  add_columns<A, S, I>(rows, width, term, tile, plain, centered);
 }
 
 /// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.
 template <class A>
 struct AffineRow {
   const A *mean, *rstd, *shift, *weight;
-  A *plain, *centered;        ///< += dy * weight, += dy * weight * (x - mean)
+  TileSums<A> sums;  ///< += dy * weight, += dy * weight * (x - mean)
   A *weight_terms, *bias_terms;  ///< = dy * norm, = dy
 };
 
@@ -163,10 +112,10 @@ TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index w
     const H d = (count == w ? H::load(x + c) : load_few<H, A>(x + c, count)) - H::load(row.mean + c);
     const H g = count == w ? H::load(dy + c) : load_few<H, A>(dy + c, count);
     const H weighted = g * H::load(row.weight + c);
-    (H::load(row.plain + c) + weighted).store(row.plain + c);
-    H sum = H::load(row.centered + c), norm = H::load(row.shift + c);
+    (H::load(row.sums.plain + c) + weighted).store(row.sums.plain + c);
+    H sum = H::load(row.sums.centered + c), norm = H::load(row.shift + c);
     sum.fma(weighted, d);
-    sum.store(row.centered + c);
+    sum.store(row.sums.centered + c);
     norm.fma(d, H::load(row.rstd + c));
     (g * norm).store(row.weight_terms + c);
     g.store(row.bias_terms + c);

@@ -126,97 +126,73 @@ TENSORNORM_INLINE void row_moments(const T* x, Index n, bool centered, Welford<S
   }
 }
 
-/// Adds up to kTileRows rows of `kVectors` neighbouring vectors of columns to the sums of S.
-template <int kVectors, class A, class S, class I, class T>
-TENSORNORM_INLINE void add_tile(const T* x, Index rows, Index row_stride, const A* pivot, S* sum, S* squares, int first_lane) {
+/// Sums of a tile of rows, in the accumulator's type, one per column, before they are folded into S. Padded to whole vectors.
+template <class A>
+struct TileSums {
+  A *plain, *centered;
+};
+
+/// Folds the sums of a tile into those of S and sets them to 0.
+template <class A, class S, class I>
+TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain, S* centered) {
   using H = HardwareLanes<A, I>;
   using F = Lanes<S, H::width, hardware_width<S, I>>;
-  H s0, q0, s1, q1, s2, q2, s3, q3;
-  const H p0 = H::load(pivot), p1 = H::load(pivot + (kVectors > 1 ? H::width : 0));
-  Index r = 0;
-  for (; r + 2 <= rows; r += 2) {
-    const T* a = x + r * row_stride;
-    const T* b = a + row_stride;
-    const H d0 = H::load(a) - p0, d2 = H::load(b) - p0;
-    s0 = s0 + d0;
-    q0.fma(d0, d0);
-    s2 = s2 + d2;
-    q2.fma(d2, d2);
-    if constexpr (kVectors > 1) {
-      const H d1 = H::load(a + H::width) - p1, d3 = H::load(b + H::width) - p1;
-      s1 = s1 + d1;
-      q1.fma(d1, d1);
-      s3 = s3 + d3;
-      q3.fma(d3, d3);
+  const auto fold = [&](A* from, S* to) TENSORNORM_INLINE_LAMBDA {
+    for (Index c = 0; c < width; c += H::width) {
+      (F::load(to + c) + F::load(from + c)).store(to + c);
+      H().store(from + c);
     }
-  }
-  if (r < rows) {
-    const T* a = x + r * row_stride;
-    const H d0 = H::load(a) - p0;
-    s0 = s0 + d0;
-    q0.fma(d0, d0);
-    if constexpr (kVectors > 1) {
-      const H d1 = H::load(a + H::width) - p1;
-      s1 = s1 + d1;
-      q1.fma(d1, d1);
-    }
-  }
-  const auto fold = [&](const H& lanes, S* to) TENSORNORM_INLINE_LAMBDA {
-    A values[H::width];
-    lanes.store(values);
-    (F::load(to) + F::load(values)).store(to);
   };
-  if constexpr (kVectors == 1) {
-    fold((s0 + s2).zero_below(first_lane), sum);
-    fold((q0 + q2).zero_below(first_lane), squares);
-  } else {
-    fold(s0 + s2, sum);
-    fold(q0 + q2, squares);
-    fold(s1 + s3, sum + H::width);
-    fold(q1 + q3, squares + H::width);
-  }
+  fold(tile.plain, plain);
+  fold(tile.centered, centered);
 }
 
-template <class A, class S, class T>
-void narrow_column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, S* sum, S* squares);
+/// The rows from `first` on that a sweep takes together; a sweep reads and writes a column's sums once for all of them.
+inline constexpr Index kSweepRows = 4;
+
+/// Column kernel: for each of `width` columns adds, over the rows, plain[c] += p and centered[c] += q with (p, q) = term(row, c).
+///
+/// Memory is walked a few rows at a time, in its order; a term must be 0 in lanes its loader fills up. A tile of kTileRows rows is added in A and folded into S. Columns do not see
+/// each other: their bits do not depend on width. `tile` is 0 before and after.
+template <class A, class S, class I, class Term>
+TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
+  using H = HardwareLanes<A, I>;
+  constexpr Index w = H::width;
+  for (Index first = 0; first < rows; first += kTileRows) {
+    const Index end = std::min(rows, first + kTileRows);
+    for (Index r = first; r < end; r += kSweepRows) {
+      const Index count = std::min(kSweepRows, end - r);
+      for (Index c = 0; c < width; c += w) {
+        H p = H::load(tile.plain + c), q = H::load(tile.centered + c);
+        const Index lanes = std::min(w, width - c);
+        if (count == kSweepRows && lanes == w) {
+          for (Index k = 0; k < kSweepRows; ++k) term(r + k, c, WholeLoader<H>{}, p, q);
+        } else if (lanes == w) {
+          for (Index k = 0; k < count; ++k) term(r + k, c, WholeLoader<H>{}, p, q);
+        } else {
+          for (Index k = 0; k < count; ++k) term(r + k, c, FewLoader<H, A>{lanes}, p, q);
+        }
+        p.store(tile.plain + c);
+        q.store(tile.centered + c);
+      }
+    }
+    fold_tile<A, S, I>(tile, width, plain, centered);
+  }
+}
 
 /// Column kernel: for each of `width` columns adds, over the rows, (x - pivot[c]) to sum[c] and its square to squares[c].
 ///
-/// A tile of kTileRows rows is added in A and folded into S. Columns do not see each other: their bits do not depend on width.
+/// sum and squares are padded to whole vectors.
 template <class A, class S, class I, class T>
-TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, S* sum, S* squares) {
-  constexpr Index w = HardwareLanes<A, I>::width;
-  if (width < w) return narrow_column_moments(x, rows, row_stride, width, pivot, sum, squares);
-  for (Index first = 0; first < rows; first += kTileRows) {
-    const T* tile = x + first * row_stride;
-    const Index k = std::min(kTileRows, rows - first);
-    Index c = 0;
-    for (; c + 2 * w <= width; c += 2 * w) add_tile<2, A, S, I>(tile + c, k, row_stride, pivot + c, sum + c, squares + c, 0);
-    for (; c < width; c += w) {
-      const Index at = std::min(c, width - w);  // the last vector overlaps the one before it
-      add_tile<1, A, S, I>(tile + at, k, row_stride, pivot + at, sum + at, squares + at, int(c - at));
-    }
-  }
-}
-
-/// column_moments of fewer columns than a vector has lanes: one lane at a time, the same additions in the same order.
-template <class A, class S, class T>
-void narrow_column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, S* sum, S* squares) {
-  for (Index first = 0; first < rows; first += kTileRows) {
-    const Index k = std::min(kTileRows, rows - first);
-    for (Index c = 0; c < width; ++c) {
-      A even = A(0), odd = A(0), even_squares = A(0), odd_squares = A(0);
-      for (Index r = 0; r < k; ++r) {
-        const A d = load_one<A>(x + (first + r) * row_stride + c) - pivot[c];
-        A& s = r % 2 == 0 ? even : odd;
-        A& q = r % 2 == 0 ? even_squares : odd_squares;
-        s = s + d;
-        q = fused<A>(d, d, q);
-      }
-      sum[c] = sum[c] + S(even + odd);
-      squares[c] = squares[c] + S(even_squares + odd_squares);
-    }
-  }
+TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, const TileSums<A>& tile, S* sum,
+                                      S* squares) {
+  using H = HardwareLanes<A, I>;
+  const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {
+    const H d = load(x + r * row_stride + c) - load(pivot + c);  // 0 where there is no column
+    p = p + d;
+    q.fma(d, d);
+  };
+  add_columns<A, S, I>(rows, width, term, tile, sum, squares);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -10,25 +10,6 @@ namespace tensornorm::kernels {
 inline namespace TENSORNORM_ABI {
 
 // What is done to each element. A map names its coefficients once per run: one value for all of it, or an array beside it.
-// `Loader` turns an array into lanes at element i: a whole vector, or the few that are left.
-
-/// The whole vector at p.
-template <class L>
-struct WholeLoader {
-  template <class T>
-  TENSORNORM_INLINE L operator()(const T* p) const {
-    return L::load(p);
-  }
-};
-/// The first n elements at p.
-template <class L, class A>
-struct FewLoader {
-  Index n;
-  template <class T>
-  TENSORNORM_INLINE L operator()(const T* p) const {
-    return load_few<L, A>(p, n);
-  }
-};
 
 /// One value for the whole run.
 template <class L>

@@ -293,6 +293,26 @@ TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n) {
   }
 }
 
+// A loader turns memory at an element into lanes: a whole vector, or the few that are left.
+
+/// The whole vector at p.
+template <class L>
+struct WholeLoader {
+  template <class T>
+  TENSORNORM_INLINE L operator()(const T* p) const {
+    return L::load(p);
+  }
+};
+/// The first n elements at p.
+template <class L, class A>
+struct FewLoader {
+  Index n;
+  template <class T>
+  TENSORNORM_INLINE L operator()(const T* p) const {
+    return load_few<L, A>(p, n);
+  }
+};
+
 /// Orders streaming stores before what the thread does next.
 template <Store kStore>
 TENSORNORM_INLINE void fence() {

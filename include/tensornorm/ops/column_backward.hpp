@@ -12,7 +12,8 @@ struct ColumnBackwardScratch {
   static constexpr Index kPadding = 64 / Index(sizeof(A));
   A *mean, *rstd, *shift, *slope, *offset;  ///< per statistic
   A *column_mean, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
-  A *plain, *centered, *weight_terms, *bias_terms;
+  A *weight_terms, *bias_terms;
+  TileSums<A> tile;
   S *column_plain, *column_centered, *sum_plain, *sum_centered;
 
   std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
@@ -21,8 +22,8 @@ struct ColumnBackwardScratch {
     for (S** array : {&column_plain, &column_centered}) plan.place(*array, columns, memory);
     for (S** array : {&sum_plain, &sum_centered}) plan.place(*array, statistics, memory);
     for (A** array : {&mean, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
-    for (A** array : {&column_mean, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight, &plain, &centered,
-                      &weight_terms, &bias_terms})
+    for (A** array : {&column_mean, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight, &tile.plain,
+                      &tile.centered, &weight_terms, &bias_terms})
       plan.place(*array, columns, memory);
     return plan.bytes();
   }
@@ -57,8 +58,8 @@ struct ColumnBackward {
       }
       expand<&Loop::statistic>(strip.columns, scratch.mean, scratch.column_mean);
       if (args.gradients || !args.constant) {
-        std::fill_n(scratch.column_plain, strip.width, S(0));
-        std::fill_n(scratch.column_centered, strip.width, S(0));
+        for (S* sums : {scratch.column_plain, scratch.column_centered}) std::fill_n(sums, strip.width, S(0));
+        for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, strip.width + scratch.kPadding, A(0));
         if (walk.affine) affine_sums<I>(strip);
         else plain_sums<I>(strip);
       }
@@ -78,7 +79,7 @@ struct ColumnBackward {
       if (width == 0) continue;
       column_gradient_sums<A, S, I>(x_of(strip) + (tail ? walk.moment_rows * walk.row_stride[0] : 0),
                                     dy_of(strip) + (tail ? walk.moment_rows * walk.row_stride[1] : 0), rows, walk.row_stride[0],
-                                    walk.row_stride[1], width, scratch.column_mean, scratch.column_plain, scratch.column_centered);
+                                    walk.row_stride[1], width, scratch.column_mean, scratch.tile, scratch.column_plain, scratch.column_centered);
     }
     std::fill_n(scratch.sum_plain, strip.statistics, S(0));
     std::fill_n(scratch.sum_centered, strip.statistics, S(0));
@@ -131,19 +132,13 @@ struct ColumnBackward {
   TENSORNORM_INLINE void affine_sums(const Strip& strip) const {
     expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
     expand<&Loop::statistic>(strip.columns, scratch.shift, scratch.column_shift);
-    const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, scratch.weight,
-                           scratch.plain,       scratch.centered,    scratch.weight_terms, scratch.bias_terms};
+    const AffineRow<A> row{scratch.column_mean, scratch.column_rstd,  scratch.column_shift, scratch.weight,
+                           scratch.tile,        scratch.weight_terms, scratch.bias_terms};
     Index pending = 0;
-    const auto flush = [&] {
-      if (pending > 0) {
-        add_to(scratch.column_plain, scratch.plain, strip.width);
-        add_to(scratch.column_centered, scratch.centered, strip.width);
-      }
-      std::fill_n(scratch.plain, strip.width + ColumnBackwardScratch<A, S>::kPadding, A(0));
-      std::fill_n(scratch.centered, strip.width + ColumnBackwardScratch<A, S>::kPadding, A(0));
+    const auto flush = [&]() TENSORNORM_INLINE_LAMBDA {
+      fold_tile<A, S, I>(scratch.tile, strip.width, scratch.column_plain, scratch.column_centered);
       pending = 0;
     };
-    flush();
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
       const Offsets at = strip.at + group.offsets();

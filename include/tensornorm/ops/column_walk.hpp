@@ -8,6 +8,7 @@ namespace tensornorm::kernels {
 /// The arrays a strip of columns works in; `A` per column or statistic, `S` for sums.
 template <class A, class S>
 struct ColumnScratch {
+  TileSums<A> tile;
   A *pivot, *column_pivot, *mean, *scale, *shift, *weight, *bias, *column_mean, *column_scale, *column_shift;
   S *sum, *squares, *column_sum, *column_squares;
   static constexpr Index kLine = 64 / Index(sizeof(A));
@@ -25,7 +26,7 @@ struct ColumnScratch {
     ScratchPlan plan;
     for (S** array : {&column_sum, &column_squares}) plan.place(*array, columns, memory);
     for (S** array : {&sum, &squares}) plan.place(*array, statistics, memory);
-    for (A** array : {&column_pivot, &column_mean, &column_scale, &column_shift, &weight, &bias}) plan.place(*array, columns, memory);
+    for (A** array : {&tile.plain, &tile.centered, &column_pivot, &column_mean, &column_scale, &column_shift, &weight, &bias}) plan.place(*array, columns, memory);
     for (A** array : {&pivot, &mean, &scale, &shift}) plan.place(*array, statistics, memory);
     return plan.bytes();
   }
@@ -78,13 +79,13 @@ struct ColumnForward {
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     Index from = 0, to = strip.width;
     for (bool again = args.rule.centered;; again = false) {
-      std::fill_n(scratch.column_sum + from, to - from, S(0));
-      std::fill_n(scratch.column_squares + from, to - from, S(0));
+      for (S* sums : {scratch.column_sum, scratch.column_squares}) std::fill_n(sums + from, to - from, S(0));
+      for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, to - from + Scratch::kLine, A(0));
       for (const bool tail : {false, true}) {
         const Index end = tail ? std::min(to, walk.moment_tail) : to;
         if (from < end)
           column_moments<A, S, I>(x + from + (tail ? tail_at : 0), tail ? 1 : walk.moment_rows, walk.row_stride[0], end - from,
-                                  scratch.column_pivot + from, scratch.column_sum + from, scratch.column_squares + from);
+                                  scratch.column_pivot + from, scratch.tile, scratch.column_sum + from, scratch.column_squares + from);
       }
       std::fill_n(scratch.sum, strip.statistics, S(0));
       std::fill_n(scratch.squares, strip.statistics, S(0));
