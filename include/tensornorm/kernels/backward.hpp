@@ -24,6 +24,27 @@ struct RowGradients {
   A *dweight, *dbias; ///< beside the elements: += dy * norm, += dy
 };
 
+/// One vector of a row of gradients: adds g and g * d to the sums, and, with kGradients, to dweight and dbias beside it.
+template <bool kWeighted, bool kGradients, class A, class L>
+TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients<A>& row, const L& rstd, const L& shift, Index i, L& plain,
+                                     L& centered) {
+  if constexpr (kWeighted) {
+    const L weighted = dy * L::load(row.weight + i);
+    plain = plain + weighted;
+    centered.fma(weighted, d);
+  } else {
+    plain = plain + dy;
+    centered.fma(dy, d);
+  }
+  if constexpr (kGradients) {
+    L norm = shift, sum = L::load(row.dweight + i);
+    norm.fma(d, rstd);
+    sum.fma(dy, norm);
+    sum.store(row.dweight + i);
+    (L::load(row.dbias + i) + dy).store(row.dbias + i);
+  }
+}
+
 /// Row kernel: sums over n contiguous elements, blocks of kBlock added in A and folded into S.
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
@@ -32,52 +53,45 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
+  const auto add = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
+    add_gradients<kWeighted, kGradients>(L::load(x + i) - mean, L::load(dy + i), row, rstd, shift, i, plain, centered);
+  };
   GradientSums<S> total;
-  const auto add = [&](const L& d, const L& g, const L& weight, A* dweight, A* dbias, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
-    const L weighted = kWeighted ? g * weight : g;
-    plain = plain + weighted;
-    centered.fma(weighted, d);
-    if constexpr (kGradients) {
-      L norm = shift, sum = L::load(dweight);
-      norm.fma(d, rstd);
-      sum.fma(g, norm);
-      sum.store(dweight);
-      (L::load(dbias) + g).store(dbias);
-    }
-  };
-  const auto whole = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
-    L weight;
-    if constexpr (kWeighted) weight = L::load(row.weight + i);
-    A *dweight = nullptr, *dbias = nullptr;
-    if constexpr (kGradients) dweight = row.dweight + i, dbias = row.dbias + i;
-    add(L::load(x + i) - mean, L::load(dy + i), weight, dweight, dbias, plain, centered);
-  };
-  for (Index first = 0; first < n; first += kBlock<A>) {
-    const Index end = std::min(n, first + kBlock<A>);
+  const Index full = n / w * w;
+  for (Index first = 0; first < full; first += kBlock<A>) {
+    const Index end = std::min(full, first + kBlock<A>);
     L plain0, plain1, centered0, centered1;
     Index i = first;
     for (; i + 2 * w <= end; i += 2 * w) {
-      whole(i, plain0, centered0);
-      whole(i + w, plain1, centered1);
+      add(i, plain0, centered0);
+      add(i + w, plain1, centered1);
     }
-    for (; i + w <= end; i += w) whole(i, plain0, centered0);
-    if (i < end) {
-      const Index rest = end - i;
-      A dweight[w], dbias[w];
-      if constexpr (kGradients) {
-        load_few<L, A>(row.dweight + i, rest).store(dweight);
-        load_few<L, A>(row.dbias + i, rest).store(dbias);
-      }
-      L weight;
-      if constexpr (kWeighted) weight = load_few<L, A>(row.weight + i, rest);
-      add(load_few<L, A>(x + i, rest, row.mean) - mean, load_few<L, A>(dy + i, rest), weight, dweight, dbias, plain1, centered1);
-      if constexpr (kGradients) {
-        store_few<A>(L::load(dweight), row.dweight + i, rest);
-        store_few<A>(L::load(dbias), row.dbias + i, rest);
-      }
-    }
+    if (i < end) add(i, plain0, centered0);
     total.plain = total.plain + S((plain0 + plain1).sum());
     total.centered = total.centered + S((centered0 + centered1).sum());
+  }
+  if (full < n) {
+    // The last few elements and what lies beside them, in vectors of their own.
+    const Index rest = n - full;
+    A weight[w], dweight[w], dbias[w];
+    RowGradients<A> few = row;
+    few.weight = weight;
+    few.dweight = dweight;
+    few.dbias = dbias;
+    if constexpr (kWeighted) load_few<L, A>(row.weight + full, rest).store(weight);
+    if constexpr (kGradients) {
+      load_few<L, A>(row.dweight + full, rest).store(dweight);
+      load_few<L, A>(row.dbias + full, rest).store(dbias);
+    }
+    L plain, centered;
+    add_gradients<kWeighted, kGradients>(load_few<L, A>(x + full, rest, row.mean) - mean, load_few<L, A>(dy + full, rest), few, rstd, shift, 0,
+                                         plain, centered);
+    if constexpr (kGradients) {
+      store_few<A>(L::load(dweight), row.dweight + full, rest);
+      store_few<A>(L::load(dbias), row.dbias + full, rest);
+    }
+    total.plain = total.plain + S(plain.sum());
+    total.centered = total.centered + S(centered.sum());
   }
   return total;
 }

@@ -148,7 +148,7 @@ TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain,
 }
 
 /// The rows from `first` on that a sweep takes together; a sweep reads and writes a column's sums once for all of them.
-inline constexpr Index kSweepRows = 4;
+inline constexpr Index kSweepRows = 8;
 
 /// Column kernel: for each of `width` columns adds, over the rows, plain[c] += p and centered[c] += q with (p, q) = term(row, c).
 ///

@@ -76,7 +76,7 @@ TENSORNORM_INLINE Index elements_to_alignment(const T* p, Index n) {
 }
 
 /// y[i] = map(x[i], i) over n contiguous elements; y may be x, or what else the map reads at i. `ahead`: elements from x to what will
-/// be read next, fetched by the streaming form, whose data come from memory.
+/// be read next, fetched by the streaming form, whose data come from memory; 0 for nothing.
 ///
 /// Stores are aligned; the first and the last vector overlap those beside them, and are formed before anything is written. The
 /// streaming form is never in place.
@@ -97,7 +97,8 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
     if (i > 0) few(0, i);
     for (; i + 2 * w <= n; i += 2 * w) {
       constexpr Index line = 64 / Index(sizeof(T));
-      for (Index k = 0; k < 2 * w; k += line) map.prefetch(x, i + ahead + k);
+      if (ahead != 0)
+        for (Index k = 0; k < 2 * w; k += line) map.prefetch(x, i + ahead + k);
       at(i).template store<kStore>(y + i);
       at(i + w).template store<kStore>(y + i + w);
     }

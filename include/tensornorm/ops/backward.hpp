@@ -33,12 +33,14 @@ TensorView<T, kRank> gradient_view(const Call& call, const TensorView<const T, k
 /// dx and the parameters' gradients of one normalization, from x, or from the norm itself.
 ///
 /// dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight; dx = dy * weight * rstd where the statistics are constants.
+/// run: false only checks, and takes the memory that the same call will then not ask for.
+///
 /// Aliasing dx may be exactly dy or exactly x.
 /// Errors   before anything is written: std::invalid_argument for shapes and overlaps, std::logic_error for foreign statistics.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
 void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
                    const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx, Scalar* dweight,
-                   Scalar* dbias, bool normalized, const Device& device) {
+                   Scalar* dbias, bool normalized, const Device& device, bool run = true) {
   check_same_shape(context.call, "dy", x, dy);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span());
@@ -46,7 +48,8 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "x", x);
-    for (const Scalar* values : {context.parameters.weight, static_cast<const Scalar*>(dweight), static_cast<const Scalar*>(dbias)})
+    const Scalar* const others[] = {context.parameters.weight, context.parameters.bias, dweight, dbias};
+    for (const Scalar* values : others)
       if (values != nullptr && ranges_overlap(dx.data, dx.span(), values, nest.params)) fail(context.call, "dx overlaps a parameter or its gradient");
   }
   if (nest.size() == 0) return;
@@ -61,6 +64,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   args.normalized = normalized;
   args.gradients = dweight != nullptr || dbias != nullptr;
   BackwardOp<T, Scalar, Device> op(nest, args, context.parameters.weight, device);
+  if (!run) return;
   op.run();
   op.add_gradients(dweight, dbias);
 }
@@ -94,6 +98,8 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "y", y);
   }
+  // Whatever can fail does so before norm is written, which may be in dx.
+  differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device, false);
   if (y.size() == 0) return;
   const LoopNest nest = nest_of<kRowMajor>(policy, y, norm);
   std::vector<statistic_t<T>> unit(std::size_t(2 * nest.statistics), statistic_t<T>(0));

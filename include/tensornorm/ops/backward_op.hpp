@@ -40,9 +40,11 @@ class BackwardOp {
     const bool in_place = args.dx == args.x || args.dx == args.dy;
     store_ = choose_store(walk_, 3 * bytes, unit, run, in_place, args.dx, Index(sizeof(T)));
     params_ = args.gradients ? order_.affine().size() : 0;
-    chunks_ = std::clamp<Index>(bytes / kBytesPerThread, 1, std::min(pieces_, kMostChunks));
-    // Where every statistic has its own parameters, chunks do not meet.
-    sums_ = params_ == nest.statistics && !order_.within() ? 1 : chunks_;
+    // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
+    const bool apart = params_ == nest.statistics && !order_.within();
+    const Index fitting = apart || params_ == 0 ? kMostChunks : bytes / (8 * params_ * 2 * Index(sizeof(S)));
+    chunks_ = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces_, kMostChunks));
+    sums_ = apart ? 1 : chunks_;
     threads_ = useful_threads(device, chunks_, 3 * bytes);
 
     kernels::ColumnBackwardScratch<A, S> layout;

@@ -175,7 +175,6 @@ struct ColumnBackward {
     expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
     expand<&Loop::statistic>(strip.columns, scratch.slope, scratch.column_slope);
     expand<&Loop::statistic>(strip.columns, scratch.offset, scratch.column_offset);
-    const Index ahead = walk.strips > 1 ? strip.width : walk.row_stride[0];
     if (!walk.affine) weigh<I>(strip.columns, strip.at.param, strip.width);
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
@@ -186,7 +185,7 @@ struct ColumnBackward {
           weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
         const GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1], {scratch.column_mean}, {scratch.column_scale},
                                        {scratch.column_slope}, {scratch.column_offset});
-        transform_run<A, I>(args.x + at.data[0] + r * walk.row_stride[0], args.dx + at.data[2] + r * walk.row_stride[2], width, map, ahead,
+        transform_run<A, I>(args.x + at.data[0] + r * walk.row_stride[0], args.dx + at.data[2] + r * walk.row_stride[2], width, map, 0,
                             store);
       }
     }

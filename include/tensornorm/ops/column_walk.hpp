@@ -133,7 +133,6 @@ struct ColumnForward {
     const ScaleMap<L, PerElement<L, A>> scaled{{arrays.column_mean}, {arrays.column_scale}, {arrays.column_shift}};
     const AffineMap<L, PerElement<L, A>, PerElement<L, A>> affine{
         {arrays.column_mean}, {arrays.column_scale}, {arrays.column_shift}, {arrays.weight}, {arrays.bias}};
-    const Index ahead = walk.strips > 1 ? strip.width : walk.row_stride[0];  // the same rows of the next strip, or the next row
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
       const Offsets at = strip.at + group.offsets();
@@ -143,9 +142,9 @@ struct ColumnForward {
         const Index width = walk.width_of_row(r, strip.width);
         if (walk.affine) {
           if (r == 0 || walk.row_param != 0) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
-          transform_run<A, I>(x, y, width, affine, ahead, store);
+          transform_run<A, I>(x, y, width, affine, 0, store);
         } else {
-          transform_run<A, I>(x, y, width, scaled, ahead, store);
+          transform_run<A, I>(x, y, width, scaled, 0, store);
         }
       }
     }

@@ -32,7 +32,7 @@ template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, cla
   requires DeviceArgument<Device>
 void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
                          NormalizeOptions options = {}, const Device& device = {}) {
-  constexpr int rank = normalized_rank<normalized_rank<kNormalizedRank, DW, DB>(), W, W>();
+  constexpr int rank = normalized_rank<kNormalizedRank, W, std::conditional_t<is_none<DW>, DB, DW>>();
   differentiate_with("layer_norm_backward", LayerAxes<rank>{}, {options.eps, options.variance, options.eps_added_to, true}, dy, x, saved,
                      weight, dx, dweight, dbias, device);
 }
@@ -42,7 +42,7 @@ template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, cla
   requires DeviceArgument<Device>
 void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight,
                        RMSNormFunctionOptions options = {}, const Device& device = {}) {
-  constexpr int rank = normalized_rank<normalized_rank<kNormalizedRank, DW, None>(), W, None>();
+  constexpr int rank = normalized_rank<kNormalizedRank, W, DW>();
   differentiate_with("rms_norm_backward", LayerAxes<rank>{}, rms_rule<X>(options), dy, x, saved, weight, dx, dweight, none, device);
 }
 

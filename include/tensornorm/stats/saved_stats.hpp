@@ -23,7 +23,7 @@ class SavedStats {
   using Statistic = statistic_t<Scalar>;
   using Values = Eigen::TensorMap<const Eigen::Tensor<Statistic, 1>>;
 
-  std::span<const Index> shape() const { return {shape_.data(), std::size_t(rank_)}; }
+  std::span<const Index> shape() const { return {shape_.data(), std::size_t(std::max(rank_, 0))}; }
   Index size() const { return size_; }
   /// No forward call has filled it.
   bool empty() const { return rank_ < 0; }
