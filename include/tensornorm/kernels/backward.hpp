@@ -48,8 +48,9 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
 /// Row kernel: sums over n contiguous elements, blocks of kBlock added in A and folded into S.
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
+/// `from_memory`: x and dy are in no cache, and are fetched ahead.
 template <bool kWeighted, bool kGradients, class A, class S, class I, class T>
-TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row) {
+TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row, bool from_memory) {
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
@@ -63,6 +64,12 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
     L plain0, plain1, centered0, centered1;
     Index i = first;
     for (; i + 2 * w <= end; i += 2 * w) {
+      if (from_memory) {
+        for (Index k = 0; k < 2 * w; k += kLine<T>) {
+          fetch_to_l2(x + i + kFetchAhead<T> + k);
+          fetch_to_l2(dy + i + kFetchAhead<T> + k);
+        }
+      }
       add(i, plain0, centered0);
       add(i + w, plain1, centered1);
     }

@@ -96,9 +96,8 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
     // A line that is streamed must not be touched twice.
     if (i > 0) few(0, i);
     for (; i + 2 * w <= n; i += 2 * w) {
-      constexpr Index line = 64 / Index(sizeof(T));
       if (ahead != 0)
-        for (Index k = 0; k < 2 * w; k += line) map.prefetch(x, i + ahead + k);
+        for (Index k = 0; k < 2 * w; k += kLine<T>) map.prefetch(x, i + ahead + k);
       at(i).template store<kStore>(y + i);
       at(i + w).template store<kStore>(y + i + w);
     }

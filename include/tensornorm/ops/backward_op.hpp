@@ -23,7 +23,7 @@ class BackwardOp {
     const LoopNest merged = without_params(walked);
     walk_ = choose_walk(merged);
     const Index bytes = nest.size() * Index(sizeof(T));
-    Index unit = nest.samples * Index(sizeof(T)), run = 0;
+    Index unit = 3 * nest.samples * Index(sizeof(T)), run = 0;
     if (walk_ == Walk::row) {
       row_ = make_row_walk(walked, merged);
       pieces_ = row_.kept.size();
@@ -34,7 +34,7 @@ class BackwardOp {
       pieces_ = column_.problems.size() * column_.strips;
       columns_ = column_.width / column_.columns.loops[0].extent * column_.strip_extent;
       statistics_ = column_.strips == 1 ? column_.statistics : column_.statistics / column_.columns.loops[0].extent * column_.strip_extent;
-      unit = bytes;
+      unit = 3 * bytes;
       run = columns_ * Index(sizeof(T));
     }
     const bool in_place = args.dx == args.x || args.dx == args.dy;

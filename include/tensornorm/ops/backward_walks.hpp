@@ -108,10 +108,11 @@ struct RowBackward {
   TENSORNORM_INLINE void add_run(const Offsets& at, const GradientCenter<A, S>& center, GradientSums<S>& sums) const {
     const auto* x = args.x + at.data[0];
     const auto* dy = args.dy + at.data[1];
+    const bool from_memory = store == Store::streaming;
     GradientSums<S> run;
     S weight = S(1);
     if (walk.run.param == 0) {
-      run = row_gradient_sums<false, false, A, S, I>(x, dy, walk.run.extent, {center.mean, A(0), A(0), nullptr, nullptr, nullptr});
+      run = row_gradient_sums<false, false, A, S, I>(x, dy, walk.run.extent, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, from_memory);
       if (args.weight != nullptr) weight = S(args.weight[at.param]);
       if (args.gradients) {
         totals.dweight[at.param] = fused<S>(center.unit, center.centered(run), totals.dweight[at.param]);
@@ -123,9 +124,9 @@ struct RowBackward {
         RowGradients<A> beside = row;
         beside.dweight += at.param;
         beside.dbias += at.param;
-        run = row_gradient_sums<true, true, A, S, I>(x, dy, walk.run.extent, beside);
+        run = row_gradient_sums<true, true, A, S, I>(x, dy, walk.run.extent, beside, from_memory);
       } else {
-        run = row_gradient_sums<true, false, A, S, I>(x, dy, walk.run.extent, row);
+        run = row_gradient_sums<true, false, A, S, I>(x, dy, walk.run.extent, row, from_memory);
       }
     }
     sums.plain = fused<S>(weight, run.plain, sums.plain);
