@@ -51,7 +51,7 @@ class BackwardOp {
     worker_bytes_ = walk_ == Walk::column ? layout.lay_out(columns_, statistics_, nullptr) : RowScratch().lay_out(beside_, nullptr);
     ScratchPlan plan;
     const std::size_t workers_at = plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
-    const std::size_t sums_at = plan.reserve<S>(2 * params_ * sums_);
+    const std::size_t sums_at = plan.reserve<S>(stride() * sums_);
     const std::size_t parameters_at = plan.reserve<A>(order_.copied());
     std::byte* memory = plan.bytes() > 0 ? Scratch::acquire(plan.bytes()) : nullptr;
     workers_ = memory + workers_at;
@@ -60,12 +60,12 @@ class BackwardOp {
   }
 
   void run() noexcept {
-    std::fill_n(totals_, 2 * params_ * sums_, S(0));
+    std::fill_n(totals_, stride() * sums_, S(0));
     parallel_for(device_, threads_, chunks_, [this](Index worker, Index first, Index last) noexcept {
       for (Index chunk = first; chunk < last; ++chunk) run_chunk(chunk, workers_ + std::size_t(worker) * worker_bytes_);
     });
     for (Index i = 1; i < sums_; ++i)
-      for (Index p = 0; p < 2 * params_; ++p) totals_[p] = totals_[p] + totals_[2 * params_ * i + p];
+      for (Index p = 0; p < 2 * params_; ++p) totals_[p] = totals_[p] + totals_[stride() * i + p];
   }
 
   /// += the sums, in the caller's order of parameters; null where nobody asks.
@@ -80,21 +80,25 @@ class BackwardOp {
 
  private:
   static constexpr Index kMostChunks = 16;
+  static constexpr Index kPadding = 16;  ///< elements after an array, for whole vectors
+
+  /// From the sums of one chunk to those of the next.
+  Index stride() const { return 2 * params_ + kPadding; }
 
   /// Arrays of a worker of the row form, one value per parameter.
   struct RowScratch {
     A *dweight = nullptr, *dbias = nullptr;
     std::size_t lay_out(Index params, std::byte* memory) {
       ScratchPlan plan;
-      plan.place(dweight, params, memory);
-      plan.place(dbias, params, memory);
+      plan.place(dweight, params + kPadding, memory);
+      plan.place(dbias, params + kPadding, memory);
       return plan.bytes();
     }
   };
 
   void run_chunk(Index chunk, std::byte* memory) const noexcept {
     const Index first = pieces_ * chunk / chunks_, last = pieces_ * (chunk + 1) / chunks_;
-    S* sums = totals_ + (sums_ > 1 ? 2 * params_ * chunk : 0);
+    S* sums = totals_ + (sums_ > 1 ? stride() * chunk : 0);
     const kernels::ParameterSums<S> totals{sums, sums + params_};
     using Arguments = kernels::BackwardArguments<T>;
     if (walk_ == Walk::column) {
@@ -104,8 +108,8 @@ class BackwardOp {
     } else {
       RowScratch scratch;
       scratch.lay_out(beside_, memory);
-      std::fill_n(scratch.dweight, beside_, A(0));
-      std::fill_n(scratch.dbias, beside_, A(0));
+      std::fill_n(scratch.dweight, beside_ + kPadding, A(0));
+      std::fill_n(scratch.dbias, beside_ + kPadding, A(0));
       kernels::dispatch(
           kernels::RowBackward<Arguments>{args_, row_, store_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
     }

@@ -25,7 +25,7 @@ struct BackwardArguments {
   bool gradients = false;   ///< weight and bias gradients are wanted
 };
 
-/// Gradients of weight and bias as they are added up, one value per parameter.
+/// Gradients of weight and bias as they are added up, one value per parameter; a vector of zeros may be added after the last.
 template <class S>
 struct ParameterSums {
   S *dweight, *dbias;
@@ -92,7 +92,7 @@ struct RowBackward {
       if (args.gradients || !args.constant)
         for (Index i = runs; i > 0; --i, forwards.next()) add_run<I>(at + forwards.offsets(), center, sums);
       if (args.gradients && beside && (++pending == kTileRows || k + 1 == last)) {
-        fold_parameters<I>();
+        fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight, totals.dbias);
         pending = 0;
       }
       if (args.dx == nullptr) continue;
@@ -151,14 +151,6 @@ struct RowBackward {
                                                               {args.weight + at.param});
       transform_run<A, I>(x, dx, walk.run.extent, map, ahead, store);
     }
-  }
-
-  template <class I>
-  TENSORNORM_INLINE void fold_parameters() const {
-    add_to(totals.dweight, dweight, params);
-    add_to(totals.dbias, dbias, params);
-    std::fill_n(dweight, params, A(0));
-    std::fill_n(dbias, params, A(0));
   }
 };
 
