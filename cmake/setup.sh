@@ -1,16 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Installs what tensornorm is built with, on Debian 12 or Ubuntu 24.04 and later.
-#   sh cmake/setup.sh [tests] [benchmarks] [clang]
+#   sh cmake/setup.sh [tests] [examples] [benchmarks] [clang]
 set -eu
 
 packages="g++ cmake make libeigen3-dev"
 for want in "$@"; do
   case "$want" in
     tests) packages="$packages libgtest-dev" ;;
+    examples) packages="$packages libcli11-dev gnuplot-nox" ;;  # arguments and pictures of examples/training
     benchmarks) packages="$packages libbenchmark-dev" ;;
     clang) packages="$packages clang" ;;
-    *) echo "setup.sh: unknown word '$want', expected tests, benchmarks or clang" >&2; exit 2 ;;
+    *) echo "setup.sh: unknown word '$want', expected tests, examples, benchmarks or clang" >&2; exit 2 ;;
   esac
 done
 

@@ -108,6 +108,37 @@ void modes() {
   REQUIRE(largest_difference(y, bn(image)) == 0);
 }
 
+void backward() {
+  tn::BatchNorm2d<float> bn(64);
+  bn.weight().setConstant(1.5f);
+  const Images x = random_images(8, 64, 5, 5), dy = random_images(8, 64, 5, 5);
+  Images y(x.dimensions()), dx(x.dimensions());
+  // [readme-begin backward]
+  tn::SavedStats<float> saved;
+  bn.forward(x, y, saved);               // saved: mean and 1/deviation of each channel, never x
+  auto grads = bn.zero_gradients();      // grads.weight, grads.bias
+  bn.backward(dy, x, saved, dx, grads);  // dx is assigned, grads are added to; tn::none for what you do not need
+  // [readme-end backward]
+
+  const Images norm = y / 1.5f;  // the bias is 0
+  const Eigen::array<Eigen::Index, 3> all_but_c = {0, 2, 3};
+  const Eigen::Tensor<float, 1, Eigen::RowMajor> dbias = dy.sum(all_but_c), dweight = (dy * norm).sum(all_but_c);
+  for (Eigen::Index c = 0; c < 64; ++c) {
+    REQUIRE(std::abs(grads.bias(c) - dbias(c)) < 1e-4f && std::abs(grads.weight(c) - dweight(c)) < 1e-4f);
+    const float by_hand = 1.5f * static_cast<float>(saved.rstd()(c)) *
+                          (dy(3, c, 2, 1) - dbias(c) / 200 - norm(3, c, 2, 1) * dweight(c) / 200);
+    REQUIRE(std::abs(dx(3, c, 2, 1) - by_hand) < 1e-5f);
+  }
+
+  // [readme-begin backward-forms]
+  const auto [dx_too, dweight_too, dbias_too] = bn.backward(dy, x, saved);  // in new tensors
+  bn.backward(dy, x, saved, dx, tn::none);                                  // dx only
+  bn.backward_from_output(dy, y, saved, dx, tn::none);                      // y instead of x, which may be gone
+  // [readme-end backward-forms]
+  REQUIRE(largest_difference(dx, dx_too) < 1e-5f);
+  REQUIRE(dbias_too(7) == grads.bias(7) && dweight_too(7) == grads.weight(7));
+}
+
 void load() {
   const Eigen::VectorXf weight = Eigen::VectorXf::Constant(64, 2), bias = Eigen::VectorXf::Constant(64, 1);
   const Eigen::VectorXf mean = Eigen::VectorXf::Constant(64, 3), variance = Eigen::VectorXf::Constant(64, 4);
@@ -241,6 +272,7 @@ int main() {
   feed_forward();
   construct();
   modes();
+  backward();
   load();
   tensors();
   devices();

@@ -6,6 +6,8 @@
 #include "csv.hpp"
 #include "digit_training.hpp"
 
+#include <tensornorm/kernels/welford.hpp>
+
 #include <CLI/CLI.hpp>
 
 #include <cmath>
@@ -14,6 +16,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -28,6 +31,7 @@ struct Settings {
   std::string csv = "batch_size.csv";
   double rate_of_32 = 0.1;
   int seeds = 5;
+  examples::Index images = examples::all_images;
   Run run;
 };
 
@@ -94,23 +98,25 @@ int main(int argc, char** argv) {
   app.add_option("--digits", settings.digits, "the data")->capture_default_str();
   app.add_option("--csv", settings.csv, "where the numbers go")->capture_default_str();
   app.add_option("--rate", settings.rate_of_32, "learning rate at batch size 32")->capture_default_str();
+  app.add_option("--images", settings.images, "how many to train with")->capture_default_str();
   app.add_option("--epochs", settings.run.epochs)->capture_default_str();
   app.add_option("--width", settings.run.width, "channels of the first block, a multiple of 4")->capture_default_str();
   app.add_option("--seeds", settings.seeds, "how many")->capture_default_str();
   app.add_option("--seed", settings.run.seed, "the first")->capture_default_str();
-  app.add_flag("--quick", quick, "a few seconds: 1 epoch, 2 seeds, width 4");
+  app.add_flag("--quick", quick, "a second: 1 epoch, 2 seeds, width 4, 320 images");
   CLI11_PARSE(app, argc, argv);
   if (quick) {
     settings.run.epochs = 1;
     settings.run.width = 4;
     settings.seeds = 2;
+    settings.images = 320;
   }
 
   try {
     std::printf("seeds %u to %u, %d epochs, learning rate %g * batch size / 32\n\n", settings.run.seed,
                 settings.run.seed + static_cast<std::uint32_t>(settings.seeds) - 1, settings.run.epochs,
                 settings.rate_of_32);
-    const examples::Split data = examples::split(examples::read_digits(settings.digits));
+    const examples::Split data = examples::split(examples::read_digits(settings.digits), settings.images);
     const std::vector<Outcome> outcomes = train_all("batch_size", planned(settings), data);
     report(settings, outcomes);
     bool finite = true;

@@ -3,6 +3,7 @@
 // Images are (N, H, W, C), so a convolution is one matrix product and the channel axis of every norm is the last.
 #pragma once
 
+#include "norm_kind.hpp"
 #include "parameters.hpp"
 
 #include <tensornorm/tensornorm.hpp>
@@ -10,7 +11,6 @@
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -22,22 +22,6 @@ using Index = Eigen::Index;
 
 template <class Scalar>
 using ChannelsLast = Eigen::Tensor<Scalar, 4, Eigen::RowMajor>;  // (N, H, W, C)
-
-enum class NormKind { none, batch, layer, group };
-
-inline std::string name_of(NormKind kind) {
-  switch (kind) {
-    case NormKind::none:
-      return "none";
-    case NormKind::batch:
-      return "BatchNorm";
-    case NormKind::layer:
-      return "LayerNorm";
-    case NormKind::group:
-      return "GroupNorm";
-  }
-  return "";
-}
 
 /// The images as a matrix with one pixel per row.
 template <class Scalar>

@@ -5,9 +5,11 @@
 #include <unistd.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <mutex>
 #include <string>
+#include <utility>
 
 namespace examples {
 

@@ -2,9 +2,9 @@
 // What normalization does for training: a small convolutional network on the UCI digits with no normalization,
 // BatchNorm, LayerNorm and GroupNorm, at a low and at a high learning rate.
 //
-// Asserted by the exit code: at the high rate BatchNorm beats no normalization on held-out digits, its loss stays
-// finite, and its accuracy by the running statistics agrees with its accuracy by the batch's own (Ioffe & Szegedy
-// 2015).
+// Asserted by the exit code: at the high rate BatchNorm beats no normalization on held-out digits (Ioffe & Szegedy
+// 2015), and at either rate its loss stays finite and its accuracy by the running statistics (eval mode) agrees with
+// its accuracy by the batch's own (train mode).
 #include "csv.hpp"
 #include "digit_training.hpp"
 
@@ -15,6 +15,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <exception>
+#include <iterator>
 #include <string>
 #include <vector>
 
@@ -27,8 +28,9 @@ using examples::Run;
 struct Settings {
   std::string digits = TENSORNORM_EXAMPLES_DATA "/digits.csv";
   std::string csv = "train_digits.csv";
-  double low_rate = 0.01;
+  double low_rate = 0.05;
   double high_rate = 1.0;
+  examples::Index images = examples::all_images;
   Run run;
 };
 
@@ -46,10 +48,10 @@ std::vector<Run> planned(const Settings& settings) {
 }
 
 void print_table(const std::vector<Run>& runs, const std::vector<Outcome>& outcomes) {
-  std::printf("%-10s %6s %12s %18s %18s %24s\n", "norm", "rate", "last loss", "training accuracy", "held-out accuracy",
-              "by the batch's statistics");
+  std::printf("%-10s %6s %10s %15s %15s %15s\n%-10s %6s %10s %15s %15s %15s\n", "", "", "last", "training", "held-out",
+              "held-out", "norm", "rate", "loss", "eval mode", "eval mode", "train mode");
   for (std::size_t i = 0; i < runs.size(); ++i)
-    std::printf("%-10s %6g %12.4f %17.1f%% %17.1f%% %23.1f%%\n", name_of(runs[i].norm).c_str(), runs[i].rate,
+    std::printf("%-10s %6g %10.4f %14.1f%% %14.1f%% %14.1f%%\n", name_of(runs[i].norm).c_str(), runs[i].rate,
                 outcomes[i].loss.back(), 100 * outcomes[i].training_accuracy, 100 * outcomes[i].held_out_accuracy,
                 100 * outcomes[i].held_out_by_its_own_statistics);
 }
@@ -71,13 +73,15 @@ bool holds(const char* claim, bool result) {
 }
 
 bool claims_hold(const std::vector<Outcome>& outcomes) {
-  const Outcome& none = outcomes[std::size(kinds)];
-  const Outcome& batch = outcomes[std::size(kinds) + 1];
-  const bool finite = holds("BatchNorm's loss stays finite at the high rate", batch.finite);
-  const bool better = holds("BatchNorm beats none at the high rate", batch.held_out_accuracy > none.held_out_accuracy);
-  const double gap = std::abs(batch.held_out_accuracy - batch.held_out_by_its_own_statistics);
-  const bool agree = holds("running and batch statistics agree on held-out digits within 3 points", gap <= 0.03);
-  return finite && better && agree;
+  constexpr std::size_t batch = 1, high = std::size(kinds);  // places in the order of planned()
+  bool ok = holds("BatchNorm beats none at the high rate",
+                  outcomes[high + batch].held_out_accuracy > outcomes[high].held_out_accuracy);
+  for (const Outcome& outcome : {outcomes[batch], outcomes[high + batch]}) {
+    ok = holds("BatchNorm's loss stays finite", outcome.finite) && ok;
+    const double gap = std::abs(outcome.held_out_accuracy - outcome.held_out_by_its_own_statistics);
+    ok = holds("its train and eval mode agree on held-out digits within 3 points", gap <= 0.03) && ok;
+  }
+  return ok;
 }
 
 }  // namespace
@@ -92,21 +96,24 @@ int main(int argc, char** argv) {
   app.add_option("--csv", settings.csv, "where the curves go")->capture_default_str();
   app.add_option("--low-rate", settings.low_rate)->capture_default_str();
   app.add_option("--high-rate", settings.high_rate)->capture_default_str();
+  app.add_option("--images", settings.images, "how many to train with")->capture_default_str();
   app.add_option("--epochs", settings.run.epochs)->capture_default_str();
   app.add_option("--batch", settings.run.batch)->capture_default_str();
   app.add_option("--width", settings.run.width, "channels of the first block, a multiple of 4")->capture_default_str();
   app.add_option("--seed", settings.run.seed)->capture_default_str();
-  app.add_flag("--quick", quick, "a few seconds: 4 epochs, width 8");
+  app.add_flag("--quick", quick, "a second: 3 epochs, width 4, batches of 16, 800 images");
   CLI11_PARSE(app, argc, argv);
   if (quick) {
-    settings.run.epochs = 4;
-    settings.run.width = 8;
+    settings.run.epochs = 3;
+    settings.run.width = 4;
+    settings.run.batch = 16;
+    settings.images = 800;
   }
 
   try {
     std::printf("seed %u, batches of %lld, %d epochs\n\n", settings.run.seed,
                 static_cast<long long>(settings.run.batch), settings.run.epochs);
-    const examples::Split data = examples::split(examples::read_digits(settings.digits));
+    const examples::Split data = examples::split(examples::read_digits(settings.digits), settings.images);
     const std::vector<Run> runs = planned(settings);
     const std::vector<Outcome> outcomes = train_all("train_digits", runs, data);
     print_table(runs, outcomes);

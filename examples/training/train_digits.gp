@@ -13,7 +13,7 @@ set xlabel "epoch"
 do for [r = 1:2] {
   rate = word(rates, r)
   set title "training loss, ".rate." learning rate"
-  set yrange [0:2.5]
+  set yrange [0:3.5]
   if (r == 1) { set key top right } else { unset key }
   plot for [k = 1:4] csv using "epoch":word(kinds, k)." ".rate." loss" with linespoints ls k title word(kinds, k)
 }

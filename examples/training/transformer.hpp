@@ -7,17 +7,17 @@
 
 #include "parameters.hpp"
 
-#include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
+#include <ctime>
 #include <limits>
 #include <utility>
 #include <vector>
 
 namespace examples {
 
-/// Seconds spent, by kind of work.
+/// Seconds of CPU time, by kind of work. (Not of the clock on the wall: other programs on the machine would count.)
 struct Timing {
   double products = 0, norms = 0, all = 0;
 };
@@ -28,18 +28,25 @@ class Stopwatch {
   explicit Stopwatch(double& seconds) : seconds_(seconds) {}
   Stopwatch(const Stopwatch&) = delete;
   Stopwatch& operator=(const Stopwatch&) = delete;
-  ~Stopwatch() { seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - started_).count(); }
+  ~Stopwatch() { seconds_ += static_cast<double>(std::clock() - started_) / CLOCKS_PER_SEC; }
 
  private:
   double& seconds_;
-  std::chrono::steady_clock::time_point started_ = std::chrono::steady_clock::now();
+  std::clock_t started_ = std::clock();
 };
 
 struct TransformerShape {
   Eigen::Index characters = 0, width = 128, heads = 4, blocks = 2, longest = 128;
 };
 
-/// y = x * weight, timed as a product.
+/// y = product, timed as such. y may be a block of a matrix.
+template <class Y, class Product>
+void timed_product(Y&& y, const Product& product, Timing& timing) {
+  const Stopwatch watch(timing.products);
+  y.noalias() = product;
+}
+
+/// y = x * weight.
 template <class Scalar>
 class Linear {
  public:
@@ -48,8 +55,7 @@ class Linear {
                 Matrix<Scalar>::Zero(inputs, outputs)} {}
 
   void forward(const Matrix<Scalar>& x, Matrix<Scalar>& y, Timing& timing) const {
-    const Stopwatch watch(timing.products);
-    y.noalias() = x * weight_.value;
+    timed_product(y, x * weight_.value, timing);
   }
 
   void backward(const Matrix<Scalar>& dy, const Matrix<Scalar>& x, Matrix<Scalar>& dx, Timing& timing) {
@@ -79,11 +85,10 @@ class Attention {
     const Eigen::Index size = x.cols() / heads_;
     for (std::size_t i = 0; i < probabilities_.size(); ++i) {
       const Part part = part_of(i, starts, x.cols());
-      const Stopwatch watch(timing.products);
       Matrix<Scalar>& scores = probabilities_[i];
-      scores.noalias() = part.query(query_key_value_) * part.key(query_key_value_).transpose();
+      timed_product(scores, part.query(query_key_value_) * part.key(query_key_value_).transpose(), timing);
       causal_softmax(scores, 1 / std::sqrt(static_cast<Scalar>(size)));
-      part.query(mixed_).noalias() = scores * part.value(query_key_value_);
+      timed_product(part.query(mixed_), scores * part.value(query_key_value_), timing);
     }
     out_.forward(mixed_, y, timing);
   }
@@ -95,14 +100,13 @@ class Attention {
     const Scalar scale = 1 / std::sqrt(static_cast<Scalar>(x.cols() / heads_));
     for (std::size_t i = 0; i < probabilities_.size(); ++i) {
       const Part part = part_of(i, starts, x.cols());
-      const Stopwatch watch(timing.products);
       const Matrix<Scalar>& p = probabilities_[i];
-      part.value(dquery_key_value_).noalias() = p.transpose() * part.query(dmixed_);
-      dscores_.noalias() = part.query(dmixed_) * part.value(query_key_value_).transpose();
+      timed_product(part.value(dquery_key_value_), p.transpose() * part.query(dmixed_), timing);
+      timed_product(dscores_, part.query(dmixed_) * part.value(query_key_value_).transpose(), timing);
       const Eigen::Array<Scalar, Eigen::Dynamic, 1> means = (dscores_.array() * p.array()).rowwise().sum();
       dscores_.array() = (dscores_.array().colwise() - means) * p.array() * scale;
-      part.query(dquery_key_value_).noalias() = dscores_ * part.key(query_key_value_);
-      part.key(dquery_key_value_).noalias() = dscores_.transpose() * part.query(query_key_value_);
+      timed_product(part.query(dquery_key_value_), dscores_ * part.key(query_key_value_), timing);
+      timed_product(part.key(dquery_key_value_), dscores_.transpose() * part.query(query_key_value_), timing);
     }
     in_.backward(dquery_key_value_, x, dx, timing);
   }

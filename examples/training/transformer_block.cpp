@@ -123,7 +123,7 @@ void report(const Settings& settings, const Comparison& both) {
               "norms' share");
   print_row("by hand", both.by_hand, both.losses_by_hand.back());
   print_row("tensornorm", both.by_library, both.losses_by_library.back());
-  std::printf("\n(medians over the steps; a step is forward and backward, \"products\" includes attention)\n");
+  std::printf("\n(CPU time, medians over the steps; a step is forward and backward, without the optimizer)\n");
   std::printf("norms %.2f times as fast, step %.3f times as fast\n\n",
               milliseconds(both.by_hand, &Timing::norms) / milliseconds(both.by_library, &Timing::norms),
               milliseconds(both.by_hand, &Timing::all) / milliseconds(both.by_library, &Timing::all));
@@ -146,7 +146,7 @@ bool claims_hold(const Settings& settings, const Comparison& both) {
   const double largest = largest_difference(both);
   std::printf("relative difference of the losses: first step %.1e, largest %.1e\n", first, largest);
   const bool start = holds("the first losses agree within 1e-5", first <= 1e-5);
-  const bool agree = holds("all losses agree within 1e-2", largest <= 1e-2);
+  const bool agree = holds("all losses agree within 1e-3", largest <= 1e-3);
   const double guessing = std::log(static_cast<double>(settings.shape.characters));
   const bool learned =
       holds("the last loss is below guessing, " + std::to_string(guessing), both.losses_by_library.back() < guessing);

@@ -13,7 +13,7 @@ set key top right
 plot csv using "step":"by hand" with lines lc "#bbbbbb" lw 6 title "norms by hand", \
      csv using "step":"tensornorm" with lines ls 2 title "tensornorm"
 unset key
-set ylabel "relative difference"
+set ylabel "relative difference (0 as 10^{-9})"
 set logscale y
 set format y "10^{%L}"
 plot csv using "step":(abs(column("tensornorm") / column("by hand") - 1) + 1e-9) with points ls 3
