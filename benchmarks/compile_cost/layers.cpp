@@ -16,10 +16,8 @@ void train(Layer& layer, const Eigen::Tensor<float, kRank, Eigen::RowMajor>& x,
   tn::SavedStats<float> saved;
   layer.forward(x, y, saved);
   layer.infer(x, y);
-  if constexpr (requires { layer.zero_gradients(); }) {
-    auto gradients = layer.zero_gradients();
-    layer.backward(y, x, saved, y, gradients);
-  }
+  auto gradients = layer.zero_gradients();
+  layer.backward(y, x, saved, y, gradients);
 }
 
 template <int kRank>

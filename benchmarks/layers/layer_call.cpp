@@ -30,14 +30,10 @@ Call call_of(TnLayer layer, const Map& x, const Map& dy, const Map& result, cons
         [layer = std::move(layer), saved = std::move(saved), x, y = result]() mutable { layer.forward(x, y, saved); });
   }
   Map dx = result;
-  if constexpr (requires { layer.zero_gradients(); }) {
-    layer.forward(x, dx, saved);
-    auto gradients = layer.zero_gradients();
-    return repeated([layer = std::move(layer), saved = std::move(saved), gradients = std::move(gradients), x, dy,
-                     dx]() mutable { layer.backward(dy, x, saved, dx, gradients); });
-  } else {
-    return {};
-  }
+  layer.forward(x, dx, saved);
+  auto gradients = layer.zero_gradients();
+  return repeated([layer = std::move(layer), saved = std::move(saved), gradients = std::move(gradients), x, dy,
+                   dx]() mutable { layer.backward(dy, x, saved, dx, gradients); });
 }
 
 /// Calls a layer with maps of such tensors.
