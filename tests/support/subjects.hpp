@@ -37,6 +37,7 @@ enum class Ask {
   dx_only,
   parameters_only,
   dx_in_place_of_dy,
+  dx_in_place_of_x,
   twice_into_the_same_gradients,
   from_output
 };
@@ -140,40 +141,41 @@ class SubjectOf : public Subject<typename Tensor::Scalar> {
   typename Base::Gradients backward(const Values& dy_values, const Values& x_or_y, const Shape& of_x,
                                     Ask ask) override {
     Tensor dy = tensor_of<Tensor>(of_x, dy_values);
-    const Tensor x = tensor_of<Tensor>(of_x, x_or_y);
+    Tensor x = tensor_of<Tensor>(of_x, x_or_y);
     const auto flat = [](const auto& tensor) { return Values(tensor.data(), tensor.data() + tensor.size()); };
-    if constexpr (requires { layer_.backward(dy, x, saved_); }) {
-      if (ask == Ask::allocating) {
-        const auto [dx, dweight, dbias] = layer_.backward(dy, x, saved_);
-        return {logical(dx), flat(dweight), flat(dbias)};
-      }
-      Tensor dx = sized<Tensor>(of_x);
-      dx.setConstant(Scalar{42});
-      auto gradients = layer_.zero_gradients();
-      switch (ask) {
-        case Ask::dx_only:
-          layer_.backward(dy, x, saved_, dx, tn::none);
-          break;
-        case Ask::parameters_only:
-          layer_.backward(dy, x, saved_, tn::none, gradients);
-          break;
-        case Ask::dx_in_place_of_dy:
-          layer_.backward(dy, x, saved_, dy, gradients);
-          dx = dy;
-          break;
-        case Ask::twice_into_the_same_gradients:
-          layer_.backward(dy, x, saved_, dx, gradients);
-          layer_.backward(dy, x, saved_, dx, gradients);
-          break;
-        case Ask::from_output:
-          layer_.backward_from_output(dy, x, saved_, dx, gradients);
-          break;
-        default:
-          layer_.backward(dy, x, saved_, dx, gradients);
-      }
-      return {logical(dx), flat(gradients.weight), flat(gradients.bias)};
+    if (ask == Ask::allocating) {
+      const auto [dx, dweight, dbias] = layer_.backward(dy, x, saved_);
+      return {logical(dx), flat(dweight), flat(dbias)};
     }
-    return {};
+    Tensor dx = sized<Tensor>(of_x);
+    dx.setConstant(Scalar{42});
+    auto gradients = layer_.zero_gradients();
+    switch (ask) {
+      case Ask::dx_only:
+        layer_.backward(dy, x, saved_, dx, tn::none);
+        break;
+      case Ask::parameters_only:
+        layer_.backward(dy, x, saved_, tn::none, gradients);
+        break;
+      case Ask::dx_in_place_of_dy:
+        layer_.backward(dy, x, saved_, dy, gradients);
+        dx = dy;
+        break;
+      case Ask::dx_in_place_of_x:
+        layer_.backward(dy, x, saved_, x, gradients);
+        dx = x;
+        break;
+      case Ask::twice_into_the_same_gradients:
+        layer_.backward(dy, x, saved_, dx, gradients);
+        layer_.backward(dy, x, saved_, dx, gradients);
+        break;
+      case Ask::from_output:
+        layer_.backward_from_output(dy, x, saved_, dx, gradients);
+        break;
+      default:
+        layer_.backward(dy, x, saved_, dx, gradients);
+    }
+    return {logical(dx), flat(gradients.weight), flat(gradients.bias)};
   }
   std::pair<std::vector<double>, std::vector<double>> running() const override {
     if constexpr (requires { layer_.running_mean(); }) {
@@ -187,12 +189,12 @@ class SubjectOf : public Subject<typename Tensor::Scalar> {
   }
 
  protected:
-  /// Flat statistics lie in x's storage order.
+  /// Flat statistics lie in x's storage order: one per kept index, or where running ones were used one per channel.
   template <class Flat>
   std::vector<double> row_major(const Flat& flat) const {
-    const Shape kept = this->norm.statistic_shape();
-    std::vector<double> result;
+    const Shape kept = saved_.constant() ? Shape{flat.size()} : this->norm.statistic_shape();
     EXPECT_EQ(flat.size(), size_of(kept));
+    std::vector<double> result;
     for (Index s = 0; s < flat.size(); ++s) {
       const Index position = storage_index<int{Tensor::Layout}>(coordinates(s, kept), kept);
       result.push_back(static_cast<double>(flat(position)));
@@ -255,6 +257,9 @@ typename Subjects<Kind>::List all_subjects(Index c, Index l) {
 
   batch.template operator()<3>(tn::InstanceNorm1d<S>(c, {.affine = true, .track_running_stats = true}),
                                "InstanceNorm1d tracking", {2, c, l}, "kKr");
+  batch.template operator()<4>(
+      tn::InstanceNorm2d<S, tn::InstanceAxes<-1>>(c, {.momentum = std::nullopt, .track_running_stats = true}),
+      "InstanceNorm2d channels last tracking not affine", {2, 3, l, c}, "krrk");
   all.template add<4>("InstanceNorm2d", tn::InstanceNorm2d<S>(c), {2, c, 3, l}, "kkrr");
   all.template add<4>("InstanceNorm2d affine", tn::InstanceNorm2d<S>(c, {.affine = true}), {2, c, 3, l}, "kKrr");
   all.template add<3>("InstanceNorm2d unbatched", tn::InstanceNorm2d<S>(c, {.affine = true}), {c, 3, l}, "Krr");

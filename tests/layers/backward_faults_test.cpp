@@ -1,0 +1,593 @@
+// SPDX-License-Identifier: MIT
+// What must happen on bad input to backward: a test per row of the table of faults, by its number. Whatever throws has
+// changed nothing: the layer, the saved statistics, dy, x, dx and the gradients are compared byte by byte.
+#include <gtest/gtest.h>
+
+#include <tensornorm/tensornorm.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <functional>
+#include <memory>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "support/allocations.hpp"
+#include "support/compare.hpp"
+#include "support/faults.hpp"
+#include "support/instruction_sets.hpp"
+#include "support/logical.hpp"
+#include "support/pages.hpp"
+
+namespace {
+
+using namespace faults;
+using support::logical;
+using support::same_bits;
+using support::Shape;
+
+/// Gradients of weight and bias that have been added to before.
+template <class Layer>
+auto gradients_before(const Layer& layer) {
+  auto gradients = layer.zero_gradients();
+  gradients.weight.setConstant(0.75F);
+  gradients.bias.setConstant(-2.5F);
+  return gradients;
+}
+template <class Gradients>
+std::string gradient_bytes(const Gradients& gradients) {
+  return bytes_of(gradients.weight) + "|" + bytes_of(gradients.bias);
+}
+
+/// The operands of a backward call that goes well, after a forward call of the layer on x.
+template <class Layer, class X>
+struct Operands {
+  using S = typename X::Scalar;
+  Layer layer;
+  X x, dy, y, dx;
+  tn::SavedStats<S> saved;
+  typename Layer::Gradients gradients;
+
+  Operands(const Layer& of, const X& input)
+      : layer(of), x(input), dy(random_tensor<X>(support::shape_of(input), 2)), y(like(input)), dx(like(input)) {
+    layer.weight() = random_tensor<std::remove_cvref_t<decltype(layer.weight())>>(support::shape_of(layer.weight()), 3);
+    layer.forward(x, y, saved);
+    gradients = gradients_before(layer);
+  }
+  /// The gradients as they must come out.
+  auto expected() const { return layer.backward(dy, x, saved); }
+};
+
+/// f(operands) for every layer.
+template <class Kind, class F>
+void for_each_operands(F f) {
+  for_each_layer<Kind>([&](auto& layer, const auto& x) {
+    Operands operands(layer, x);
+    f(operands);
+  });
+}
+
+/// What backward is asked for.
+enum : unsigned { kAll = 1, kDxOnly = 2, kGradientsOnly = 4, kFromOutput = 8, kAllocating = 16 };
+
+/// Every way to call backward that `ways` names is refused and has changed nothing.
+template <class Error = std::invalid_argument, class Layer, class DY, class X, class Saved, class DX, class Gradients>
+void expect_refused(const Layer& layer, const DY& dy, const X& x, const Saved& saved, DX&& dx, Gradients& gradients,
+                    const Parts& parts, unsigned ways = kAll | kDxOnly | kGradientsOnly | kFromOutput | kAllocating) {
+  SCOPED_TRACE(text_of(layer));
+  const auto everything = [&] {
+    return state_of(layer) + saved_state(saved) + bytes_of(dy) + bytes_of(x) + bytes_of(dx) + gradient_bytes(gradients);
+  };
+  const std::string before = everything();
+  const auto refused = [&](const char* function, const std::function<void()>& call) {
+    Parts all = parts;
+    all.push_back(name_of(layer) + "::" + function + ": ");
+    expect_error<Error>(call, all);
+    EXPECT_TRUE(everything() == before) << function << " wrote";
+  };
+  if ((ways & kAll) != 0) refused("backward", [&] { layer.backward(dy, x, saved, dx, gradients); });
+  if ((ways & kDxOnly) != 0) refused("backward", [&] { layer.backward(dy, x, saved, dx, tn::none); });
+  if ((ways & kGradientsOnly) != 0) refused("backward", [&] { layer.backward(dy, x, saved, tn::none, gradients); });
+  if ((ways & kAllocating) != 0) refused("backward", [&] { (void)layer.backward(dy, x, saved); });
+  if ((ways & kFromOutput) == 0) return;
+  refused("backward_from_output", [&] { layer.backward_from_output(dy, x, saved, dx, gradients); });
+  if ((ways & kDxOnly) != 0)
+    refused("backward_from_output", [&] { layer.backward_from_output(dy, x, saved, dx, tn::none); });
+  if ((ways & kGradientsOnly) != 0)
+    refused("backward_from_output", [&] { layer.backward_from_output(dy, x, saved, tn::none, gradients); });
+}
+
+std::string text_of_shape(const Shape& shape) {
+  std::ostringstream out;
+  out << tn::ShapeText{shape.data(), static_cast<int>(shape.size())};
+  return out.str();
+}
+
+/// Both element types and both storage orders, once: a fault is not found by their product, which costs compile time.
+using FaultKinds =
+    testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
+template <class Kind>
+class BackwardFaults : public testing::Test {};
+TYPED_TEST_SUITE(BackwardFaults, FaultKinds, support::KindNames);
+
+// ---- B. shapes ----
+
+// An empty batch, or none but empty images: dx is empty, and nothing is added to the gradients.
+TYPED_TEST(BackwardFaults, Row27NothingToDifferentiate) {
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    const std::string name = name_of(layer);
+    const int last = static_cast<int>(support::shape_of(x).size()) - 1;
+    std::vector<int> empty_axes;
+    if (name != "InstanceNorm3d") empty_axes.push_back(0);  // an image without N
+    if (name != "LayerNorm" && name != "RMSNorm" && last != 1) empty_axes.push_back(last);
+    for (const int axis : empty_axes)
+      for (const bool training : {true, false}) {
+        training ? layer.train() : layer.eval();
+        const auto empty = like(x, axis, -extent(x, axis));
+        auto y = empty;
+        auto dx = empty;
+        tn::SavedStats<typename TypeParam::Scalar> saved;
+        layer.forward(empty, y, saved);
+        const std::string state = state_of(layer);
+        const auto [new_dx, dweight, dbias] = layer.backward(empty, empty, saved);
+        EXPECT_EQ(support::shape_of(new_dx), support::shape_of(empty));
+        EXPECT_EQ(dweight.size(), layer.zero_gradients().weight.size());
+        EXPECT_EQ(dbias.size(), layer.zero_gradients().bias.size());
+        EXPECT_EQ(support::largest(logical(dweight)) + support::largest(logical(dbias)), 0);
+        auto gradients = gradients_before(layer);
+        const std::string before = gradient_bytes(gradients);
+        layer.backward(empty, empty, saved, dx, gradients);
+        layer.backward(empty, empty, saved, tn::none, gradients);
+        layer.backward(empty, empty, saved, dx, tn::none);
+        layer.backward_from_output(empty, empty, saved, dx, gradients);
+        EXPECT_EQ(gradient_bytes(gradients), before);
+        EXPECT_EQ(state_of(layer), state);
+      }
+  });
+}
+
+TYPED_TEST(BackwardFaults, Row30DyOfAnotherShape) {
+  for_each_operands<TypeParam>([](auto& o) {
+    const Shape shape = support::shape_of(o.x);
+    for (int axis = 0; axis < static_cast<int>(shape.size()); ++axis)
+      for (const Index more : {1, -1}) {
+        const auto dy = like(o.x, axis, more);
+        Parts parts{"dy: expected "};
+        if (name_of(o.layer) != "InstanceNorm3d")  // which is shown with its N
+          parts = {"dy: expected " + text_of_shape(shape) + ", got " + text_of_shape(support::shape_of(dy))};
+        expect_refused(o.layer, dy, o.x, o.saved, o.dx, o.gradients, parts);
+      }
+  });
+}
+
+TEST(BackwardFaultsOfShapes, Row30NamesBothShapes) {
+  const Eigen::Tensor<float, 2> x(4, 3), dy(3, 3);
+  Eigen::Tensor<float, 2> y(4, 3), dx(4, 3);
+  tn::LayerNorm<float> layer(3);
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  expect_error([&] { layer.backward(dy, x, saved, dx, tn::none); }, {"LayerNorm::backward: dy: expected [4,3], got [3,3]"});
+}
+
+TYPED_TEST(BackwardFaults, Row30ADxOfAnotherShape) {
+  for_each_operands<TypeParam>([](auto& o) {
+    const Shape shape = support::shape_of(o.x);
+    for (int axis = 0; axis < static_cast<int>(shape.size()); ++axis)
+      for (const Index more : {1, -1}) {
+        auto dx = like(o.x, axis, more);
+        const std::string text = text_of_shape(shape) + ", got " + text_of_shape(support::shape_of(dx));
+        expect_refused(o.layer, o.dy, o.x, o.saved, dx, o.gradients, {"dx: expected " + text},
+                       kAll | kDxOnly | kFromOutput);
+        EXPECT_EQ(support::shape_of(dx), support::shape_of(like(o.x, axis, more))) << "resized";
+      }
+  });
+}
+
+// An x that is not the forward call's: its shape is all that can be told.
+TYPED_TEST(BackwardFaults, Row31AnotherXThanForward) {
+  for_each_operands<TypeParam>([](auto& o) {
+    const Shape shape = support::shape_of(o.x);
+    for (int axis = 0; axis < static_cast<int>(shape.size()); ++axis)
+      for (const Index more : {1, -1})
+        expect_refused(o.layer, o.dy, like(o.x, axis, more), o.saved, o.dx, o.gradients, {"expected ", ", got "});
+  });
+}
+
+TYPED_TEST(BackwardFaults, Row32GradientsOfTheWrongShape) {
+  for_each_operands<TypeParam>([](auto& o) {
+    const auto expect = [&](auto gradients, const char* name, const Shape& right, const Shape& wrong) {
+      expect_refused(o.layer, o.dy, o.x, o.saved, o.dx, gradients,
+                     {std::string(name) + ": expected " + text_of_shape(right) + ", got " + text_of_shape(wrong)},
+                     kAll | kGradientsOnly | kFromOutput);
+    };
+    const Shape right = support::shape_of(o.layer.weight());
+    for (int axis = 0; axis < static_cast<int>(right.size()); ++axis)
+      for (const Index more : {1, -1}) {
+        auto wrong = o.gradients;
+        wrong.weight = like(wrong.weight, axis, more);
+        expect(wrong, "dweight", right, support::shape_of(wrong.weight));
+        if (name_of(o.layer) == "RMSNorm") continue;
+        wrong = o.gradients;
+        wrong.bias = like(wrong.bias, axis, more);
+        expect(wrong, "dbias", right, support::shape_of(wrong.bias));
+      }
+    auto none_at_all = o.gradients;
+    none_at_all.weight = {};
+    expect(none_at_all, "dweight", right, Shape(right.size(), 0));
+  });
+}
+
+TYPED_TEST(BackwardFaults, Row35WithoutTheStatisticsOfAForwardCall) {
+  using S = typename TypeParam::Scalar;
+  const unsigned ways = kAll | kDxOnly | kGradientsOnly | kFromOutput | kAllocating;
+  for_each_operands<TypeParam>([](auto& o) {
+    const std::string text = "backward needs the saved statistics of a forward call: expected shape [";
+    expect_refused<std::logic_error>(o.layer, o.dy, o.x, tn::SavedStats<S>(), o.dx, o.gradients, {text, "got none"}, ways);
+    expect_refused<std::logic_error>(o.layer, o.dy, o.x, saved_before<S>(), o.dx, o.gradients, {text, ", got [7]"}, ways);
+  });
+  // Another layer's, of this very x.
+  using Images = typename TypeParam::template Tensor<4>;
+  Operands batch(tn::BatchNorm2d<S>(4), random_tensor<Images>({2, 4, 3, 5}));
+  Operands group(tn::GroupNorm<S>(2, 4), random_tensor<Images>({2, 4, 3, 5}));
+  expect_refused<std::logic_error>(batch.layer, batch.dy, batch.x, group.saved, batch.dx, batch.gradients,
+                                   {"expected shape [4], got [2,2]"}, ways);
+  expect_refused<std::logic_error>(group.layer, group.dy, group.x, batch.saved, group.dx, group.gradients,
+                                   {"expected shape [2,2], got [4]"}, ways);
+}
+
+// dx = dy * weight * rstd of the running statistics, whatever the mode is by now.
+TYPED_TEST(BackwardFaults, Row36AfterAForwardCallInEvalMode) {
+  using S = typename TypeParam::Scalar;
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    if constexpr (requires { layer.running_stats(); }) {
+      if (!layer.track_running_stats()) return;
+      layer(x);
+      layer.eval();
+      Operands o(layer, x);
+      o.layer.train();
+      EXPECT_TRUE(o.saved.constant());
+      const auto actual = o.expected();
+      const Shape shape = support::shape_of(x);
+      const std::size_t channel_axis = name_of(layer) == "InstanceNorm3d" ? 0 : 1;
+      std::vector<long double> dx, dweight(3), dbias(3), terms(3);
+      for (Index i = 0; i < x.size(); ++i) {
+        const Shape at = support::coordinates(i, shape);
+        const Index c = at[channel_axis];
+        const auto k = static_cast<std::size_t>(c);
+        const long double rstd = 1 / std::sqrt(static_cast<long double>(layer.running_var()(c)) + layer.eps());
+        const long double dy = support::coefficient(o.dy, at);
+        const long double norm = (support::coefficient(x, at) - static_cast<long double>(layer.running_mean()(c))) * rstd;
+        dx.push_back(dy * o.layer.weight()(c) * rstd);
+        dweight[k] += dy * norm;
+        dbias[k] += dy;
+        terms[k] += std::abs(dy) * std::max(1.0L, std::abs(norm));
+      }
+      std::vector<long double> sizes = dx;
+      for (long double& size : sizes) size = std::abs(size);
+      // rstd * weight is rounded, then its product with dy.
+      EXPECT_TRUE(support::all_near(logical(actual.dx), dx, support::ulps<S>(1.5, sizes)));
+      // x - mean and its product with dy are rounded, then added up.
+      EXPECT_TRUE(support::all_near(logical(actual.dweight), dweight, support::ulps<S>(1, terms)));
+      EXPECT_TRUE(support::all_near(logical(actual.dbias), dbias, support::ulps<S>(1, terms)));
+    }
+  });
+}
+
+// The weight of the backward call counts, not the one forward has seen; the bias is not looked at.
+TYPED_TEST(BackwardFaults, Row37ParametersChangedSinceForward) {
+  for_each_operands<TypeParam>([](auto& o) {
+    auto later = o.layer;
+    later.weight() = o.layer.weight() * typename TypeParam::Scalar(4);  // a power of two: every rounding is the same
+    if constexpr (requires { later.bias(); })
+      if (name_of(later) != "RMSNorm") later.bias().setConstant(17);
+    const auto before = o.expected(), after = later.backward(o.dy, o.x, o.saved);
+    auto four_times = logical(before.dx);
+    for (auto& value : four_times) value *= 4;
+    EXPECT_TRUE(same_bits(logical(after.dx), four_times));
+    EXPECT_TRUE(same_bits(logical(after.dweight), logical(before.dweight)));
+    EXPECT_TRUE(same_bits(logical(after.dbias), logical(before.dbias)));
+  });
+}
+
+// ---- C. values ----
+
+// dx of its reduction set is spoiled, and the gradients of its own parameter; all others have the bits they had.
+TYPED_TEST(BackwardFaults, Row53DyThatIsNotFinite) {
+  using S = typename TypeParam::Scalar;
+  const auto check = [](auto layer, const auto& x, auto same_statistic, auto parameter_of, const Shape& bad) {
+    SCOPED_TRACE(text_of(layer));
+    Operands o(layer, x);
+    const auto clean = o.expected();
+    for (const double value : {kNaN, kInf, -kInf}) {
+      auto dy = o.dy;
+      support::coefficient(dy, bad) = S(value);
+      const auto spoiled = o.layer.backward(dy, x, o.saved);
+      const auto dx = logical(spoiled.dx), clean_dx = logical(clean.dx);
+      for (std::size_t i = 0; i < dx.size(); ++i) {
+        if (same_statistic(support::coordinates(static_cast<Index>(i), support::shape_of(x)), bad)) {
+          ASSERT_FALSE(std::isfinite(dx[i])) << value << " at " << i;
+        } else {
+          ASSERT_EQ(std::memcmp(&dx[i], &clean_dx[i], sizeof(S)), 0) << value << " at " << i;
+        }
+      }
+      const auto parameter = static_cast<std::size_t>(parameter_of(bad));
+      for (const bool weight : {true, false}) {
+        if (!weight && name_of(layer) == "RMSNorm") continue;
+        auto got = logical(weight ? spoiled.dweight : spoiled.dbias);
+        const auto expected = logical(weight ? clean.dweight : clean.dbias);
+        EXPECT_FALSE(std::isfinite(got[parameter])) << value;
+        got[parameter] = expected[parameter];
+        EXPECT_TRUE(same_bits(got, expected)) << value << (weight ? " dweight" : " dbias");
+      }
+    }
+  };
+  const auto channel = [](const Shape& at) { return at[1]; };
+  const auto by_channel = [](const Shape& a, const Shape& b) { return a[1] == b[1]; };
+  const auto by_image = [](const Shape& a, const Shape& b) { return a[0] == b[0] && a[1] == b[1]; };
+  const auto by_group = [](const Shape& a, const Shape& b) { return a[0] == b[0] && a[1] / 3 == b[1] / 3; };
+  const auto by_row = [](const Shape& a, const Shape& b) { return a[0] == b[0]; };
+  support::at_each_level([&](tn::kernels::Level) {
+    for (const Index n : {2, 5, 19}) {
+      const auto images = random_tensor<typename TypeParam::template Tensor<4>>({3, 6, n, 7});
+      const Shape middle{1, 4, n - 1, 6};
+      check(tn::BatchNorm2d<S>(6), images, by_channel, channel, middle);
+      check(tn::InstanceNorm2d<S>(6, {.affine = true}), images, by_image, channel, middle);
+      check(tn::GroupNorm<S>(2, 6), images, by_group, channel, middle);
+      const auto rows = random_tensor<typename TypeParam::template Tensor<2>>({7, 6 * n});
+      const auto column = [](const Shape& at) { return at[1]; };
+      check(tn::BatchNorm1d<S>(6 * n), rows, by_channel, column, {2, 6 * n - 1});
+      check(tn::LayerNorm<S>(6 * n), rows, by_row, column, {2, n});
+      check(tn::RMSNorm<S>(6 * n), rows, by_row, column, {6, 0});
+    }
+  });
+}
+
+// ---- D. memory ----
+
+TYPED_TEST(BackwardFaults, Row56InPlaceIsOutOfPlace) {
+  const auto check = [](auto& o, bool from_output) {
+    const auto call = [&](const auto& dy, const auto& x, auto&& dx, auto& gradients) {
+      if (from_output) o.layer.backward_from_output(dy, x, o.saved, dx, gradients);
+      else o.layer.backward(dy, x, o.saved, dx, gradients);
+    };
+    auto gradients = o.layer.zero_gradients();
+    const auto& input = from_output ? o.y : o.x;
+    call(o.dy, input, o.dx, gradients);
+    const auto expected = logical(o.dx);
+    for (const bool of_dy : {true, false}) {
+      auto dy = o.dy, x = input;
+      auto other = o.layer.zero_gradients();
+      auto& in_place = of_dy ? dy : x;
+      call(dy, x, in_place, other);
+      const char* name = of_dy ? "dx is dy" : "dx is x";
+      EXPECT_TRUE(same_bits(logical(in_place), expected)) << name;
+      EXPECT_EQ(gradient_bytes(other), gradient_bytes(gradients)) << name;
+      EXPECT_EQ(bytes_of(of_dy ? x : dy), bytes_of(of_dy ? input : o.dy)) << name << ": the other input was written";
+    }
+    // dy and x themselves one tensor, and dx that tensor too: x^2 / 2 is the loss.
+    auto dx = o.dx, all = input;
+    call(input, input, dx, gradients);
+    call(all, all, all, o.gradients);
+    EXPECT_TRUE(same_bits(logical(all), logical(dx))) << "dy is x is dx";
+  };
+  for_each_operands<TypeParam>([&](auto& o) { check(o, false); });
+  for_each_operands<TypeParam>([&](auto& o) { check(o, true); });
+  using Rows = typename TypeParam::template Tensor<2>;
+  using S = typename TypeParam::Scalar;
+  Operands large(tn::LayerNorm<S>(1000), random_tensor<Rows>({40, 1000}));
+  check(large, false);
+  Operands columns(tn::BatchNorm1d<S>(300), random_tensor<Rows>({90, 300}));
+  check(columns, false);
+}
+
+TYPED_TEST(BackwardFaults, Row57ADxThatOverlapsAPartOfDyOrX) {
+  using S = typename TypeParam::Scalar;
+  for_each_operands<TypeParam>([](auto& o) {
+    using Map = Eigen::TensorMap<std::remove_cvref_t<decltype(o.x)>>;
+    const auto size = static_cast<std::size_t>(o.x.size());
+    const auto extents = o.x.dimensions();
+    std::vector<S> memory(3 * size, S(1));
+    S* middle = memory.data() + size;
+    const Map data(middle, extents);
+    const auto distance = static_cast<std::ptrdiff_t>(size);
+    for (const std::ptrdiff_t shift : {std::ptrdiff_t{1}, std::ptrdiff_t{-1}, distance - 1, 1 - distance}) {
+      Map dx(middle + shift, extents);
+      expect_refused(o.layer, data, o.x, o.saved, dx, o.gradients, {"dx partially overlaps dy"},
+                     kAll | kDxOnly | kFromOutput);
+      expect_refused(o.layer, o.dy, data, o.saved, dx, o.gradients, {"dx partially overlaps "},
+                     kAll | kDxOnly | kFromOutput);
+    }
+    for (const std::ptrdiff_t shift : {distance, -distance})
+      o.layer.backward(data, o.x, o.saved, Map(middle + shift, extents), o.gradients);
+  });
+}
+
+TEST(BackwardFaultsOfMemory, Row57BlocksOfOneMatrix) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Matrix whole = Matrix::Random(6, 20);
+  const Matrix x = Matrix::Random(6, 5), dy = whole.middleCols(3, 5);
+  Matrix y(6, 5), expected(6, 5);
+  tn::LayerNorm<float> layer(5);
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  layer.backward(dy, x, saved, expected, tn::none);
+  for (const Index start : {0, 4, 7}) {
+    expect_error([&] { layer.backward(whole.middleCols(3, 5), x, saved, whole.middleCols(start, 5), tn::none); },
+                 {"LayerNorm::backward: ", "dx partially overlaps dy"});
+    EXPECT_EQ(Matrix(whole.middleCols(3, 5)), dy) << "nothing was written";
+  }
+  for (const Index start : {8, 15}) {
+    layer.backward(whole.middleCols(3, 5), x, saved, whole.middleCols(start, 5), tn::none);
+    EXPECT_EQ(Matrix(whole.middleCols(start, 5)), expected) << "side by side";
+  }
+  layer.backward(whole.middleCols(3, 5), x, saved, whole.middleCols(3, 5), tn::none);
+  EXPECT_EQ(Matrix(whole.middleCols(3, 5)), expected) << "in place";
+}
+
+// A layer whose parameters are as large as x, so that dx fits on each of them.
+TYPED_TEST(BackwardFaults, Row58ADxThatOverlapsAParameterOrItsGradient) {
+  using S = typename TypeParam::Scalar;
+  using Rows = typename TypeParam::template Tensor<2>;
+  Operands o(tn::LayerNorm<S, 2>({2, 3}), random_tensor<Rows>({2, 3}));
+  auto& layer = o.layer;
+  for (S* on : {layer.weight().data(), layer.bias().data(), o.gradients.weight.data(), o.gradients.bias.data()}) {
+    Eigen::TensorMap<Rows> dx(on, 2, 3);
+    expect_refused(layer, o.dy, o.x, o.saved, dx, o.gradients, {"dx overlaps a parameter or its gradient"},
+                   kAll | kFromOutput);
+  }
+  Eigen::TensorMap<Rows> on_weight(layer.weight().data(), 2, 3);
+  expect_refused(layer, o.dy, o.x, o.saved, on_weight, o.gradients, {"dx overlaps a parameter or its gradient"},
+                 kDxOnly | kFromOutput);
+}
+
+// Nothing of x is kept: it may be freed and come back elsewhere.
+TYPED_TEST(BackwardFaults, Row62XMayBeElsewhereBetweenForwardAndBackward) {
+  for_each_operands<TypeParam>([](auto& o) {
+    using X = std::remove_cvref_t<decltype(o.x)>;
+    const auto expected = o.expected();
+    const X copy = o.x;
+    auto first = std::make_unique<X>(o.x);
+    auto layer = o.layer;
+    tn::SavedStats<typename X::Scalar> saved;
+    layer.forward(*first, o.y, saved);
+    first->setConstant(-12345);
+    first.reset();
+    const auto [dx, dweight, dbias] = layer.backward(o.dy, copy, saved);
+    EXPECT_TRUE(same_bits(logical(dx), logical(expected.dx)));
+    EXPECT_TRUE(same_bits(logical(dweight), logical(expected.dweight)));
+    EXPECT_TRUE(same_bits(logical(dbias), logical(expected.dbias)));
+  });
+}
+
+#if defined(TENSORNORM_TEST_HAS_PAGES)
+
+// dy, x, dx, weight and both gradients at the edges of pages, over the sizes of vectors and blocks.
+TYPED_TEST(BackwardFaults, Row60NoAccessOutsideDyXDxOrTheGradients) {
+  using S = typename TypeParam::Scalar;
+  using support::Pages;
+  const auto run = [](Index n, support::Edge edge) {
+    const auto size = static_cast<std::size_t>(n);
+    const Pages<S> x(support::random_values<S>(6 * n, 1), edge), dy(support::random_values<S>(6 * n, 2), edge);
+    const Pages<S> dx(6 * size, edge), weight(std::vector<S>(size, S(2)), edge);
+    const Pages<S> dweight(std::vector<S>(size), edge), dbias(std::vector<S>(size), edge);
+    const Pages<S> two(std::vector<S>(2, S(2)), edge), dtwo(std::vector<S>(2), edge), dtwo_bias(std::vector<S>(2), edge);
+    const auto map = []<int kRank>(const Pages<S>& pages, const std::array<Index, kRank>& extents) {
+      return Eigen::TensorMap<typename TypeParam::template Tensor<kRank>>(pages.data(), extents);
+    };
+    const auto vector = [](const Pages<S>& pages, Index length) {
+      return Eigen::TensorMap<Eigen::Tensor<S, 1>>(pages.data(), length);
+    };
+    auto w = vector(weight, n), dw = vector(dweight, n), db = vector(dbias, n);
+    auto w2 = vector(two, 2), dw2 = vector(dtwo, 2), db2 = vector(dtwo_bias, 2);
+    const auto x2 = map.template operator()<2>(x, {6, n}), dy2 = map.template operator()<2>(dy, {6, n});
+    const auto x3 = map.template operator()<3>(x, {3, 2, n}), dy3 = map.template operator()<3>(dy, {3, 2, n});
+    auto dx2 = map.template operator()<2>(dx, {6, n});
+    auto dx3 = map.template operator()<3>(dx, {3, 2, n});
+    typename TypeParam::template Tensor<2> y2(6, n);
+    typename TypeParam::template Tensor<3> y3(3, 2, n);
+    tn::SavedStats<S> saved;
+    tn::layer_norm(x2, y2, saved, w, tn::none);
+    tn::layer_norm_backward(dy2, x2, saved, w, dx2, dw, db);
+    tn::layer_norm_backward(dy2, x2, saved, tn::none, dx2, tn::none, tn::none);
+    tn::rms_norm(x2, y2, saved, w);
+    tn::rms_norm_backward(dy2, x2, saved, w, dx2, dw);
+    tn::batch_norm_backward(dy2, x2, w, w, w, dx2, dw, db);
+    tn::batch_norm_backward(dy3, x3, w2, w2, w2, dx3, dw2, db2);
+    tn::group_norm(x3, y3, saved, 1, w2, tn::none);
+    tn::group_norm_backward(dy3, x3, saved, 1, w2, dx3, dw2, db2);
+    tn::group_norm(x2, y2, saved, n, w, tn::none);
+    tn::group_norm_backward(dy2, x2, saved, n, w, dx2, dw, db);
+    if (n > 1) {
+      tn::instance_norm(x3, y3, saved, w2, tn::none);
+      tn::instance_norm_backward(dy3, x3, saved, w2, dx3, dw2, db2);
+    }
+    tn::BatchNorm1d<S> columns(n), slices(2);
+    columns.forward(x2, y2, saved);
+    columns.backward(dy2, x2, saved, dx2, tn::none);
+    slices.forward(x3, y3, saved);
+    slices.backward(dy3, x3, saved, dx3, tn::none);
+    EXPECT_TRUE(std::isfinite(dx.values().back()));
+  };
+  support::at_each_level([&](tn::kernels::Level) {
+    for (const support::Edge edge : {support::Edge::start, support::Edge::end}) {
+      for (Index n = 1; n <= 2 * 16 + 1; ++n) run(n, edge);
+      for (const Index n : {63, 100, 511, 513, 1023, 1025, 4097}) run(n, edge);
+    }
+  });
+}
+
+TYPED_TEST(BackwardFaults, Row61DyAndXAreNeverWritten) {
+  for_each_operands<TypeParam>([](auto& o) {
+    using X = std::remove_cvref_t<decltype(o.x)>;
+    using S = typename X::Scalar;
+    const auto read_only = [](const X& from) {
+      auto pages = std::make_unique<support::Pages<S>>(std::vector<S>(from.data(), from.data() + from.size()),
+                                                       support::Edge::end);
+      pages->forbid_writing();
+      return pages;
+    };
+    const auto x = read_only(o.x), dy = read_only(o.dy), y = read_only(o.y);
+    using Map = Eigen::TensorMap<const X>;
+    const Map x_map(x->data(), o.x.dimensions()), dy_map(dy->data(), o.x.dimensions()), y_map(y->data(), o.x.dimensions());
+    o.layer.backward(dy_map, x_map, o.saved, o.dx, o.gradients);
+    o.layer.backward(dy_map, x_map, o.saved, tn::none, o.gradients);
+    o.layer.backward_from_output(dy_map, y_map, o.saved, o.dx, o.gradients);
+    o.layer.backward_from_output(dy_map, y_map, o.saved, tn::none, o.gradients);
+  });
+}
+
+#endif
+
+// As for forward: whichever allocation of a thread's first call fails, nothing has changed.
+TYPED_TEST(BackwardFaults, Row65AnAllocationThatFails) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  for_each_operands<TypeParam>([](auto& o) {
+    for (const bool from_output : {false, true}) {
+      long failures = 0;
+      for (long n = 1; n < 100; ++n) {
+        bool threw = false;
+        const std::string before = state_of(o.layer) + saved_state(o.saved) + gradient_bytes(o.gradients);
+        const std::string dx_before = bytes_of(o.dx);
+        std::thread([&] {
+          tn::Scratch::acquire(1);
+          support::allocations_in(
+              [&] {
+                try {
+                  if (from_output) o.layer.backward_from_output(o.dy, o.y, o.saved, o.dx, o.gradients);
+                  else o.layer.backward(o.dy, o.x, o.saved, o.dx, o.gradients);
+                } catch (const std::bad_alloc&) {
+                  threw = true;
+                }
+              },
+              n);
+        }).join();
+        if (!threw) break;
+        ++failures;
+        EXPECT_EQ(state_of(o.layer) + saved_state(o.saved) + gradient_bytes(o.gradients), before);
+        EXPECT_TRUE(bytes_of(o.dx) == dx_before) << (from_output ? "from_output" : "backward") << ", allocation " << n;
+      }
+      EXPECT_LT(failures, 10);
+    }
+  });
+}
+
+TYPED_TEST(BackwardFaults, Row66NoAllocationInTheSteadyState) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  for_each_operands<TypeParam>([](auto& o) {
+    const auto calls = [&] {
+      o.layer.forward(o.x, o.y, o.saved);
+      o.layer.backward(o.dy, o.x, o.saved, o.dx, o.gradients);
+      o.layer.backward(o.dy, o.x, o.saved, o.dx, tn::none);
+      o.layer.backward(o.dy, o.x, o.saved, tn::none, o.gradients);
+      auto& in_place = o.dx;
+      o.layer.backward(in_place, o.x, o.saved, in_place, tn::none);
+    };
+    calls();
+    EXPECT_EQ(support::allocations_in(calls), 0);
+  });
+}
+
+}  // namespace

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: MIT
+// What tests of faults share: an error and its text, the bytes of everything a refused call must leave alone, and
+// every layer with an x it takes.
+#pragma once
+
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <sstream>
+#include <string>
+#include <tensornorm/tensornorm.hpp>
+#include <type_traits>
+#include <typeinfo>
+#include <vector>
+
+#include "logical.hpp"
+
+namespace faults {
+
+namespace tn = tensornorm;
+using support::Index;
+
+using Parts = std::vector<std::string>;
+inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
+inline constexpr double kInf = std::numeric_limits<double>::infinity();
+
+/// f throws exactly an Error whose text has all the parts.
+template <class Error = std::invalid_argument, class F>
+void expect_error(F f, const Parts& parts) {
+  try {
+    f();
+    ADD_FAILURE() << "nothing was thrown";
+  } catch (const std::exception& error) {
+    EXPECT_EQ(typeid(error), typeid(Error)) << error.what();
+    for (const std::string& part : parts) EXPECT_PRED_FORMAT2(testing::IsSubstring, part, error.what());
+  }
+}
+
+template <class Layer>
+std::string text_of(const Layer& layer) {
+  std::ostringstream text;
+  text << layer;
+  return text.str();
+}
+template <class Layer>
+std::string name_of(const Layer& layer) {
+  const std::string text = text_of(layer);
+  return text.substr(0, text.find('('));
+}
+
+template <class T>
+std::string bytes_of(const T* data, Index size) {
+  return {reinterpret_cast<const char*>(data), static_cast<std::size_t>(size) * sizeof(T)};
+}
+template <class T>
+std::string bytes_of(const T& tensor) requires requires {
+  tensor.data(), tensor.size();
+}
+{ return bytes_of(tensor.data(), Index(tensor.size())); }
+template <class Layer>
+std::string state_of(const Layer& layer) {
+  std::string state = text_of(layer) + (layer.is_training() ? " train " : " eval ");
+  if constexpr (requires { layer.affine().has_bias(); }) {
+    if (layer.affine().has_weight()) state += bytes_of(layer.weight());
+    if (layer.affine().has_bias()) state += bytes_of(layer.bias());
+  } else {
+    if (layer.affine()) state += bytes_of(layer.weight()) + bytes_of(layer.bias());
+    state += bytes_of(layer.running_mean()) + bytes_of(layer.running_var());
+    state += std::to_string(layer.running_stats().num_batches());
+  }
+  return state;
+}
+template <class Saved>
+std::string saved_state(const Saved& saved) {
+  std::string state = saved.empty() ? "empty" : bytes_of(saved.mean()) + bytes_of(saved.rstd());
+  for (const Index extent : saved.shape()) state += ' ' + std::to_string(extent);
+  return state;
+}
+
+/// Saved statistics that a call before has left.
+template <class Scalar>
+tn::SavedStats<Scalar> saved_before() {
+  tn::SavedStats<Scalar> saved;
+  Eigen::Tensor<Scalar, 2> x(7, 3), y(7, 3);
+  x.setRandom();
+  tn::LayerNorm<Scalar>(3).forward(x, y, saved);
+  return saved;
+}
+
+template <class Tensor>
+Tensor random_tensor(const support::Shape& shape, unsigned seed = 1) {
+  return support::tensor_of<Tensor>(shape,
+                                    support::random_values<typename Tensor::Scalar>(support::size_of(shape), seed));
+}
+
+/// The channels of every position.
+struct PositionAxes {
+  static constexpr tn::AxisRole role(int axis, int /*rank*/) {
+    return axis == 1 ? tn::AxisRole::reduced_affine : tn::AxisRole::kept;
+  }
+};
+
+/// f(layer, x) for every layer with three channels (the last axis is 5) and an x it takes.
+template <class Kind, class F>
+void for_each_layer(F f) {
+  using S = typename Kind::Scalar;
+  const auto with = [&]<int kRank>(auto layer, const support::Shape& shape) {
+    const auto x = random_tensor<typename Kind::template Tensor<kRank>>(shape);
+    SCOPED_TRACE(text_of(layer));
+    f(layer, x);
+  };
+  const tn::InstanceNormOptions tracking{.affine = true, .track_running_stats = true};
+  with.template operator()<2>(tn::BatchNorm1d<S>(3), {5, 3});
+  with.template operator()<3>(tn::BatchNorm1d<S>(3), {2, 3, 5});
+  with.template operator()<4>(tn::BatchNorm2d<S>(3), {2, 3, 4, 5});
+  with.template operator()<5>(tn::BatchNorm3d<S>(3), {2, 3, 2, 4, 5});
+  with.template operator()<3>(tn::InstanceNorm1d<S>(3, tracking), {2, 3, 5});
+  with.template operator()<4>(tn::InstanceNorm2d<S>(3, {.affine = true}), {2, 3, 4, 5});
+  with.template operator()<4>(tn::InstanceNorm3d<S>(3, tracking), {3, 2, 4, 5});
+  with.template operator()<4>(tn::GroupNorm<S>(3, 3), {2, 3, 4, 5});
+  with.template operator()<4>(tn::GroupNorm<S>(1, 3), {2, 3, 4, 5});
+  with.template operator()<3>(tn::LayerNorm<S>(5), {2, 3, 5});
+  with.template operator()<4>(tn::LayerNorm<S, 3>(tn::Extents<3>{{3, 4, 5}}), {2, 3, 4, 5});
+  with.template operator()<2>(tn::RMSNorm<S>(5), {3, 5});
+  with.template operator()<4>(tn::Normalization<S, PositionAxes>({3}), {2, 3, 4, 5});
+}
+
+template <class X>
+Index extent(const X& x, int axis) {
+  return support::shape_of(x)[static_cast<std::size_t>(axis)];
+}
+
+/// A tensor of x's type whose shape has `more` added to the extent of one axis, filled with a canary.
+template <class X>
+X like(const X& x, int axis = 0, Index more = 0) {
+  support::Shape shape = support::shape_of(x);
+  shape[static_cast<std::size_t>(axis)] += more;
+  X result = support::sized<X>(shape);
+  result.setConstant(typename X::Scalar(-12345));
+  return result;
+}
+
+}  // namespace faults
