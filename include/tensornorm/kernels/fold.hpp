@@ -64,7 +64,15 @@ void fold(const LoopList& columns, const T* from, S* to) {
   }
 }
 
-/// pivot[k] = the mean of a few elements of statistic k, spread evenly over its rows and columns.
+/// One element of each of `samples` equal stretches of [0, total), at irregular places: regular ones would meet the same pixel of every
+/// image, or the period of whatever made the data.
+inline Index sample_position(Index i, Index samples, Index total) {
+  constexpr double golden = 0.6180339887498949;
+  const double turn = golden * double(i + 1), place = turn - double(Index(turn));
+  return Index((double(i) + place) / double(samples) * double(total));
+}
+
+/// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns.
 template <class A, class T>
 void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
   LoopList kept, reduced;
@@ -76,7 +84,7 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
   for (Index i = 0; i < samples; ++i) {
-    const Index position = i * total / samples;
+    const Index position = std::min(sample_position(i, samples, total), total - 1);
     const T* sample = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
     Odometer at(outer);
     for (Index k = outer.size(); k > 0; --k, at.next()) {
