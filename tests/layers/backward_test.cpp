@@ -108,7 +108,8 @@ class FiniteDifferences : public testing::Test {
     return result;
   }
   static void expect_central(Subject<double>& subject) {
-    auto [weight, bias] = subject.random_parameters(5);
+    auto parameters = subject.random_parameters(5);
+    Values &weight = parameters.first, &bias = parameters.second;
     Values x = subject.random_x(1);
     const Values dy = subject.random_x(101, 0.3, 1.0);
     subject.forward_saved(x);
