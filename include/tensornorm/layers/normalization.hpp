@@ -98,7 +98,8 @@ class Normalization {
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight.
   ///
   /// Errors   also std::invalid_argument for a weight too close to 0 to divide by.
-  /// Accuracy norm carries the rounding of y divided by weight. Memory: none where dx is given and is not dy, else O(size of y).
+  /// Accuracy norm carries the rounding of y divided by weight. Memory: O(statistics + parameters) where dx is given
+  ///          and is not dy, else O(size of y).
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
   void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
     differentiate_layer("backward_from_output", dy, y, saved, dx, gradients, true, device);

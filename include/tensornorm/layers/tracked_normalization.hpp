@@ -178,6 +178,9 @@ class TrackedNormalization {
     const auto in = batched(view_of(x)), grad = batched(view_of(dy));
     normalization_.template check_shape<decltype(in.shape)::size()>(context.call, in.shape);
     const auto out = batched(gradient_view(context.call, view_of(x), dx));
+    if (out.data != nullptr)
+      for (const auto* values : {running_.mean().data(), running_.variance().data()})
+        if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "dx overlaps the running statistics");
     const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
     constexpr bool row_major = traits_of<X>::row_major;
     const auto with = [&](const auto& policy) {

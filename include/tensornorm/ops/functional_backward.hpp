@@ -64,9 +64,9 @@ void instance_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& 
 }
 
 /// Gradients of batch_norm(x, y, running_mean, running_var, weight, bias, options): the statistics are constants.
-template <class DY, class X, class M, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
+template <class DY, class X, class M, class V, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const M& running_var, const W& weight, DX&& dx, DW&& dweight,
+void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const V& running_var, const W& weight, DX&& dx, DW&& dweight,
                          DB&& dbias, BatchNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W, DW, DB>::type;
   static_assert(rank_of<X> >= 2, "tensornorm: batch_norm expects x of rank 2 or more: (N, C, ...)");
