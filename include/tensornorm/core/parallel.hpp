@@ -21,9 +21,13 @@ concept ThreadPoolLike = requires(const D& device, void (*body)(Eigen::Index, Ei
 template <class D>
 concept DeviceArgument = std::is_class_v<D> && !traits_of<D>::readable && !is_none<D> && !requires { typename D::NotADevice; };
 
+/// What a call can run on.
+template <class D>
+concept HostDevice = ThreadPoolLike<D> || std::is_same_v<D, Eigen::DefaultDevice>;
+
 template <class D>
 constexpr auto require_host_device() {
-  static_assert(ThreadPoolLike<D> || std::is_same_v<D, Eigen::DefaultDevice>,
+  static_assert(HostDevice<D>,
                 "tensornorm: expected Eigen::DefaultDevice or Eigen::ThreadPoolDevice (after #define EIGEN_USE_THREADS); "
                 "tensors of other devices, a GPU's among them, are not supported");
 }

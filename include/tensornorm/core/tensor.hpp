@@ -35,12 +35,13 @@ struct readable_tensor {
 
 template <class S, int kRank, int kOptions, class I>
 struct tensor_traits<Eigen::Tensor<S, kRank, kOptions, I>>
-    : readable_tensor<S, kRank, (kOptions & Eigen::RowMajor) != 0, true, Eigen::Tensor<S, kRank, kOptions, I>> {};
+    : readable_tensor<std::remove_const_t<S>, kRank, (kOptions & Eigen::RowMajor) != 0, !std::is_const_v<S>,
+                      Eigen::Tensor<std::remove_const_t<S>, kRank, kOptions, I>> {};
 
 template <class S, class Sizes, int kOptions, class I>
 struct tensor_traits<Eigen::TensorFixedSize<S, Sizes, kOptions, I>>
-    : readable_tensor<S, int(Sizes::count), (kOptions & Eigen::RowMajor) != 0, true,
-                      Eigen::TensorFixedSize<S, Sizes, kOptions, I>> {};
+    : readable_tensor<std::remove_const_t<S>, int(Sizes::count), (kOptions & Eigen::RowMajor) != 0, !std::is_const_v<S>,
+                      Eigen::TensorFixedSize<std::remove_const_t<S>, Sizes, kOptions, I>> {};
 
 template <class Mapped, int kOptions, template <class> class MakePointer>
 struct tensor_traits<Eigen::TensorMap<Mapped, kOptions, MakePointer>> : tensor_traits<std::remove_const_t<Mapped>> {
@@ -198,6 +199,16 @@ bool views_overlap(const TensorView<A, kRank>& a, const TensorView<B, kRank>& b)
     }
   }
   return true;
+}
+
+/// An output's elements must be apart from each other: no map whose outer stride is shorter than its rows.
+template <class T, int kRank>
+void check_rows_apart(const Call& call, const char* name, const TensorView<T, kRank>& out) {
+  if constexpr (kRank == 2) {
+    const int outer = out.stride[0] > out.stride[1] ? 0 : out.stride[1] > out.stride[0] ? 1 : -1;
+    const bool apart = out.shape[0] <= 1 || out.shape[1] <= 1 || (outer >= 0 && out.stride[outer] >= out.shape[1 - outer]);
+    if (!apart) fail(call, name, ": expected rows that do not overlap, got ", out.text(), " with an outer stride of ", out.stride[outer < 0 ? 0 : outer]);
+  }
 }
 
 /// The output may be exactly the input (in place); sharing only a part of it is an error.

@@ -149,8 +149,8 @@ struct TwoInputs {
   const T* dy;
   template <class X>
   TENSORNORM_INLINE void prefetch(const X* x, Index i) const {
-    __builtin_prefetch(x + i);
-    __builtin_prefetch(dy + i);
+    fetch_to_l2(x + i);
+    fetch_to_l2(dy + i);
   }
 };
 

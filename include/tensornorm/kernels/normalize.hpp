@@ -34,7 +34,7 @@ struct PerElement {
 struct OneInput {
   template <class T>
   TENSORNORM_INLINE static void prefetch(const T* x, Index i) {
-    __builtin_prefetch(x + i);
+    fetch_to_l2(x + i);
   }
 };
 

@@ -48,9 +48,9 @@ class Normalization {
       : name_(name), policy_(policy), rule_(rule), affine_(name, checked(name, shape, rule), weight, bias) {}
 
   /// The normalized x in a new tensor.
-  template <class X>
-  auto operator()(const X& x) {
-    return infer(x);
+  template <class X, HostDevice Device = Eigen::DefaultDevice>
+  auto operator()(const X& x, const Device& device = {}) {
+    return infer(x, device);
   }
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
@@ -64,14 +64,14 @@ class Normalization {
   }
   /// Safe from many threads at once.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-    requires DeviceArgument<Device>
+    requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
   void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, device);
   }
-  template <class X>
-  auto infer(const X& x) const {
+  template <class X, HostDevice Device = Eigen::DefaultDevice>
+  auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like(x);
-    infer(x, y);
+    infer(x, y, device);
     return y;
   }
 
@@ -81,11 +81,11 @@ class Normalization {
   ///
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now.
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
-  template <class DY, class X>
-  auto backward(const DY& dy, const X& x, const Saved& saved) const {
+  template <class DY, class X, HostDevice Device = Eigen::DefaultDevice>
+  auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();
     auto dx = make_like(x);
-    backward(dy, x, saved, dx, gradients);
+    backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar, kParameterRank>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
   }
   /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for.
@@ -129,6 +129,11 @@ class Normalization {
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
   template <int kRank>
   void check_shape(const Call& call, const Extents<kRank>& shape) const {
+    if constexpr (SplitsAnAxis<Policy>) {
+      const Index channels = shape[policy_.split_axis(kRank)];
+      if (policy_.groups < 1 || channels % policy_.groups != 0)
+        fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
+    }
     const auto got = affine_shape<Policy, kRank>(policy_, shape);
     const ShapeText text{shape.data(), kRank};
     if (kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
@@ -165,8 +170,7 @@ class Normalization {
     const auto out = view_of(y);
     const auto given = context(function);
     check_shape<rank>(given.call, in.shape);
-    const char* lone = rule_.estimator == VarianceEstimator::unbiased ? "expected more than 1 value for an unbiased variance" : nullptr;
-    normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, lone, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
+    normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, nullptr, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
   }
 
   template <class DY, class X, class DX, class G, class Device>

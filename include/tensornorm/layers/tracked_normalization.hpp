@@ -37,10 +37,10 @@ class TrackedNormalization {
         running_(num_features, options.momentum, options.running_variance, name) {}
 
   /// The normalized x in a new tensor.
-  template <class X>
-  auto operator()(const X& x) {
+  template <class X, HostDevice Device = Eigen::DefaultDevice>
+  auto operator()(const X& x, const Device& device = {}) {
     auto y = make_like(x);
-    forward(x, y);
+    forward(x, y, device);
     return y;
   }
   template <class X, class Y, class Device = Eigen::DefaultDevice>
@@ -54,14 +54,14 @@ class TrackedNormalization {
     run("forward", x, y, &saved, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
   }
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-    requires DeviceArgument<Device>
+    requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
   void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, tracking_, nullptr, device);
   }
-  template <class X>
-  auto infer(const X& x) const {
+  template <class X, HostDevice Device = Eigen::DefaultDevice>
+  auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like(x);
-    infer(x, y);
+    infer(x, y, device);
     return y;
   }
 
@@ -72,11 +72,11 @@ class TrackedNormalization {
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; dx = g * rstd where saved
   ///          says that the statistics were running ones.
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
-  template <class DY, class X>
-  auto backward(const DY& dy, const X& x, const Saved& saved) const {
+  template <class DY, class X, HostDevice Device = Eigen::DefaultDevice>
+  auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();
     auto dx = make_like(x);
-    backward(dy, x, saved, dx, gradients);
+    backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
   }
   /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for.
@@ -123,6 +123,10 @@ class TrackedNormalization {
   }
 
  private:
+  /// Errors: std::logic_error for a layer that was moved from.
+  void check_whole(const Call& call) const {
+    if (num_features() != normalization_.affine().size()) fail<std::logic_error>(call, "expected a layer, got one that was moved from");
+  }
   bool uses_running_stats() const { return tracking_ && !training_; }
 
   template <class X>
@@ -155,6 +159,7 @@ class TrackedNormalization {
     require_rank<X>();
     require_like<Scalar, X, Y>();
     require_host_device<Device>();
+    check_whole({normalization_.name(), function});
     const auto context = normalization_.context(function);
     const auto in = batched(view_of(x));
     const auto out = batched(view_of(y));
@@ -174,6 +179,7 @@ class TrackedNormalization {
     require_rank<X>();
     require_gradient_operands<Scalar, X, DY, DX>();
     require_host_device<Device>();
+    check_whole({normalization_.name(), function});
     const auto context = normalization_.context(function);
     const auto in = batched(view_of(x)), grad = batched(view_of(dy));
     normalization_.template check_shape<decltype(in.shape)::size()>(context.call, in.shape);

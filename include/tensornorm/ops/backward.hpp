@@ -8,13 +8,15 @@ namespace tensornorm {
 
 /// Errors: std::logic_error where `saved` is not what a forward call on an x of this shape left.
 template <class Scalar>
-void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape) {
+void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, bool row_major) {
   const ShapeText expected{shape.data(), int(shape.size())};
   if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
   const auto got = saved.shape();
   if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got ",
                            ShapeText{got.data(), int(got.size())});
+  if (shape.size() > 1 && saved.row_major() != row_major)
+    fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected those of an x in this storage order, got the other");
 }
 
 /// The view of dx; one of x's shape without memory where dx is tn::none.
@@ -26,6 +28,7 @@ TensorView<T, kRank> gradient_view(const Call& call, const TensorView<const T, k
   } else {
     const TensorView<T, kRank> view = view_of(dx);
     check_same_shape(call, "dx", x, view);
+    check_rows_apart(call, "dx", view);
     return view;
   }
 }
@@ -43,7 +46,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
                    Scalar* dbias, bool normalized, const Device& device, bool run = true) {
   check_same_shape(context.call, "dy", x, dy);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  check_saved(context.call, saved, kept.span());
+  check_saved(context.call, saved, kept.span(), kRowMajor);
   const LoopNest nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, dy.stride, dx.stride}, policy);
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
@@ -79,7 +82,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   using std::abs;
   check_same_shape(context.call, "dy", y, dy);
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
-  check_saved(context.call, saved, kept.span());
+  check_saved(context.call, saved, kept.span(), kRowMajor);
   const Index params = nest_of<kRowMajor>(policy, y, y).params;
   std::vector<Scalar> inverse(std::size_t(2 * params));
   const Scalar least = Scalar(std::sqrt(double(std::numeric_limits<accumulator_t<Scalar>>::epsilon())));

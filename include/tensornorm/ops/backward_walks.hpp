@@ -138,8 +138,8 @@ struct RowBackward {
     using T = typename Args::Element;
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
-    const auto* x = args.x + at.data[0];
     const auto* dy = args.dy + at.data[1];
+    const auto* x = args.constant ? dy : args.x + at.data[0];  // constants: dx does not depend on x
     auto* dx = args.dx + at.data[2];
     const U mean = uniform<A, I>(center.mean), slope = uniform<A, I>(center.slope), offset = uniform<A, I>(center.offset);
     if (walk.run.param == 0) {

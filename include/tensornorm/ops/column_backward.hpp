@@ -185,7 +185,8 @@ struct ColumnBackward {
           weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
         const GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1], {scratch.column_mean}, {scratch.column_scale},
                                        {scratch.column_slope}, {scratch.column_offset});
-        transform_run<A, I>(args.x + at.data[0] + r * walk.row_stride[0], args.dx + at.data[2] + r * walk.row_stride[2], width, map, 0,
+        const T* x = args.constant ? map.dy : args.x + at.data[0] + r * walk.row_stride[0];  // constants: dx does not depend on x
+        transform_run<A, I>(x, args.dx + at.data[2] + r * walk.row_stride[2], width, map, kFetchAhead<T>,
                             store);
       }
     }

@@ -73,6 +73,7 @@ void normalize_with(const char* function, const Policy& policy, const Statistics
   using Scalar = typename parameter_scalar<X, W, B>::type;
   require_like<Scalar, X, Y>();
   require_host_device<Device>();
+  static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than are normalized");
   const Call call{"tensornorm", function};
   check_eps(call, rule.eps);
   const auto in = view_of(x);

@@ -14,6 +14,7 @@ void differentiate_with(const char* function, const Policy& policy, const Statis
                         const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias, const Device& device) {
   require_gradient_operands<Scalar, X, DY, DX>();
   require_host_device<Device>();
+  static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than are normalized");
   const Call call{"tensornorm", function};
   check_eps(call, rule.eps);
   const auto in = view_of(x);

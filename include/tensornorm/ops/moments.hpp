@@ -93,6 +93,8 @@ void normalize(const X& x, Y&& y, const M& mean, const M& variance, ReduceAxes<k
   for (const auto& [name, given] : {std::pair{"mean", view_of(mean)}, std::pair{"variance", view_of(variance)}})
     if (!std::equal(given.shape.begin(), given.shape.end(), kept.span().begin()))
       fail(context.call, name, ": expected ", ShapeText{kept.extents.data(), kept.rank}, ", got ", given.text());
+  if (view_of(mean).span() != view_of(mean).size() || view_of(variance).span() != view_of(variance).size())
+    fail(context.call, "mean and variance: expected elements without gaps");
   normalize_by_given<traits_of<X>::row_major>(context, policy, in, view_of(y), mean.data(), variance.data(),
                                               static_cast<SavedStats<T>*>(nullptr), device);
 }

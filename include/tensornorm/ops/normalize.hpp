@@ -27,6 +27,7 @@ LoopNest nest_of(const P& policy, const TensorView<T, kRank>& x, const TensorVie
 template <class Scalar, class T, class U, int kRank>
 void check_memory(const NormalizeContext<Scalar>& context, const LoopNest& nest, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
   check_same_shape(context.call, "y", x, y);
+  check_rows_apart(context.call, "y", y);
   check_in_place_or_apart(context.call, "y", y, "x", x);
   const auto check_apart = [&](const char* name, const Scalar* values) {
     if (values != nullptr && ranges_overlap(y.data, y.span(), values, nest.params)) fail(context.call, "y overlaps ", name);
@@ -49,13 +50,15 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   check_memory(context, nest, x, y);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   if (nest.size() == 0) {
-    if (saved != nullptr) saved->prepare(kept.span(), false);
+    if (saved != nullptr) saved->prepare(kept.span(), false, kRowMajor);
     return;
   }
+  if (nest.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
+    lone_sample = "expected more than 1 value for an unbiased variance";
   if (nest.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
   ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, false, device, running != nullptr ? 2 : 0);
   StatisticsArrays<S> statistics;
-  if (saved != nullptr) statistics = saved->prepare(kept.span(), false);
+  if (saved != nullptr) statistics = saved->prepare(kept.span(), false, kRowMajor);
   if (running != nullptr) {
     if (saved == nullptr) statistics.mean = op.statistics_memory(0);
     statistics.variance = op.statistics_memory(1);

@@ -132,11 +132,11 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   while (outermost < merged.depth && !reduces(merged.loops[outermost])) ++outermost;
   // With nothing reduced the elements are columns of rows that are problems of their own.
   const bool any_row = outermost < merged.depth - 1;
-  const Index row_elements = any_row ? merged.loops[outermost].data[0] : nest.innermost().extent;
+  const Index row_elements = any_row ? merged.loops[outermost].data[0] : 0;
   LoopList columns;
   for (int i = 0; i < nest.depth; ++i) {
     const Loop& loop = nest.loops[i];
-    if (i == nest.depth - 1 || loop.data[0] < row_elements) {
+    if (i == nest.depth - 1 || (any_row && loop.data[0] < row_elements)) {
       columns.push(loop);
     } else {
       (any_row && reduces(loop) ? walk.groups : walk.problems).push(loop);

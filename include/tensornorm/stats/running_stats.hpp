@@ -74,8 +74,8 @@ class RunningStats {
     requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
   void update(const Mean& batch_mean, const Variance& batch_variance, Index samples) {
     const Call call{layer_, "update"};
-    check_size(call, "mean", Index(batch_mean.size()));
-    check_size(call, "variance", Index(batch_variance.size()));
+    check_values(call, "mean", batch_mean);
+    check_values(call, "variance", batch_variance);
     if (samples == 1 && estimator_ == VarianceEstimator::unbiased) fail(call, "expected more than 1 sample per feature, got 1");
     update(batch_mean.data(), batch_variance.data(), samples);
   }
@@ -86,8 +86,8 @@ class RunningStats {
   template <class Mean, class Variance>
   void load(const Mean& mean, const Variance& variance, std::int64_t num_batches) {
     const Call call{layer_, "load"};
-    check_size(call, "running_mean", Index(mean.size()));
-    check_size(call, "running_var", Index(variance.size()));
+    check_values(call, "running_mean", mean);
+    check_values(call, "running_var", variance);
     for (Index c = 0; c < num_features(); ++c)
       if (!(variance.data()[c] >= 0)) fail(call, "expected running_var >= 0, got ", variance.data()[c], " at index ", c);
     if (num_batches < 0) fail(call, "expected num_batches >= 0, got ", num_batches);
@@ -99,8 +99,14 @@ class RunningStats {
   }
 
  private:
-  void check_size(const Call& call, const char* name, Index got) const {
-    if (got != num_features()) fail(call, name, " should contain ", num_features(), " elements, got ", got);
+  /// num_features elements without gaps: an Eigen type whose inner stride is 1, or a standard container.
+  template <class Values>
+  void check_values(const Call& call, const char* name, const Values& values) const {
+    if (Index(values.size()) != num_features()) fail(call, name, " should contain ", num_features(), " elements, got ", Index(values.size()));
+    if constexpr (EigenMatrix<Values> || traits_of<Values>::readable) {
+      const auto view = view_of(values);
+      if (view.span() != view.size()) fail(call, name, ": expected elements without gaps");
+    }
   }
   /// Exact at the ends: f = 0 leaves every bit, f = 1 replaces.
   template <class S>

@@ -24,19 +24,21 @@ class SavedStats {
   using Statistic = statistic_t<Scalar>;
   using Values = Eigen::TensorMap<const Eigen::Tensor<Statistic, 1>>;
 
-  std::span<const Index> shape() const { return {shape_.data(), std::size_t(std::max(rank_, 0))}; }
+  std::span<const Index> shape() const { return {shape_.data(), std::size_t(empty() ? 0 : rank_)}; }
   Index size() const { return size_; }
-  /// No forward call has filled it.
-  bool empty() const { return rank_ < 0; }
+  /// No forward call has filled it, or it was moved from.
+  bool empty() const { return rank_ < 0 || Index(values_.size()) != 3 * size_; }
   Values mean() const { return Values(values_.data(), size_); }
   Values rstd() const { return Values(values_.data() + 2 * size_, size_); }
 
   /// Statistics were given (eval mode), not computed from x: backward takes them for constants.
   bool constant() const { return constant_; }
+  /// The storage order of the x they belong to.
+  bool row_major() const { return row_major_; }
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
   Values mean_lo() const { return Values(values_.data() + size_, size_); }
   /// For the layers: makes room for statistics of this shape and returns where they go.
-  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, bool constant) {
+  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, bool constant, bool row_major = true) {
     Index size = 1;
     for (Index extent : shape) size *= extent;
     values_.resize(std::size_t(3 * size));
@@ -44,6 +46,7 @@ class SavedStats {
     rank_ = int(shape.size());
     size_ = size;
     constant_ = constant;
+    row_major_ = row_major;
     return {values_.data(), values_.data() + size, values_.data() + 2 * size, nullptr};
   }
 
@@ -52,7 +55,7 @@ class SavedStats {
   std::array<Index, kMaxRank> shape_{};
   int rank_ = -1;
   Index size_ = 0;
-  bool constant_ = false;
+  bool constant_ = false, row_major_ = true;
 };
 
 }  // namespace tensornorm
