@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: MIT
+// What a caller can get wrong beyond faults_test's rows, each a mistake the library once let pass.
+#define EIGEN_USE_THREADS
+#include <gtest/gtest.h>
+
+#include <limits>
+#include <stdexcept>
+#include <tensornorm/tensornorm.hpp>
+#include <utility>
+
+namespace {
+
+namespace tn = tensornorm;
+using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+using Strided = Eigen::Map<Matrix, 0, Eigen::OuterStride<>>;
+template <int kRank, int kOrder = Eigen::RowMajor>
+using Tensor = Eigen::Tensor<float, kRank, kOrder>;
+
+Tensor<4> images() {
+  Tensor<4> x(2, 3, 4, 4);
+  for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(i * i % 17);
+  return x;
+}
+
+TEST(Misuse, OverlappingRowsMayBeReadWithOneValuePerGroup) {
+  std::vector<float> values(16);
+  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i);
+  const Strided window(values.data(), 4, 4, Eigen::OuterStride<>(1));
+  Matrix y = Matrix::Constant(4, 8, -77.0F);
+  tn::GroupNorm<float>(4, 4).forward(window, y.block(0, 0, 4, 4));
+  EXPECT_TRUE((y.leftCols(4).array() == 0.0F).all()) << y;
+  EXPECT_TRUE((y.rightCols(4).array() == -77.0F).all()) << y;
+}
+
+TEST(Misuse, OverlappingRowsMayNotBeWritten) {
+  std::vector<float> values(16, 1.0F);
+  Strided window(values.data(), 4, 4, Eigen::OuterStride<>(1));
+  const Matrix x = Matrix::Random(4, 4);
+  tn::LayerNorm<float> layer(4);
+  tn::SavedStats<float> saved;
+  EXPECT_THROW(layer.forward(x, window), std::invalid_argument);
+  Matrix y(4, 4);
+  layer.forward(x, y, saved);
+  EXPECT_THROW(layer.backward(x, x, saved, window, tn::none), std::invalid_argument);
+  EXPECT_EQ(values, std::vector<float>(16, 1.0F));
+}
+
+TEST(Misuse, MovedFromSavedStatsAreEmpty) {
+  const Matrix x = Matrix::Random(4, 4);
+  Matrix y(4, 4);
+  tn::LayerNorm<float> layer(4);
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  const tn::SavedStats<float> kept = std::move(saved);
+  EXPECT_TRUE(saved.empty());  // NOLINT(bugprone-use-after-move): what is tested
+  EXPECT_THROW(layer.backward(x, x, saved), std::logic_error);
+  EXPECT_NO_THROW(layer.backward(x, x, kept));
+}
+
+TEST(Misuse, MovedFromLayersSaySo) {
+  const Tensor<4> x = images();
+  tn::InstanceNorm2d<float> tracking(3, {.track_running_stats = true});
+  tn::BatchNorm2d<float> plain(3, {.affine = false});
+  const auto a = std::move(tracking);
+  const auto b = std::move(plain);
+  EXPECT_THROW(tracking(x), std::logic_error);  // NOLINT(bugprone-use-after-move)
+  plain.eval();                                 // NOLINT(bugprone-use-after-move)
+  EXPECT_THROW(plain(x), std::logic_error);
+}
+
+TEST(Misuse, GivenStatisticsAreReadWithTheirStrides) {
+  Matrix rows(2, 3);
+  rows << 1, 2, 3, 10, 20, 30;
+  tn::RunningStats<float> stats(3);
+  stats.load(rows.row(0), rows.row(1), 1);
+  EXPECT_EQ(stats.mean()(1), 2.0F);
+  EXPECT_EQ(stats.variance()(2), 30.0F);
+
+  Tensor<2> x(2, 3);
+  x.setZero();
+  std::vector<float> gaps(8, 1.0F);
+  const Eigen::Map<Matrix, 0, Eigen::OuterStride<>> strided(gaps.data(), 2, 1, Eigen::OuterStride<>(4));
+  Tensor<3> deep(2, 1, 3);
+  deep.setZero();
+  EXPECT_THROW(tn::normalize(deep, strided, strided, tn::over<2>), std::invalid_argument);
+}
+
+TEST(Misuse, GroupsOfAPolicyOfOnesOwn) {
+  Matrix x = Matrix::Random(2, 5), y = Matrix::Constant(2, 5, -77.0F);
+  tn::Normalization<float, tn::GroupAxes<1>> uneven({5}, {}, {2}), none({5}, {}, {0});
+  EXPECT_THROW(uneven.forward(x, y), std::invalid_argument);
+  EXPECT_THROW(none.forward(x, y), std::invalid_argument);
+  EXPECT_TRUE((y.array() == -77.0F).all());
+}
+
+TEST(Misuse, SavedStatsOfTheOtherStorageOrder) {
+  Tensor<3> row(2, 3, 8), y(2, 3, 8);
+  Tensor<3, Eigen::ColMajor> column(2, 3, 8);
+  row.setRandom();
+  column.setRandom();
+  tn::InstanceNorm1d<float> layer(3);
+  tn::SavedStats<float> saved;
+  layer.forward(row, y, saved);
+  EXPECT_THROW(layer.backward(column, column, saved), std::logic_error);
+}
+
+TEST(Misuse, UnbiasedVarianceOfOneValue) {
+  const Matrix x = Matrix::Random(3, 1);
+  Matrix y = Matrix::Constant(3, 1, -77.0F);
+  EXPECT_THROW(tn::layer_norm(x, y, tn::none, tn::none, {.variance = tn::VarianceEstimator::unbiased}), std::invalid_argument);
+  EXPECT_TRUE((y.array() == -77.0F).all());
+}
+
+TEST(Misuse, GradientsOfConstantStatisticsDoNotReadX) {
+  Tensor<4> x = images(), y(2, 3, 4, 4), dy(2, 3, 4, 4);
+  dy.setConstant(1.0F);
+  tn::BatchNorm2d<float> layer(3);
+  layer(x);
+  layer.eval();
+  x(0, 0, 0, 0) = std::numeric_limits<float>::infinity();
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  const auto gradients = layer.backward(dy, x, saved);
+  EXPECT_EQ(gradients.dx(0, 0, 0, 0), gradients.dx(1, 0, 1, 1));
+}
+
+TEST(Misuse, AllocatingFormsTakeADevice) {
+  Eigen::ThreadPool pool(2);
+  const Eigen::ThreadPoolDevice device(&pool, 2);
+  const Tensor<4> x = images();
+  tn::BatchNorm2d<float> layer(3);
+  tn::SavedStats<float> saved;
+  Tensor<4> y(2, 3, 4, 4);
+  layer.forward(x, y, saved);
+  const auto same = [](const Tensor<4>& a, const Tensor<4>& b) { return std::equal(a.data(), a.data() + a.size(), b.data()); };
+  EXPECT_TRUE(same(layer(x, device), y));
+  EXPECT_TRUE(same(layer.infer(x, device), layer.infer(x)));
+  EXPECT_TRUE(same(layer.backward(x, x, saved, device).dx, layer.backward(x, x, saved).dx));
+  EXPECT_NO_THROW(tn::LayerNorm<float>(4)(x, device));
+}
+
+TEST(Misuse, MapsOfConstScalarsAreInputs) {
+  const Tensor<4> x = images();
+  const Eigen::TensorMap<Eigen::Tensor<const float, 4, Eigen::RowMajor>> map(x.data(), x.dimensions());
+  tn::LayerNorm<float> layer(4);
+  const Tensor<4> y = layer(map), expected = layer(x);
+  EXPECT_TRUE(std::equal(y.data(), y.data() + y.size(), expected.data()));
+}
+
+}  // namespace
