@@ -54,7 +54,7 @@ Welford<StatisticOf<T>> row_state(const T* x, std::size_t n, std::size_t slices 
   Welford<StatisticOf<T>> state;
   run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
     for (std::size_t i = 0; i < slices; ++i)
-      row_moments<T, StatisticOf<T>, I>(x + i * pitch, static_cast<Index>(n), state);
+      row_moments<T, StatisticOf<T>, I>(x + i * pitch, static_cast<Index>(n), true, state);
   });
   return state;
 }
@@ -226,13 +226,13 @@ TYPED_TEST(RowMoments, SquareSumsAboutZero) {
     for (const std::size_t n : this->sizes())
       for (const double mean : {0.0, 100.0}) {
         const auto x = support::random_values<T>(static_cast<Index>(n), 4, mean, 1);
-        StatisticOf<T> squares = 0;
+        Welford<StatisticOf<T>> state;
         run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-          row_square_sum<T, StatisticOf<T>, I>(x.data(), static_cast<Index>(n), squares);
+          row_moments<T, StatisticOf<T>, I>(x.data(), static_cast<Index>(n), false, state);
         });
         long double expected = 0;
         for (const T value : x) expected += static_cast<long double>(value) * value;
-        EXPECT_LE((ulps_between<T>(squares, expected)), 4) << "n = " << n << ", mean " << mean;
+        EXPECT_LE((ulps_between<T>(state.m2(), expected)), 4) << "n = " << n << ", mean " << mean;
       }
   });
 }
@@ -260,10 +260,19 @@ class ColumnMoments : public testing::Test {
   /// Starts from `before` in every sum, so that what is added is seen to be added.
   static Sums sums_of(const T* x, Index rows, Index stride, Index width, const std::vector<T>& pivot, S before = S(0)) {
     const auto n = static_cast<std::size_t>(width);
-    Sums result{std::vector<S>(n, before), std::vector<S>(n, before)};
+    constexpr std::size_t padding = 16;  // whole vectors are written
+    Sums result{std::vector<S>(n + padding, before), std::vector<S>(n + padding, before)};
+    std::vector<T> plain(n + padding), centered(n + padding);
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-      column_moments<T, S, I>(x, rows, stride, width, pivot.data(), result.sum.data(), result.squares.data());
+      column_moments<T, S, I>(x, rows, stride, width, pivot.data(), TileSums<T>{plain.data(), centered.data()}, result.sum.data(),
+                              result.squares.data());
     });
+    for (auto* sums : {&result.sum, &result.squares}) {
+      for (std::size_t c = n; c < n + padding; ++c) EXPECT_EQ((*sums)[c], before) << "the padding takes part";
+      sums->resize(n);
+    }
+    EXPECT_EQ(plain, std::vector<T>(n + padding));
+    EXPECT_EQ(centered, std::vector<T>(n + padding));
     return result;
   }
   /// All widths about the vectors of every instruction set.

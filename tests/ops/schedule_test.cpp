@@ -157,9 +157,9 @@ class ChooseStore : public testing::Test {
  protected:
   static constexpr Index kLong = Index{1} << 20;
   const Index cache_ = last_level_cache();
-  float x_ = 0, y_ = 0;
+  float y_ = 0;
   kernels::Store of(Index bytes, Index unit, Index run, Walk walk = Walk::row) const {
-    return choose_store(walk, bytes, unit, run, &x_, &y_, sizeof(float));
+    return choose_store(walk, 2 * bytes, unit, run, false, &y_, sizeof(float));
   }
 };
 
@@ -178,9 +178,9 @@ TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
 
 TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   for (const Walk walk : {Walk::row, Walk::column}) {
-    EXPECT_EQ(choose_store(walk, 2 * cache_, kLong, kLong, &x_, &x_, sizeof(float)), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, true, &y_, sizeof(float)), kernels::Store::ordinary);
     const auto* odd = reinterpret_cast<const char*>(&y_) + 1;
-    EXPECT_EQ(choose_store(walk, 2 * cache_, kLong, kLong, &x_, odd, sizeof(float)), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, false, odd, sizeof(float)), kernels::Store::ordinary);
   }
 }
 
