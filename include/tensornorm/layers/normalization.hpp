@@ -129,15 +129,16 @@ class Normalization {
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
   template <int kRank>
   void check_shape(const Call& call, const Extents<kRank>& shape) const {
-    if constexpr (SplitsAnAxis<Policy>) {
-      const Index channels = shape[policy_.split_axis(kRank)];
-      if (policy_.groups < 1 || channels % policy_.groups != 0)
-        fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
-    }
+    if constexpr (SplitsAnAxis<Policy>)
+      if (policy_.groups < 1) fail(call, "expected the policy's groups >= 1, got ", policy_.groups);
     const auto got = affine_shape<Policy, kRank>(policy_, shape);
     const ShapeText text{shape.data(), kRank};
     if (kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
       fail(call, "expected C=", affine_.size(), " at dimension ", got.axes[0], ", got ", got.extents[0], " (x: ", text, ")");
+    if constexpr (SplitsAnAxis<Policy>) {
+      const Index channels = shape[policy_.split_axis(kRank)];
+      if (channels % policy_.groups != 0) fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
+    }
     Index size = 1;
     for (Index extent : got.span()) size *= extent;
     bool same = size == affine_.size();
