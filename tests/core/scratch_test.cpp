@@ -4,8 +4,26 @@
 #include <tensornorm/core/scratch.hpp>
 
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
+#include <new>
 #include <thread>
+
+namespace {
+
+constexpr std::size_t kMoreThanThereIs = std::size_t{1} << 60;
+
+}  // namespace
+
+// AddressSanitizer's own operator new ends the program where there is no memory.
+void* operator new(std::size_t bytes, std::align_val_t alignment) {
+  const std::size_t unit = static_cast<std::size_t>(alignment);
+  void* memory = bytes < kMoreThanThereIs ? std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit) : nullptr;
+  if (memory == nullptr) throw std::bad_alloc();
+  return memory;
+}
+void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
 
 namespace tensornorm {
 namespace {
@@ -32,7 +50,7 @@ TEST(Scratch, IsEachThreadsOwn) {
 }
 
 TEST(Scratch, OutlivesAnAllocationThatFails) {
-  EXPECT_THROW(Scratch::acquire(std::size_t{1} << 60), std::bad_alloc);
+  EXPECT_THROW(Scratch::acquire(kMoreThanThereIs), std::bad_alloc);
   std::byte* memory = Scratch::acquire(4096);
   ASSERT_NE(memory, nullptr);
   std::memset(memory, 0x5A, 4096);
