@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "support/compare.hpp"
+#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 
 namespace {

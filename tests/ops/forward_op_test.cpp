@@ -11,6 +11,7 @@
 
 #include "support/compare.hpp"
 #include "support/instruction_sets.hpp"
+#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 #include "support/reference.hpp"
 

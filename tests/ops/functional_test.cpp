@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "support/compare.hpp"
+#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 
 namespace {

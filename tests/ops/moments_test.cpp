@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "support/compare.hpp"
+#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 #include "support/reference.hpp"
 

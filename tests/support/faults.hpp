@@ -13,6 +13,7 @@
 #include <typeinfo>
 #include <vector>
 
+#include "kernels_once.hpp"
 #include "logical.hpp"
 
 namespace faults {

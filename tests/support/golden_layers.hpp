@@ -9,6 +9,7 @@
 
 #include "compare.hpp"
 #include "golden.hpp"
+#include "kernels_once.hpp"
 
 namespace support {
 

@@ -1,0 +1,3 @@
+// SPDX-License-Identifier: MIT
+#define TENSORNORM_TEST_TEMPLATE template
+#include "kernels_once.hpp"
