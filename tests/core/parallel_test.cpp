@@ -13,6 +13,7 @@
 #include <utility>
 #include <vector>
 
+#include "support/allocations.hpp"
 #include "support/compare.hpp"
 #include "support/kernels_once.hpp"
 #include "support/logical.hpp"
@@ -52,6 +53,21 @@ TEST(ParallelFor, CoversEachPieceOnce) {
       for (std::size_t i = 0; i < workers.size(); ++i) EXPECT_EQ(workers[i], Index(i)) << "each share of memory once";
       EXPECT_EQ(Index(workers.size()), threads);
     }
+}
+
+// Row 65: nothing is allocated, so nothing can fail, even the first time.
+TEST(ParallelFor, AllocatesNothing) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  Pool pool(4);
+  std::atomic<Index> sum{0};
+  EXPECT_EQ(support::allocations_in([&] {
+              tn::parallel_for(pool.device, 4, 100, [&](Index, Index first, Index last) noexcept {
+                for (Index i = first; i < last; ++i) sum += i;
+              });
+            }),
+            0);
+  EXPECT_EQ(sum, 4950);
+  static_assert(noexcept(tn::parallel_for(pool.device, 4, 100, [](Index, Index, Index) noexcept {})));
 }
 
 TEST(UsefulThreads, AreNoMoreThanThereIsWorkFor) {

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
+#include <latch>
 #include <tensornorm/core/tensor.hpp>
 
 namespace tensornorm {
@@ -11,8 +14,8 @@ inline constexpr Index kBytesPerThread = Index{1} << 20;
 
 /// A device of Eigen's with a thread pool behind it (Eigen::ThreadPoolDevice, after #define EIGEN_USE_THREADS).
 template <class D>
-concept ThreadPoolLike = requires(const D& device, void (*body)(Eigen::Index, Eigen::Index)) {
-  device.parallelFor(Eigen::Index{1}, Eigen::TensorOpCost(0, 0, 0), body);
+concept ThreadPoolLike = requires(const D& device, std::function<void()> task) {
+  device.getPool()->Schedule(task);
   { device.numThreads() } -> std::convertible_to<int>;
   { device.currentThreadId() } -> std::convertible_to<int>;
 };
@@ -46,18 +49,34 @@ Index useful_threads([[maybe_unused]] const Device& device, [[maybe_unused]] Ind
 /// Calls body(worker, first, last) so that [0, pieces) is covered once; worker < threads names a share of the scratch memory.
 ///
 /// body must be noexcept and its results independent of the split: the same bits come out for any number of threads.
+///
+/// Not by Eigen's parallelFor: it allocates as it goes, and one that fails throws past tasks that still use the caller's stack. A task of
+/// one pointer needs no memory, and whoever comes first takes the next share, the caller too.
 template <class Device, class Body>
-void parallel_for([[maybe_unused]] const Device& device, Index threads, Index pieces, const Body& body) {
+void parallel_for([[maybe_unused]] const Device& device, Index threads, Index pieces, const Body& body) noexcept {
+  static_assert(std::is_nothrow_invocable_v<const Body&, Index, Index, Index>, "tensornorm: what runs on a pool must not throw");
   if (threads <= 1) {
     body(Index{0}, Index{0}, pieces);
     return;
   }
   if constexpr (ThreadPoolLike<Device>) {
-    // A cost far above Eigen's block size makes each worker a task of its own.
-    device.parallelFor(Eigen::Index(threads), Eigen::TensorOpCost(0, 0, 1e9), [&](Eigen::Index first, Eigen::Index last) noexcept {
-      for (Eigen::Index worker = first; worker < last; ++worker)
-        body(Index(worker), pieces * Index(worker) / threads, pieces * (Index(worker) + 1) / threads);
-    });
+    struct Shares {
+      const Body& body;
+      Index threads, pieces;
+      std::latch finished;
+      std::atomic<Index> next{0};
+      void work() {
+        for (Index i = next++; i < threads; i = next++) body(i, pieces * i / threads, pieces * (i + 1) / threads);
+      }
+    } shares{body, threads, pieces, std::latch(std::ptrdiff_t(threads - 1))};
+    for (Index i = 1; i < threads; ++i) {
+      device.getPool()->Schedule([all = &shares] {
+        all->work();
+        all->finished.count_down();
+      });
+    }
+    shares.work();
+    shares.finished.wait();
   }
 }
 
