@@ -52,6 +52,15 @@ TEST(CheckEps, TakesWhatIsFiniteAndNotNegative) {
     EXPECT_THROW(check_eps(kCall, eps), std::invalid_argument);
 }
 
+TEST(IsFromZeroTo, IsDecidedByBits) {
+  using Limits = std::numeric_limits<double>;
+  for (const double x : {0.0, -0.0, Limits::denorm_min(), 0.5, 1.0}) EXPECT_TRUE(is_from_zero_to(1, x)) << x;
+  for (const double x : {-Limits::denorm_min(), -1.0, 1 + Limits::epsilon(), Limits::infinity(), -Limits::infinity(), Limits::quiet_NaN(), -Limits::quiet_NaN()})
+    EXPECT_FALSE(is_from_zero_to(1, x)) << x;
+  EXPECT_TRUE(is_from_zero_to(Limits::infinity(), Limits::infinity()));
+  EXPECT_FALSE(is_from_zero_to(Limits::infinity(), Limits::quiet_NaN()));
+}
+
 TEST(CheckedSize, IsTheProductOfExtentsOfOneAndMore) {
   const Index good[] = {2, 3, 4}, zero[] = {2, 0}, negative[] = {-1, 2};
   EXPECT_EQ(checked_size(kCall, "shape", good, 3), 24);

@@ -54,7 +54,7 @@ int main() {
   bool right = !units().empty();
   for (const Unit& unit : units()) {
     if (!unit.throws()) {
-      std::printf("%s: no exception for a layer of size 0\n", unit.name);
+      std::printf("%s: no exception for a layer of size 0, or for an eps, momentum or variance that is no number\n", unit.name);
       right = false;
     }
     if (unit.ieee && ieee.empty()) ieee = unit.run(x);

@@ -2,6 +2,7 @@
 // Compiled several times with different flags and a different UNIT, the unit's name.
 #include "unit.hpp"
 
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <tensornorm/tensornorm.hpp>
@@ -41,15 +42,30 @@ std::vector<float> run(const std::vector<float>& values) {
   return results;
 }
 
-bool throws() {
-#if defined(__cpp_exceptions)
+template <class F>
+bool refused(F f) {
   try {
-    tn::LayerNorm<float> layer(0);
+    f();
   } catch (const std::invalid_argument&) {
     return true;
   }
-#endif
   return false;
+}
+
+/// Whatever the flags, of this unit or of the one whose copy of a check was linked in, numbers that are none are refused.
+bool throws() {
+  bool all = refused([] { tn::LayerNorm<float> layer(0); });
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  for (const double bad : {nan, infinity, -infinity, -1.0}) {
+    all = refused([&] { tn::LayerNorm<float> layer(3, {.eps = bad}); }) && all;
+    all = refused([&] { tn::BatchNorm1d<float> layer(3, {.momentum = bad}); }) && all;
+  }
+  for (const double bad : {nan, -infinity, -1.0}) {
+    const std::vector<double> mean(3), variance(3, bad);
+    tn::RunningStats<double> stats(3);
+    all = refused([&] { stats.load(mean, variance, 1); }) && all;
+  }
+  return all;
 }
 
 #if defined(__FAST_MATH__)

@@ -25,7 +25,7 @@ class RunningStats {
                         VarianceEstimator estimator = VarianceEstimator::unbiased, const char* layer = "RunningStats")
       : momentum_(momentum), estimator_(estimator), layer_(layer) {
     const Call call{layer, "constructor"};
-    if (momentum && !(*momentum >= 0 && *momentum <= 1)) fail(call, "expected momentum in [0, 1] or nullopt, got ", *momentum);
+    if (momentum && !is_from_zero_to(1, *momentum)) fail(call, "expected momentum in [0, 1] or nullopt, got ", *momentum);
     checked_features(call, "num_features", num_features);
     mean_.resize(num_features);
     variance_.resize(num_features);
@@ -89,7 +89,7 @@ class RunningStats {
     check_values(call, "running_mean", mean);
     check_values(call, "running_var", variance);
     for (Index c = 0; c < num_features(); ++c)
-      if (!(variance.data()[c] >= 0)) fail(call, "expected running_var >= 0, got ", variance.data()[c], " at index ", c);
+      if (!is_from_zero_to(std::numeric_limits<double>::infinity(), double(variance.data()[c]))) fail(call, "expected running_var >= 0, got ", variance.data()[c], " at index ", c);
     if (num_batches < 0) fail(call, "expected num_batches >= 0, got ", num_batches);
     for (Index c = 0; c < num_features(); ++c) {
       mean_.data()[c] = static_cast<Value>(mean.data()[c]);
