@@ -3,10 +3,13 @@
 #define EIGEN_USE_THREADS
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <stdexcept>
+#include <string>
 #include <tensornorm/tensornorm.hpp>
 #include <utility>
+#include <vector>
 
 namespace {
 
@@ -108,6 +111,30 @@ TEST(Misuse, UnbiasedVarianceOfOneValue) {
   const Matrix x = Matrix::Random(3, 1);
   Matrix y = Matrix::Constant(3, 1, -77.0F);
   EXPECT_THROW(tn::layer_norm(x, y, tn::none, tn::none, {.variance = tn::VarianceEstimator::unbiased}), std::invalid_argument);
+  EXPECT_TRUE((y.array() == -77.0F).all());
+}
+
+// normalize(x, moments(x)) is layer_norm of the same options, which PyTorch's golden values judge.
+TEST(Misuse, NormalizeHonoursTheEstimatorOfTheVariance) {
+  Matrix x(2, 4);
+  x << 1, 3, 5, 7, -2, 0, 2, 8;
+  const auto [mean, variance] = tn::moments(x, tn::over<1>);  // 4, 5 and 2, 14
+  for (const auto added_to : {tn::EpsAddedTo::variance, tn::EpsAddedTo::deviation}) {
+    const tn::NormalizeOptions options{.eps = 0.5, .variance = tn::VarianceEstimator::unbiased, .eps_added_to = added_to};
+    const Matrix y = tn::normalize(x, mean, variance, tn::over<1>, options);
+    for (int r = 0; r < 2; ++r) {
+      const double unbiased = (r == 0 ? 5 : 14) * 4 / 3.0;
+      const double factor = added_to == tn::EpsAddedTo::variance ? 1 / std::sqrt(unbiased + 0.5) : 1 / (std::sqrt(unbiased) + 0.5);
+      for (int c = 0; c < 4; ++c) EXPECT_FLOAT_EQ(y(r, c), static_cast<float>((x(r, c) - (r == 0 ? 4 : 2)) * factor));
+    }
+    Matrix expected(2, 4);
+    tn::layer_norm(x, expected, tn::none, tn::none, options);
+    EXPECT_TRUE(y.isApprox(expected, 1e-6F));
+  }
+  const Matrix column = Matrix::Random(3, 1);
+  Matrix y = Matrix::Constant(3, 1, -77.0F);
+  const Eigen::Tensor<float, 1> three(3);
+  EXPECT_THROW(tn::normalize(column, y, three, three, tn::over<1>, {.variance = tn::VarianceEstimator::unbiased}), std::invalid_argument);
   EXPECT_TRUE((y.array() == -77.0F).all());
 }
 

@@ -72,8 +72,9 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
 /// y = (x - mean) / sqrt(variance + eps), with mean and variance of the kept axes, as moments(x, over<...>) returns them.
 ///
 /// Shapes   y: x's; mean, variance: the kept axes, in x's storage order.
+/// Units    variance is the biased one; with options.variance unbiased, variance * n / (n - 1) takes its place.
 /// Aliasing y may be exactly x.
-/// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps.
+/// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps, n = 1 where an unbiased variance is asked for.
 template <class X, class Y, class M, int... kAxes, class Device = Eigen::DefaultDevice>
   requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable)
 void normalize(const X& x, Y&& y, const M& mean, const M& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},

@@ -71,13 +71,14 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   }
 }
 
-/// Means and variances of a caller as kernels take them.
+/// Means and variances of a caller as kernels take them; the variances are multiplied with `correction`.
 template <class S, class Value>
-void give_statistics(const StatisticsRule& rule, const Value* mean, const Value* variance, const StatisticsArrays<S>& to, Index count) {
+void give_statistics(const StatisticsRule& rule, const Value* mean, const Value* variance, const StatisticsArrays<S>& to, Index count,
+                     S correction = S(1)) {
   for (Index k = 0; k < count; ++k) {
     to.mean[k] = S(mean[k]);
     if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
-    to.rstd[k] = rule.rstd(S(variance[k]));
+    to.rstd[k] = rule.rstd(S(variance[k]) * correction);
   }
 }
 
@@ -95,6 +96,8 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
                         const Device& device) {
   using S = statistic_t<T>;
   const LoopNest nest = nest_of<kRowMajor>(policy, x, y);
+  const bool unbiased = context.rule.estimator == VarianceEstimator::unbiased;
+  if (unbiased && nest.samples == 1) fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
   check_memory(context, nest, x, y);
   for (const Value* given : {mean, variance})
     if (ranges_overlap(y.data, y.span(), given, nest.statistics)) fail(context.call, "y overlaps the given statistics");
@@ -105,7 +108,7 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   }
   ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, true, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
-  give_statistics(context.rule, mean, variance, statistics, nest.statistics);
+  give_statistics(context.rule, mean, variance, statistics, nest.statistics, unbiased ? S(nest.samples) / S(nest.samples - 1) : S(1));
   if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
   op.set_statistics(statistics);
   op.run();
