@@ -138,6 +138,18 @@ TEST(Misuse, NormalizeHonoursTheEstimatorOfTheVariance) {
   EXPECT_TRUE((y.array() == -77.0F).all());
 }
 
+TEST(Misuse, SavedStatsOfAnEmptyBatchAreZero) {
+  const Tensor<4> x = images();
+  Tensor<4> y(2, 3, 4, 4);
+  Tensor<4> empty(0, 3, 4, 4), nothing(0, 3, 4, 4);
+  tn::BatchNorm2d<float> layer(3);
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  layer.forward(empty, nothing, saved);
+  ASSERT_EQ(saved.size(), 3);
+  for (int c = 0; c < 3; ++c) EXPECT_TRUE(saved.mean()(c) == 0 && saved.mean_lo()(c) == 0 && saved.rstd()(c) == 0) << c;
+}
+
 TEST(Misuse, GradientsOfConstantStatisticsDoNotReadX) {
   Tensor<4> x = images(), y(2, 3, 4, 4), dy(2, 3, 4, 4);
   dy.setConstant(1.0F);

@@ -39,7 +39,8 @@ void check_memory(const NormalizeContext<Scalar>& context, const LoopNest& nest,
 /// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null.
 ///
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps, a single element behind each statistic where
-///          `lone_sample` says that this is one. An empty x changes nothing but `saved`.
+///          `lone_sample` says that this is one. An empty x changes nothing but `saved`, whose
+///          mean and rstd become 0.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
 void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
                         const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, RunningStats<Scalar>* running,
@@ -50,7 +51,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   check_memory(context, nest, x, y);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   if (nest.size() == 0) {
-    if (saved != nullptr) saved->prepare(kept.span(), false, kRowMajor);
+    if (saved != nullptr) std::fill_n(saved->prepare(kept.span(), false, kRowMajor).mean, 3 * saved->size(), S(0));
     return;
   }
   if (nest.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
