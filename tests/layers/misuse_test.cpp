@@ -138,6 +138,28 @@ TEST(Misuse, NormalizeHonoursTheEstimatorOfTheVariance) {
   EXPECT_TRUE((y.array() == -77.0F).all());
 }
 
+TEST(Misuse, OneRowInPlaceWhateverItsOuterStride) {
+  const Matrix x = Matrix::Random(1, 8);
+  tn::LayerNorm<float> layer(8);
+  Matrix expected(1, 8);
+  tn::SavedStats<float> saved;
+  layer.forward(x, expected, saved);
+  Matrix data = x;
+  layer.forward(Strided(data.data(), 1, 8, Eigen::OuterStride<>(8)), Strided(data.data(), 1, 8, Eigen::OuterStride<>(100)));
+  EXPECT_EQ(data, expected);
+
+  const Matrix dy = Matrix::Random(1, 8);
+  layer.backward(dy, x, saved, expected, tn::none);
+  data = dy;
+  layer.backward(data, x, saved, Strided(data.data(), 1, 8, Eigen::OuterStride<>(3)), tn::none);
+  EXPECT_EQ(data, expected);
+
+  const Matrix rows = Matrix::Random(2, 8);
+  data = rows;
+  EXPECT_THROW(layer.forward(data, Strided(data.data(), 2, 8, Eigen::OuterStride<>(9))), std::invalid_argument);
+  EXPECT_EQ(data, rows);
+}
+
 TEST(Misuse, SavedStatsOfAnEmptyBatchAreZero) {
   const Tensor<4> x = images();
   Tensor<4> y(2, 3, 4, 4);
