@@ -160,6 +160,23 @@ TEST(Misuse, OneRowInPlaceWhateverItsOuterStride) {
   EXPECT_EQ(data, rows);
 }
 
+TEST(Misuse, GradientsOfWeightAndBiasInTheSameMemory) {
+  const Matrix x = Matrix::Random(4, 8), dy = Matrix::Random(4, 8);
+  Matrix y(4, 8), dx = Matrix::Constant(4, 8, -77.0F);
+  tn::SavedStats<float> saved;
+  tn::layer_norm(x, y, saved, tn::none, tn::none);
+  std::vector<float> memory(16, 1.0F);
+  using Vector = Eigen::TensorMap<Eigen::Tensor<float, 1>>;
+  for (const int shift : {0, 1, 7}) {
+    EXPECT_THROW(tn::layer_norm_backward(dy, x, saved, tn::none, dx, Vector(memory.data(), 8), Vector(memory.data() + shift, 8)), std::invalid_argument);
+    EXPECT_THROW(tn::layer_norm_backward(dy, x, saved, tn::none, dx, Vector(memory.data() + shift, 8), Vector(memory.data(), 8)), std::invalid_argument);
+  }
+  EXPECT_EQ(memory, std::vector<float>(16, 1.0F));
+  EXPECT_TRUE((dx.array() == -77.0F).all());
+  tn::layer_norm_backward(dy, x, saved, tn::none, dx, Vector(memory.data(), 8), Vector(memory.data() + 8, 8));
+  EXPECT_FLOAT_EQ(memory[8], 1 + dy.col(0).sum());
+}
+
 TEST(Misuse, SavedStatsOfAnEmptyBatchAreZero) {
   const Tensor<4> x = images();
   Tensor<4> y(2, 3, 4, 4);
