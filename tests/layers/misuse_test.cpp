@@ -177,6 +177,28 @@ TEST(Misuse, GradientsOfWeightAndBiasInTheSameMemory) {
   EXPECT_FLOAT_EQ(memory[8], 1 + dy.col(0).sum());
 }
 
+// By the shape the caller passed, not (1, C, H, W).
+TEST(Misuse, ErrorsAboutAnImageWithoutABatch) {
+  const tn::InstanceNorm2d<float> layer(3, {.affine = true});
+  const auto text_of = [](const auto& call) {
+    try {
+      call();
+    } catch (const std::invalid_argument& error) {
+      return std::string(error.what());
+    }
+    return std::string("nothing was thrown");
+  };
+  const Tensor<3> four(4, 5, 6), image(3, 5, 6), pixel(3, 1, 1);
+  Tensor<3> y(4, 5, 6), dx(3, 5, 6);
+  EXPECT_EQ(text_of([&] { layer.infer(four, y); }), "InstanceNorm2d::infer: expected C=3 at dimension 0, got 4 (x: [4,5,6])");
+  EXPECT_EQ(text_of([&] { layer.infer(image, y); }), "InstanceNorm2d::infer: y: expected [3,5,6], got [4,5,6]");
+  EXPECT_EQ(text_of([&] { (void)layer.infer(pixel); }),
+            "InstanceNorm2d::infer: Expected more than 1 spatial element when training, got input size [3,1,1]");
+  tn::SavedStats<float> saved;
+  tn::InstanceNorm2d<float>(3).forward(image, dx, saved);
+  EXPECT_EQ(text_of([&] { layer.backward(four, image, saved, dx, tn::none); }), "InstanceNorm2d::backward: dy: expected [3,5,6], got [4,5,6]");
+}
+
 TEST(Misuse, SavedStatsOfAnEmptyBatchAreZero) {
   const Tensor<4> x = images();
   Tensor<4> y(2, 3, 4, 4);

@@ -80,14 +80,16 @@ struct TensorView {
   Scalar* data;
   Extents<kRank> shape;
   Extents<kRank> stride;
+  int added = 0;  ///< leading axes of one element that the caller's tensor does not have
 
   Index size() const {
     Index n = 1;
     for (Index extent : shape) n *= extent;
     return n;
   }
-  TensorView<const Scalar, kRank> as_const() const { return {data, shape, stride}; }
-  ShapeText text() const { return {shape.data(), kRank}; }
+  TensorView<const Scalar, kRank> as_const() const { return {data, shape, stride, added}; }
+  /// The shape as the caller knows it.
+  ShapeText text() const { return {shape.data() + added, kRank - added}; }
   /// The elements between the first and one past the last, gaps of an outer stride included.
   Index span() const {
     Index last = 0;

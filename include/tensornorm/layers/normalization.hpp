@@ -127,16 +127,15 @@ class Normalization {
     return {call, rule_, affine_.checked(call)};
   }
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
-  template <int kRank>
-  void check_shape(const Call& call, const Extents<kRank>& shape) const {
+  template <class T, int kRank>
+  void check_shape(const Call& call, const TensorView<T, kRank>& x) const {
     if constexpr (SplitsAnAxis<Policy>)
       if (policy_.groups < 1) fail(call, "expected the policy's groups >= 1, got ", policy_.groups);
-    const auto got = affine_shape<Policy, kRank>(policy_, shape);
-    const ShapeText text{shape.data(), kRank};
+    const auto got = affine_shape<Policy, kRank>(policy_, x.shape);
     if (kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
-      fail(call, "expected C=", affine_.size(), " at dimension ", got.axes[0], ", got ", got.extents[0], " (x: ", text, ")");
+      fail(call, "expected C=", affine_.size(), " at dimension ", got.axes[0] - x.added, ", got ", got.extents[0], " (x: ", x.text(), ")");
     if constexpr (SplitsAnAxis<Policy>) {
-      const Index channels = shape[policy_.split_axis(kRank)];
+      const Index channels = x.shape[policy_.split_axis(kRank)];
       if (channels % policy_.groups != 0) fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
     }
     Index size = 1;
@@ -145,7 +144,7 @@ class Normalization {
     for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
     if (!same)
       fail(call, "expected affine axes of shape ", ShapeText{affine_.shape().data(), kParameterRank}, ", got ",
-           ShapeText{got.extents.data(), got.rank}, " (x: ", text, ")");
+           ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")");
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
@@ -165,12 +164,11 @@ class Normalization {
   void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
     require_like<Scalar, X, Y>();
     require_host_device<Device>();
-    constexpr int rank = rank_of<X>;
-    static_assert(rank >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
+    static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
     const auto in = view_of(x);
     const auto out = view_of(y);
     const auto given = context(function);
-    check_shape<rank>(given.call, in.shape);
+    check_shape(given.call, in);
     normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, nullptr, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
   }
 
@@ -182,7 +180,7 @@ class Normalization {
     require_host_device<Device>();
     const auto given = context(function);
     const auto in = view_of(x);
-    check_shape<rank_of<X>>(given.call, in.shape);
+    check_shape(given.call, in);
     const auto out = gradient_view(given.call, in, dx);
     const auto targets = affine_.checked_gradients(given.call, gradients);
     constexpr bool row_major = traits_of<X>::row_major;

@@ -141,7 +141,7 @@ class TrackedNormalization {
   template <class T, int kRank>
   static auto batched(const TensorView<T, kRank>& view) {
     if constexpr (kUnbatched && kRank == kSpatialRank + 1) {
-      TensorView<T, kRank + 1> one{view.data, {}, {}};
+      TensorView<T, kRank + 1> one{view.data, {}, {}, 1};
       one.shape[0] = 1;
       one.stride[0] = view.size();
       for (int i = 0; i < kRank; ++i) {
@@ -163,7 +163,7 @@ class TrackedNormalization {
     const auto context = normalization_.context(function);
     const auto in = batched(view_of(x));
     const auto out = batched(view_of(y));
-    normalization_.template check_shape<decltype(in.shape)::size()>(context.call, in.shape);
+    normalization_.check_shape(context.call, in);
     constexpr bool row_major = traits_of<X>::row_major;
     for (const auto* values : {running_.mean().data(), running_.variance().data()})
       if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "y overlaps the running statistics");
@@ -182,7 +182,7 @@ class TrackedNormalization {
     check_whole({normalization_.name(), function});
     const auto context = normalization_.context(function);
     const auto in = batched(view_of(x)), grad = batched(view_of(dy));
-    normalization_.template check_shape<decltype(in.shape)::size()>(context.call, in.shape);
+    normalization_.check_shape(context.call, in);
     const auto out = batched(gradient_view(context.call, view_of(x), dx));
     if (out.data != nullptr)
       for (const auto* values : {running_.mean().data(), running_.variance().data()})
