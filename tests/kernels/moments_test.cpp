@@ -51,12 +51,13 @@ using StatisticOf = std::conditional_t<std::is_same_v<T, float>, double, T>;
 
 template <class T>
 Welford<StatisticOf<T>> row_state(const T* x, std::size_t n, std::size_t slices = 1, std::size_t pitch = 0) {
-  Welford<StatisticOf<T>> state;
+  tensornorm::kernels::ScaledWelford<T, StatisticOf<T>> moments;
   run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
     for (std::size_t i = 0; i < slices; ++i)
-      row_moments<T, StatisticOf<T>, I>(x + i * pitch, static_cast<Index>(n), true, state);
+      row_moments<T, StatisticOf<T>, I>(x + i * pitch, static_cast<Index>(n), true, moments);
   });
-  return state;
+  moments.set_scale(1);
+  return moments.state;
 }
 
 template <class T>
@@ -226,13 +227,13 @@ TYPED_TEST(RowMoments, SquareSumsAboutZero) {
     for (const std::size_t n : this->sizes())
       for (const double mean : {0.0, 100.0}) {
         const auto x = support::random_values<T>(static_cast<Index>(n), 4, mean, 1);
-        Welford<StatisticOf<T>> state;
+        tensornorm::kernels::ScaledWelford<T, StatisticOf<T>> moments;
         run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-          row_moments<T, StatisticOf<T>, I>(x.data(), static_cast<Index>(n), false, state);
+          row_moments<T, StatisticOf<T>, I>(x.data(), static_cast<Index>(n), false, moments);
         });
         long double expected = 0;
         for (const T value : x) expected += static_cast<long double>(value) * value;
-        EXPECT_LE((ulps_between<T>(state.m2(), expected)), 4) << "n = " << n << ", mean " << mean;
+        EXPECT_LE((ulps_between<T>(moments.state.m2(), expected)), 4) << "n = " << n << ", mean " << mean;
       }
   });
 }

@@ -52,7 +52,8 @@ bool refused(F f) {
   return false;
 }
 
-/// Whatever the flags, of this unit or of the one whose copy of a check was linked in, numbers that are none are refused.
+/// Whatever the flags, of this unit or of the one whose copy of a check was linked in, numbers that are none are
+/// refused.
 bool throws() {
   bool all = refused([] { tn::LayerNorm<float> layer(0); });
   constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/kernels/scale.hpp>
 #include <tensornorm/kernels/simd.hpp>
 
 namespace tensornorm::kernels {
@@ -15,13 +16,18 @@ inline namespace TENSORNORM_ABI {
 // Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back. Done once per
 // strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once.
 
-/// to[i] += from[i].
+/// to[i] += from[i] * factor, a power of two.
 template <class S, class T>
-void add_to(S* to, const T* from, Index n) {
+void add_to(S* to, const T* from, Index n, S factor = S(1)) {
   using L = HardwareLanes<S, Isa<16>>;
+  const L factors(factor);
   Index i = 0;
-  for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
-  for (; i < n; ++i) to[i] = to[i] + load_one<S>(from + i);
+  for (; i + L::width <= n; i += L::width) {
+    L sum = L::load(to + i);
+    sum.fma(L::load(from + i), factors);
+    sum.store(to + i);
+  }
+  for (; i < n; ++i) to[i] = fused<S>(load_one<S>(from + i), factor, to[i]);
 }
 
 /// The sum of n numbers in S, in the order of virtual lanes.
@@ -36,7 +42,8 @@ S sum_of(const T* values, Index n) {
   return lanes.sum() + rest;
 }
 
-/// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops.
+/// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops. A line of zeros
+/// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
 template <Index Loop::* kStride, class A>
 void expand(const LoopList& columns, const A* from, A* to) {
   LoopList outer = columns;
@@ -48,6 +55,7 @@ void expand(const LoopList& columns, const A* from, A* to) {
     else if (inner.*kStride == 1) std::copy_n(source, inner.extent, to);
     else for (Index i = 0; i < inner.extent; ++i) to[i] = source[i * (inner.*kStride)];
   }
+  std::fill_n(to, kLine<A>, A(0));
 }
 
 /// Adds each column's value to its statistic's, or its parameter's.
@@ -72,7 +80,7 @@ inline Index sample_position(Index i, Index samples, Index total) {
   return Index((double(i) + place) / double(samples) * double(total));
 }
 
-/// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns.
+/// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite.
 template <class A, class T>
 void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
   LoopList kept, reduced;
@@ -80,6 +88,7 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
   const Index folded = reduced.size(), total = rows * folded;
   Index samples = kPivotSamples;
   while (samples > total) samples /= 2;
+  const A share = A(1.0 / double(samples));  // of each sample at once: their sum might overflow
   std::fill_n(pivot, statistics, A(0));
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
@@ -90,12 +99,12 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
     for (Index k = outer.size(); k > 0; --k, at.next()) {
       const T* from = sample + at.offsets().data[0];
       A* to = pivot + at.offsets().statistic;
-      if (inner.data[0] == 1) add_to(to, from, inner.extent);
-      else for (Index c = 0; c < inner.extent; ++c) to[c] = to[c] + load_one<A>(from + c * inner.data[0]);
+      if (inner.data[0] == 1) add_to(to, from, inner.extent, share);
+      else for (Index c = 0; c < inner.extent; ++c) to[c] = fused<A>(load_one<A>(from + c * inner.data[0]), share, to[c]);
     }
   }
-  const A share = A(1.0 / double(samples));
-  for (Index k = 0; k < statistics; ++k) pivot[k] = pivot[k] * share;
+  for (Index k = 0; k < statistics; ++k)
+    if (!is_finite(pivot[k])) pivot[k] = A(0);  // so that an infinite element is the only one
 }
 
 }  // namespace TENSORNORM_ABI

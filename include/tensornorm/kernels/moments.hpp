@@ -2,14 +2,12 @@
 #pragma once
 
 #include <algorithm>
+#include <tensornorm/kernels/scale.hpp>
 #include <tensornorm/kernels/simd.hpp>
 #include <tensornorm/kernels/welford.hpp>
 
 namespace tensornorm::kernels {
 
-/// Elements a lane adds in its own type before the sum is folded into the statistic's: 8 per lane and accumulator.
-template <class A>
-inline constexpr Index kBlock = 32 * virtual_width<A>;
 /// Elements that share a pivot: a chunk fits the L1 cache, so a bad pivot is redone from there.
 inline constexpr Index kChunk = 4096;
 /// Rows added in the accumulator's type before a column's sums are folded.
@@ -80,24 +78,34 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
   }
 }
 
-/// Sums of one chunk about one pivot: the plain sum by a tree per block, the squares by lanes of S, both folded block by block.
+/// Sums of one chunk of x * scale about one pivot: the plain sum by a tree per block, the squares by lanes of S, both folded block by
+/// block.
 ///
-/// With `repivot` a bad pivot is replaced by a better one and the chunk taken once more, from the L1 cache.
+/// Elements too large or too small to be squared are taken once more with a scale, which the pivot is then in, and with `repivot` a bad
+/// pivot is replaced by a better one: from the L1 cache.
 template <class A, class S, class I, class T>
-TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, bool repivot) {
+TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scale, bool repivot) {
   using L = VirtualLanes<A, I>;
   for (;;) {
     PivotSums<S> total;
     FoldLanes<A, S, I> folded;
+    ScaledBlock<A, T> copy;
     for (Index i = 0; i < n; i += kBlock<A>) {
+      const Index k = std::min(kBlock<A>, n - i);
       L sum, squares;
-      block_sums<A, I>(x + i, std::min(kBlock<A>, n - i), pivot, sum, squares);
+      block_sums<A, I>(scale == A(1) ? x + i : copy.fill(x + i, k, scale), k, pivot, sum, squares);
       total.sum = total.sum + S(sum.sum());
       A lanes[L::width];
       squares.store(lanes);
       folded = folded + FoldLanes<A, S, I>::load(lanes);
     }
     total.squares = folded.sum();
+    const A wanted = scale == A(1) ? scale_for<A, T>(n, pivot, total.squares) : A(1);
+    if (wanted != A(1)) {
+      scale = wanted;
+      pivot = pivot * scale;
+      continue;
+    }
     if (!repivot || !is_bad_pivot(n, total.sum, total.squares)) return total;
     pivot = static_cast<A>(S(pivot) + total.sum / S(n));
     repivot = false;
@@ -109,20 +117,22 @@ template <class A, class I, class T>
 TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   using L = VirtualLanes<A, I>;
   const L first = n >= L::width ? L::load(x) : load_few<L, A>(x, n, load_one<A>(x));
-  return first.sum() * A(1.0 / L::width);
+  return (first * L(A(1.0 / L::width))).sum();  // their sum might overflow
 }
 
 /// Row kernel: adds n contiguous elements to the state, in one read: sums about a pivot, merged in S.
 ///
 /// Not centered: the sums are taken about 0, and the state's m2 becomes the sum of squares.
 template <class A, class S, class I, class T>
-TENSORNORM_INLINE void row_moments(const T* x, Index n, bool centered, Welford<S>& state) {
+TENSORNORM_INLINE void row_moments(const T* x, Index n, bool centered, ScaledWelford<A, S>& to) {
   for (Index i = 0; i < n; i += kChunk) {
     const Index k = std::min(kChunk, n - i);
-    A pivot = !centered ? A(0) : state.count() > 0 ? static_cast<A>(state.mean()) : first_pivot<A, I>(x + i, k);
-    PivotSums<S> sums = chunk_sums<A, S, I>(x + i, k, pivot, centered);
-    if (centered) state.merge_sums(k, S(pivot), sums.sum, sums.squares);
-    else state = Welford<S>(state.count() + k, S(0), S(0), state.m2() + sums.squares);
+    A pivot = !centered ? A(0) : to.state.count() > 0 ? static_cast<A>(to.mean()) : first_pivot<A, I>(x + i, k), scale = A(1);
+    if (!is_finite(pivot)) pivot = A(0);  // so that an infinite element is the only one
+    const PivotSums<S> sums = chunk_sums<A, S, I>(x + i, k, pivot, scale, centered);
+    Welford<S> block(k, S(0), S(0), sums.squares);
+    if (centered) block = Welford<S>::of_sums(k, S(pivot), sums.sum, sums.squares);
+    to.merge(block, S(scale));
   }
 }
 

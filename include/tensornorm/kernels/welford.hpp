@@ -51,17 +51,24 @@ class Welford {
     const T distance = (other.mean_ - mean_) + (other.mean_lo_ - mean_lo_);
     const T share = T(other.count_) / T(count);
     m2_ = kernels::fused<T>(distance * distance, T(count_) * share, m2_ + other.m2_);
-    set_mean(mean_, kernels::fused<T>(distance, share, mean_lo_));
+    // From an infinite mean no finite step leads back to it.
+    if (mean_ - mean_ == T(0)) set_mean(mean_, kernels::fused<T>(distance, share, mean_lo_));
+    else set_mean(mean_ + other.mean_, T(0));
     count_ = count;
   }
 
   /// Adds `count` numbers of which sum of (x - pivot) and sum of (x - pivot)^2 are known.
-  TENSORNORM_INLINE void merge_sums(Index count, T pivot, T sum, T sum_of_squares) {
+  TENSORNORM_INLINE void merge_sums(Index count, T pivot, T sum, T sum_of_squares) { merge(of_sums(count, pivot, sum, sum_of_squares)); }
+  /// The set of `count` numbers of which those sums are known.
+  TENSORNORM_INLINE static Welford of_sums(Index count, T pivot, T sum, T sum_of_squares) {
     const T shift = sum / T(count);
     Welford block(count, pivot, T(0), positive(kernels::fused<T>(T(0) - sum, shift, sum_of_squares)));
     block.set_mean(pivot, shift);
-    merge(block);
+    return block;
   }
+
+  /// The set of all numbers times a power of two.
+  Welford scaled(T factor) const { return Welford(count_, mean_ * factor, mean_lo_ * factor, m2_ * factor * factor); }
 
   Index count() const { return count_; }
   TENSORNORM_INLINE T mean() const { return count_ > 0 ? mean_ : nan(); }
@@ -76,11 +83,11 @@ class Welford {
  private:
   static T nan() { return std::numeric_limits<T>::quiet_NaN(); }
   static TENSORNORM_INLINE T positive(T x) { return x < T(0) ? T(0) : x; }  // a NaN stays one
-  /// mean = hi + lo, both renormalized (Knuth's two-sum).
+  /// mean = hi + lo, both renormalized (Knuth's two-sum); an infinite mean lacks nothing.
   TENSORNORM_INLINE void set_mean(T hi, T lo) {
     mean_ = hi + lo;
-    const T rest = mean_ - hi;
-    mean_lo_ = (hi - (mean_ - rest)) + (lo - rest);
+    const T rest = mean_ - hi, lacking = (hi - (mean_ - rest)) + (lo - rest);
+    mean_lo_ = lacking - lacking == T(0) ? lacking : T(0);
   }
 
   Index count_ = 0;

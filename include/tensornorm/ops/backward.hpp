@@ -48,7 +48,8 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const LoopNest nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, dy.stride, dx.stride}, policy);
-  if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, nest.params, dbias, nest.params)) fail(context.call, "dweight overlaps dbias");
+  if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, nest.params, dbias, nest.params))
+    fail(context.call, "dweight overlaps dbias");
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "x", x);

@@ -34,18 +34,23 @@ struct ParameterSums {
 /// A statistic as gradients meet it: dx = dy * weight * rstd + (x - mean) * slope + offset.
 template <class A, class S>
 struct GradientCenter {
-  A mean;
-  S rest, rstd, unit;  ///< norm = (x - mean + rest) * unit
+  A mean, factor;      ///< x is multiplied with factor, 1 but for an rstd far from it
+  S rest, rstd, unit;  ///< norm = (x * factor - mean + rest) * unit
+  S scale, near;       ///< rstd = scale * near: a power of two, and something about 1 where rstd is far from it
   A slope = A(0), offset = A(0);
 
   template <class Args>
   TENSORNORM_INLINE GradientCenter(const Args& args, Index k) {
-    const Center<A, S> center(args.normalized ? S(0) : args.statistics.mean[k], args.normalized ? S(0) : args.statistics.mean_lo[k],
-                              args.statistics.rstd[k]);
+    const S hi = args.normalized ? S(0) : args.statistics.mean[k], lo = args.normalized ? S(0) : args.statistics.mean_lo[k];
+    rstd = args.statistics.rstd[k];
+    if constexpr (may_scale<A, typename Args::Element>) rstd = std::min(rstd, S(std::numeric_limits<A>::max()));  // 0 times it is 0
+    scale = S(gradient_scale<A, typename Args::Element>(hi, rstd));
+    near = scale == S(1) ? rstd : rstd / scale;
+    factor = args.normalized ? A(1) : static_cast<A>(scale);
+    const Center<A, S> center(hi * scale, lo * scale, rstd);
     mean = center.mean;
     rest = center.rest;
-    rstd = center.rstd;
-    unit = args.normalized ? S(1) : rstd;
+    unit = args.normalized ? S(1) : near;
   }
   TENSORNORM_INLINE A shift() const { return static_cast<A>(rest * unit); }
   /// sum of g * (x - mean), of g * norm in units of 1 / unit.
@@ -54,11 +59,11 @@ struct GradientCenter {
   template <class Args>
   TENSORNORM_INLINE void finish(const Args& args, const GradientSums<S>& sums) {
     if (args.constant) return;
-    const S to_x = args.normalized && !(rstd == S(0)) ? S(1) / rstd : S(1);  // from units of the norm to those of x
-    const S factor = args.rule.slope(rstd, centered(sums) * to_x, args.samples) * to_x;
+    const S to_x = args.normalized && !(near == S(0)) ? S(1) / near : S(1);  // from units of the norm to those of x * scale
+    const S steep = scale * (args.rule.slope(near, centered(sums) * to_x, args.samples, scale) * to_x);
     const S shared = args.rule.centered ? S(0) - rstd * (sums.plain / S(args.samples)) : S(0);
-    slope = static_cast<A>(factor);
-    offset = static_cast<A>(fused<S>(factor, rest, shared));
+    slope = static_cast<A>(steep);
+    offset = static_cast<A>(fused<S>(steep, rest, shared));
   }
 };
 
@@ -67,6 +72,7 @@ inline namespace TENSORNORM_ABI {
 /// Row form: one statistic at a time, its sums, then its gradients while x and dy are in the cache, the last run first.
 template <class Args>
 struct RowBackward {
+  using T = typename Args::Element;
   using A = typename Args::A;
   using S = typename Args::S;
 
@@ -106,50 +112,61 @@ struct RowBackward {
  private:
   template <class I>
   TENSORNORM_INLINE void add_run(const Offsets& at, const GradientCenter<A, S>& center, GradientSums<S>& sums) const {
-    const auto* x = args.x + at.data[0];
-    const auto* dy = args.dy + at.data[1];
-    const bool from_memory = store == Store::streaming;
-    GradientSums<S> run;
-    S weight = S(1);
-    if (walk.run.param == 0) {
-      run = row_gradient_sums<false, false, A, S, I>(x, dy, walk.run.extent, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, from_memory);
-      if (args.weight != nullptr) weight = S(args.weight[at.param]);
-      if (args.gradients) {
-        totals.dweight[at.param] = fused<S>(center.unit, center.centered(run), totals.dweight[at.param]);
-        totals.dbias[at.param] = totals.dbias[at.param] + run.plain;
-      }
-    } else {
-      const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + at.param, dweight, dbias};
-      if (args.gradients) {
-        RowGradients<A> beside = row;
-        beside.dweight += at.param;
-        beside.dbias += at.param;
-        run = row_gradient_sums<true, true, A, S, I>(x, dy, walk.run.extent, beside, from_memory);
+    const bool from_memory = store == Store::streaming, scaled = center.factor != A(1);
+    const Index step = scaled ? ScaledBlock<A, T>::size : walk.run.extent;
+    for (Index i = 0; i < walk.run.extent; i += step) {
+      const Index n = scaled ? std::min(step, walk.run.extent - i) : walk.run.extent, param = at.param + i * walk.run.param;
+      ScaledBlock<A, T> copy;
+      const T *x = args.x + at.data[0] + i, *dy = args.dy + at.data[1] + i;
+      if (scaled) x = copy.fill(x, n, center.factor);
+      GradientSums<S> run;
+      S weight = S(1);
+      if (walk.run.param == 0) {
+        run = row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, from_memory);
+        if (args.weight != nullptr) weight = S(args.weight[param]);
+        if (args.gradients) {
+          totals.dweight[param] = fused<S>(center.unit, center.centered(run), totals.dweight[param]);
+          totals.dbias[param] = totals.dbias[param] + run.plain;
+        }
       } else {
-        run = row_gradient_sums<true, false, A, S, I>(x, dy, walk.run.extent, row, from_memory);
+        const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
+        if (args.gradients) {
+          RowGradients<A> beside = row;
+          beside.dweight += param;
+          beside.dbias += param;
+          run = row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, from_memory);
+        } else {
+          run = row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_memory);
+        }
       }
+      sums.plain = fused<S>(weight, run.plain, sums.plain);
+      sums.centered = fused<S>(weight, run.centered, sums.centered);
     }
-    sums.plain = fused<S>(weight, run.plain, sums.plain);
-    sums.centered = fused<S>(weight, run.centered, sums.centered);
   }
 
   template <class I>
   TENSORNORM_INLINE void write_run(const Offsets& at, const GradientCenter<A, S>& center, Index ahead) const {
-    using T = typename Args::Element;
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
-    const auto* dy = args.dy + at.data[1];
-    const auto* x = args.constant ? dy : args.x + at.data[0];  // constants: dx does not depend on x
-    auto* dx = args.dx + at.data[2];
     const U mean = uniform<A, I>(center.mean), slope = uniform<A, I>(center.slope), offset = uniform<A, I>(center.offset);
-    if (walk.run.param == 0) {
-      const S weight = args.weight != nullptr ? S(args.weight[at.param]) : S(1);
-      const GradientMap<L, T, U> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd * weight)), slope, offset);
-      transform_run<A, I>(x, dx, walk.run.extent, map, ahead, store);
-    } else {
-      const WeightedGradientMap<L, T, U, PerElement<L, A>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset,
-                                                              {args.weight + at.param});
-      transform_run<A, I>(x, dx, walk.run.extent, map, ahead, store);
+    const bool scaled = center.factor != A(1) && !args.constant;
+    const Index step = scaled ? ScaledBlock<A, T>::size : walk.run.extent;
+    for (Index i = 0; i < walk.run.extent; i += step) {
+      const Index n = scaled ? std::min(step, walk.run.extent - i) : walk.run.extent, param = at.param + i * walk.run.param;
+      ScaledBlock<A, T> copy;
+      const T* dy = args.dy + at.data[1] + i;
+      const T* x = args.constant ? dy : args.x + at.data[0] + i;  // constants: dx does not depend on x
+      if (scaled) x = copy.fill(x, n, center.factor);
+      T* dx = args.dx + at.data[2] + i;
+      if (walk.run.param == 0) {
+        const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
+        const GradientMap<L, T, U> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd * weight)), slope, offset);
+        transform_run<A, I>(x, dx, n, map, ahead, store);
+      } else {
+        const WeightedGradientMap<L, T, U, PerElement<L, A>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset,
+                                                                {args.weight + param});
+        transform_run<A, I>(x, dx, n, map, ahead, store);
+      }
     }
   }
 };

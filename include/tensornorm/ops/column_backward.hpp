@@ -9,20 +9,19 @@ namespace tensornorm::kernels {
 /// The arrays a strip of columns works in, backward.
 template <class A, class S>
 struct ColumnBackwardScratch {
-  static constexpr Index kPadding = 64 / Index(sizeof(A));
-  A *mean, *rstd, *shift, *slope, *offset;  ///< per statistic
-  A *column_mean, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
+  A *mean, *factor, *rstd, *shift, *slope, *offset;  ///< per statistic
+  A *column_mean, *column_factor, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
   A *weight_terms, *bias_terms;
   TileSums<A> tile;
   S *column_plain, *column_centered, *sum_plain, *sum_centered;
 
   std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
     ScratchPlan plan;
-    columns += 2 * kPadding;
+    columns += 2 * kLine<A>;
     for (S** array : {&column_plain, &column_centered}) plan.place(*array, columns, memory);
     for (S** array : {&sum_plain, &sum_centered}) plan.place(*array, statistics, memory);
-    for (A** array : {&mean, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
-    for (A** array : {&column_mean, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight, &tile.plain,
+    for (A** array : {&mean, &factor, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
+    for (A** array : {&column_mean, &column_factor, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight, &tile.plain,
                       &tile.centered, &weight_terms, &bias_terms})
       plan.place(*array, columns, memory);
     return plan.bytes();
@@ -50,20 +49,24 @@ struct ColumnBackward {
   TENSORNORM_INLINE void run() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
+      bool scaled = false;
       for (Index k = 0; k < strip.statistics; ++k) {
         const GradientCenter<A, S> center(args, strip.at.statistic + k);
+        scaled |= center.factor != A(1);
         scratch.mean[k] = center.mean;
+        scratch.factor[k] = center.factor;
         scratch.rstd[k] = static_cast<A>(center.unit);
         scratch.shift[k] = center.shift();
       }
       expand<&Loop::statistic>(strip.columns, scratch.mean, scratch.column_mean);
+      if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
       if (args.gradients || !args.constant) {
-        for (S* sums : {scratch.column_plain, scratch.column_centered}) std::fill_n(sums, strip.width, S(0));
-        for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, strip.width + scratch.kPadding, A(0));
-        if (walk.affine) affine_sums<I>(strip);
-        else plain_sums<I>(strip);
+        for (S* sums : {scratch.column_plain, scratch.column_centered}) std::fill_n(sums, strip.width + kLine<A>, S(0));
+        for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, strip.width + kLine<A>, A(0));
+        if (walk.affine) affine_sums<I>(strip, scaled);
+        else plain_sums<I>(strip, scaled);
       }
-      if (args.dx != nullptr) write<I>(strip);
+      if (args.dx != nullptr) write<I>(strip, scaled && !args.constant);
     }
     if (store == Store::streaming) fence<Store::streaming>();
   }
@@ -72,14 +75,28 @@ struct ColumnBackward {
   TENSORNORM_INLINE const T* x_of(const Strip& strip) const { return args.x + strip.at.data[0]; }
   TENSORNORM_INLINE const T* dy_of(const Strip& strip) const { return args.dy + strip.at.data[1]; }
 
+  static constexpr Index kCopiedColumns = std::max<Index>(ScaledBlock<A, T>::size / kTileRows, 1);
+
   template <class I>
-  TENSORNORM_INLINE void plain_sums(const Strip& strip) const {
+  TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled) const {
+    ScaledBlock<A, T> copy;
     for (const bool tail : {false, true}) {
-      const Index rows = tail ? 1 : walk.moment_rows, width = tail ? walk.moment_tail : strip.width;
-      if (width == 0) continue;
-      column_gradient_sums<A, S, I>(x_of(strip) + (tail ? walk.moment_rows * walk.row_stride[0] : 0),
-                                    dy_of(strip) + (tail ? walk.moment_rows * walk.row_stride[1] : 0), rows, walk.row_stride[0],
-                                    walk.row_stride[1], width, scratch.column_mean, scratch.tile, scratch.column_plain, scratch.column_centered);
+      const T* x = x_of(strip) + (tail ? walk.moment_rows * walk.row_stride[0] : 0);
+      const T* dy = dy_of(strip) + (tail ? walk.moment_rows * walk.row_stride[1] : 0);
+      const Index all = tail ? 1 : walk.moment_rows, end = tail ? walk.moment_tail : strip.width;
+      for (Index row = 0; row < all; row += scaled ? kTileRows : all) {
+        for (Index c = 0; c < end; c += scaled ? kCopiedColumns : end) {
+          const Index rows = scaled ? std::min(kTileRows, all - row) : all, width = scaled ? std::min(kCopiedColumns, end - c) : end;
+          const T* source = x + row * walk.row_stride[0] + c;
+          Index stride = walk.row_stride[0];
+          if (scaled) {
+            source = copy.fill(source, rows, stride, width, scratch.column_factor + c);
+            stride = width;
+          }
+          column_gradient_sums<A, S, I>(source, dy + row * walk.row_stride[1] + c, rows, stride, walk.row_stride[1], width,
+                                        scratch.column_mean + c, scratch.tile, scratch.column_plain + c, scratch.column_centered + c);
+        }
+      }
     }
     std::fill_n(scratch.sum_plain, strip.statistics, S(0));
     std::fill_n(scratch.sum_centered, strip.statistics, S(0));
@@ -129,11 +146,10 @@ struct ColumnBackward {
 
   /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows.
   template <class I>
-  TENSORNORM_INLINE void affine_sums(const Strip& strip) const {
+  TENSORNORM_INLINE void affine_sums(const Strip& strip, bool scaled) const {
     expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
     expand<&Loop::statistic>(strip.columns, scratch.shift, scratch.column_shift);
-    const AffineRow<A> row{scratch.column_mean, scratch.column_rstd,  scratch.column_shift, scratch.weight,
-                           scratch.tile,        scratch.weight_terms, scratch.bias_terms};
+    ScaledBlock<A, T> copy;
     Index pending = 0;
     const auto flush = [&]() TENSORNORM_INLINE_LAMBDA {
       fold_tile<A, S, I>(scratch.tile, strip.width, scratch.column_plain, scratch.column_centered);
@@ -146,7 +162,17 @@ struct ColumnBackward {
         const Index width = walk.width_of_row(r, strip.width), param = at.param + r * walk.row_param;
         const LoopList columns = first_columns(strip, width);
         if (r == 0 || walk.row_param != 0) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
-        affine_row_gradient_sums<A, I>(args.x + at.data[0] + r * walk.row_stride[0], args.dy + at.data[1] + r * walk.row_stride[1], width, row);
+        const Index step = scaled ? copy.size : width;
+        for (Index c = 0; c < width; c += step) {
+          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+          const Index n = std::min(step, width - c);
+          if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+          const AffineRow<A> row{scratch.column_mean + c,  scratch.column_rstd + c,
+                                 scratch.column_shift + c, scratch.weight + c,
+                                 {scratch.tile.plain + c,  scratch.tile.centered + c},
+                                 scratch.weight_terms + c, scratch.bias_terms + c};
+          affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
+        }
         if (args.gradients) {
           fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight + param);
           fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias + param);
@@ -162,7 +188,7 @@ struct ColumnBackward {
   }
 
   template <class I>
-  TENSORNORM_INLINE void write(const Strip& strip) const {
+  TENSORNORM_INLINE void write(const Strip& strip, bool scaled) const {
     using L = HardwareLanes<A, I>;
     using P = PerElement<L, A>;
     for (Index k = 0; k < strip.statistics; ++k) {
@@ -176,6 +202,7 @@ struct ColumnBackward {
     expand<&Loop::statistic>(strip.columns, scratch.slope, scratch.column_slope);
     expand<&Loop::statistic>(strip.columns, scratch.offset, scratch.column_offset);
     if (!walk.affine) weigh<I>(strip.columns, strip.at.param, strip.width);
+    ScaledBlock<A, T> copy;
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
       const Offsets at = strip.at + group.offsets();
@@ -183,11 +210,14 @@ struct ColumnBackward {
         const Index width = walk.width_of_row(r, strip.width);
         if (walk.affine && (r == 0 || walk.row_param != 0))
           weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
-        const GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1], {scratch.column_mean}, {scratch.column_scale},
-                                       {scratch.column_slope}, {scratch.column_offset});
-        const T* x = args.constant ? map.dy : args.x + at.data[0] + r * walk.row_stride[0];  // constants: dx does not depend on x
-        transform_run<A, I>(x, args.dx + at.data[2] + r * walk.row_stride[2], width, map, kFetchAhead<T>,
-                            store);
+        for (Index c = 0; c < width; c += scaled ? copy.size : width) {
+          const Index n = scaled ? std::min(copy.size, width - c) : width;
+          const GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1] + c, {scratch.column_mean + c}, {scratch.column_scale + c},
+                                         {scratch.column_slope + c}, {scratch.column_offset + c});
+          const T* x = args.constant ? map.dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
+          if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+          transform_run<A, I>(x, args.dx + at.data[2] + r * walk.row_stride[2] + c, n, map, kFetchAhead<T>, store);
+        }
       }
     }
   }
@@ -197,7 +227,7 @@ struct ColumnBackward {
   TENSORNORM_INLINE void weigh(const LoopList& columns, Index param, Index width) const {
     using L = HardwareLanes<A, I>;
     if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
-    else std::fill_n(scratch.weight, width, A(1));
+    else std::fill_n(scratch.weight, width + kLine<A>, A(1));
     for (Index c = 0; c < width; c += L::width)
       (L::load(scratch.column_rstd + c) * L::load(scratch.weight + c)).store(scratch.column_scale + c);
   }

@@ -9,25 +9,26 @@ namespace tensornorm::kernels {
 template <class A, class S>
 struct ColumnScratch {
   TileSums<A> tile;
-  A *pivot, *column_pivot, *mean, *scale, *shift, *weight, *bias, *column_mean, *column_scale, *column_shift;
+  A *pivot, *factor, *mean, *scale, *shift;
+  A *column_pivot, *column_factor, *column_mean, *column_scale, *column_shift, *weight, *bias;
   S *sum, *squares, *column_sum, *column_squares;
-  static constexpr Index kLine = 64 / Index(sizeof(A));
-
-  /// The arrays beside columns, from element `elements` < kLine on: aligned where the rows of y are.
+  /// The arrays beside columns, from element `elements` < kLine<A> on: aligned where the rows of y are.
   ColumnScratch shifted(Index elements) const {
     ColumnScratch result = *this;
-    for (A** array : {&result.column_mean, &result.column_scale, &result.column_shift, &result.weight, &result.bias}) *array += elements;
+    for (A** array : {&result.column_factor, &result.column_mean, &result.column_scale, &result.column_shift, &result.weight, &result.bias})
+      *array += elements;
     return result;
   }
 
   /// Bytes for a strip of `columns` columns that belong to `statistics` statistics; binds the arrays where `memory` is given.
   std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
-    columns += 2 * kLine;
+    columns += 2 * kLine<A>;
     ScratchPlan plan;
     for (S** array : {&column_sum, &column_squares}) plan.place(*array, columns, memory);
     for (S** array : {&sum, &squares}) plan.place(*array, statistics, memory);
-    for (A** array : {&tile.plain, &tile.centered, &column_pivot, &column_mean, &column_scale, &column_shift, &weight, &bias}) plan.place(*array, columns, memory);
-    for (A** array : {&pivot, &mean, &scale, &shift}) plan.place(*array, statistics, memory);
+    for (A** array : {&tile.plain, &tile.centered, &column_pivot, &column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
+      plan.place(*array, columns, memory);
+    for (A** array : {&pivot, &factor, &mean, &scale, &shift}) plan.place(*array, statistics, memory);
     return plan.bytes();
   }
 };
@@ -49,102 +50,147 @@ struct ColumnForward {
   TENSORNORM_INLINE void run() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
-      if (!frozen) moments<I>(strip);
-      if (args.y == nullptr) continue;
-      if (frozen)
-        for (Index k = 0; k < strip.statistics; ++k) keep(k, center_of<A, S>(args.statistics, strip.at.statistic + k));
-      normalize<I>(strip);
+      const bool scaled = frozen ? given(strip) : moments<I>(strip);
+      if (args.y != nullptr) normalize<I>(strip, scaled);
     }
     if (store == Store::streaming) fence<Store::streaming>();
   }
 
  private:
+  using T = typename Args::Element;
   using A = typename Args::A;
   using S = typename Args::S;
+  static constexpr Index kCopiedColumns = std::max<Index>(ScaledBlock<A, T>::size / kTileRows, 1);
 
-  TENSORNORM_INLINE void keep(Index k, const Center<A, S>& center) const {
+  /// Whether the statistic needs its x scaled.
+  TENSORNORM_INLINE bool keep(Index k, const Center<A, S>& center) const {
+    scratch.factor[k] = center.factor;
     scratch.mean[k] = center.mean;
     scratch.scale[k] = center.scale(S(1));
     scratch.shift[k] = center.shift(S(1), S(0));
+    return center.factor != A(1);
+  }
+  bool given(const Strip& strip) const {
+    bool scaled = false;
+    for (Index k = 0; k < strip.statistics; ++k) scaled |= keep(k, center_of<A, T>(args.statistics, strip.at.statistic + k));
+    return scaled;
   }
 
-  /// A pivot that turned out bad is replaced and the columns from the first to the last such statistic are added up once more: good
-  /// ones among them come out as they were, bit for bit.
+  /// A pivot that turned out bad is replaced, or a scale found for elements that cannot be squared, and the columns from the first to the
+  /// last such statistic are added up once more: good ones among them come out as they were, bit for bit.
+  ///
+  /// Returns whether a statistic needs its x scaled.
   template <class I>
-  TENSORNORM_INLINE void moments(const Strip& strip) const {
-    const auto* x = args.x + strip.at.data[0];
-    const Index tail_at = walk.moment_rows * walk.row_stride[0];
+  TENSORNORM_INLINE bool moments(const Strip& strip) const {
+    const T* x = args.x + strip.at.data[0];
     if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
     else std::fill_n(scratch.pivot, strip.statistics, A(0));
+    std::fill_n(scratch.factor, strip.statistics, A(1));
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     Index from = 0, to = strip.width;
-    for (bool again = args.rule.centered;; again = false) {
+    bool scaled = false;
+    for (S* sums : {scratch.column_sum, scratch.column_squares}) std::fill_n(sums + strip.width, kLine<A>, S(0));
+    for (int attempt = 0;; ++attempt) {
       for (S* sums : {scratch.column_sum, scratch.column_squares}) std::fill_n(sums + from, to - from, S(0));
-      for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, to - from + Scratch::kLine, A(0));
-      for (const bool tail : {false, true}) {
-        const Index end = tail ? std::min(to, walk.moment_tail) : to;
-        if (from < end)
-          column_moments<A, S, I>(x + from + (tail ? tail_at : 0), tail ? 1 : walk.moment_rows, walk.row_stride[0], end - from,
-                                  scratch.column_pivot + from, scratch.tile, scratch.column_sum + from, scratch.column_squares + from);
-      }
+      for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, to - from + kLine<A>, A(0));
+      add_up<I>(strip, from, to, scaled);
       std::fill_n(scratch.sum, strip.statistics, S(0));
       std::fill_n(scratch.squares, strip.statistics, S(0));
       fold<&Loop::statistic>(strip.columns, scratch.column_sum, scratch.sum);
       fold<&Loop::statistic>(strip.columns, scratch.column_squares, scratch.squares);
-      if (!again || !repivot(strip, from, to)) break;
+      if (attempt == 3 || !improve(strip, attempt, from, to, scaled)) break;
     }
+    scaled = false;
     for (Index k = 0; k < strip.statistics; ++k) {
-      Welford<S> state;
-      if (args.rule.centered) state.merge_sums(args.samples, S(scratch.pivot[k]), scratch.sum[k], scratch.squares[k]);
-      else state = Welford<S>(args.samples, S(0), S(0), scratch.squares[k]);
-      keep(k, finish_statistic<A, S>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
+      ScaledWelford<A, S> state;
+      Welford<S> sums(args.samples, S(0), S(0), scratch.squares[k]);
+      if (args.rule.centered) sums = Welford<S>::of_sums(args.samples, S(scratch.pivot[k]), scratch.sum[k], scratch.squares[k]);
+      state.merge(sums, S(scratch.factor[k]));
+      scaled |= keep(k, finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
+    }
+    return scaled;
+  }
+
+  /// Adds up the columns [from, to); scaled: of copies of x times column_factor.
+  template <class I>
+  TENSORNORM_INLINE void add_up(const Strip& strip, Index from, Index to, bool scaled) const {
+    ScaledBlock<A, T> copy;
+    for (const bool tail : {false, true}) {
+      const T* x = args.x + strip.at.data[0] + (tail ? walk.moment_rows * walk.row_stride[0] : 0);
+      const Index all = tail ? 1 : walk.moment_rows, end = tail ? std::min(to, walk.moment_tail) : to;
+      for (Index row = 0; row < all; row += scaled ? kTileRows : all) {
+        for (Index c = from; c < end; c += scaled ? kCopiedColumns : end - from) {
+          const Index rows = scaled ? std::min(kTileRows, all - row) : all, width = scaled ? std::min(kCopiedColumns, end - c) : end - from;
+          const T* source = x + row * walk.row_stride[0] + c;
+          Index stride = walk.row_stride[0];
+          if (scaled) {
+            source = copy.fill(source, rows, stride, width, scratch.column_factor + c);
+            stride = width;
+          }
+          column_moments<A, S, I>(source, rows, stride, width, scratch.column_pivot + c, scratch.tile, scratch.column_sum + c,
+                                  scratch.column_squares + c);
+        }
+      }
     }
   }
 
-  /// Replaces bad pivots and narrows [from, to) to the columns of such statistics; false where there is none.
-  bool repivot(const Strip& strip, Index& from, Index& to) const {
-    bool bad = false;
+  /// Replaces bad pivots, finds scales, and narrows [from, to) to the columns of such statistics; false where there is none.
+  bool improve(const Strip& strip, int attempt, Index& from, Index& to, bool& scaled) const {
+    A* changed = scratch.scale;
+    bool any = false;
     for (Index k = 0; k < strip.statistics; ++k) {
-      if (!is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])) continue;
-      scratch.pivot[k] = static_cast<A>(S(scratch.pivot[k]) + scratch.sum[k] / S(args.samples));
-      bad = true;
+      A &pivot = scratch.pivot[k], &factor = scratch.factor[k];
+      const A before = pivot, wanted = factor == A(1) ? scale_for<A, T>(args.samples, pivot, scratch.squares[k]) : A(1);
+      if (wanted != A(1)) {
+        factor = wanted;
+        pivot = pivot * wanted;
+        scaled = true;
+      } else if (args.rule.centered && (attempt == 0 || factor != A(1)) && is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])) {
+        pivot = static_cast<A>(S(pivot) + scratch.sum[k] / S(args.samples));
+      }
+      const bool again = wanted != A(1) || !(pivot == before);
+      changed[k] = again ? A(1) : A(0);
+      any |= again;
     }
-    if (!bad) return false;
-    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_mean);
-    while (from < to && scratch.column_mean[from] == scratch.column_pivot[from]) ++from;
-    while (to > from && scratch.column_mean[to - 1] == scratch.column_pivot[to - 1]) --to;
-    std::copy(scratch.column_mean + from, scratch.column_mean + to, scratch.column_pivot + from);
-    return from < to;
+    if (!any) return false;
+    expand<&Loop::statistic>(strip.columns, changed, scratch.column_scale);
+    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
+    if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
+    while (scratch.column_scale[from] == A(0)) ++from;
+    while (scratch.column_scale[to - 1] == A(0)) --to;
+    return true;
   }
 
   /// Rows with the same coefficients, into which weight and bias go; or, where a parameter changes from row to row, with its own.
   template <class I>
-  TENSORNORM_INLINE void normalize(const Strip& strip) const {
+  TENSORNORM_INLINE void normalize(const Strip& strip, bool scaled) const {
     using L = HardwareLanes<A, I>;
-    constexpr Index line = Scratch::kLine;
+    using P = PerElement<L, A>;
+    constexpr Index line = kLine<A>;
     const Scratch arrays = scratch.shifted((line - elements_to_alignment(args.y + strip.at.data[1], line)) % line);
     expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
     expand<&Loop::statistic>(strip.columns, arrays.scale, arrays.column_scale);
     expand<&Loop::statistic>(strip.columns, arrays.shift, arrays.column_shift);
+    if (scaled) expand<&Loop::statistic>(strip.columns, arrays.factor, arrays.column_factor);
     if (!walk.affine && (args.weight != nullptr || args.bias != nullptr)) {
       expand_parameters(arrays, strip, strip.at.param, strip.width);
       fold_parameters<I>(arrays, strip.width);
     }
-    const ScaleMap<L, PerElement<L, A>> scaled{{arrays.column_mean}, {arrays.column_scale}, {arrays.column_shift}};
-    const AffineMap<L, PerElement<L, A>, PerElement<L, A>> affine{
-        {arrays.column_mean}, {arrays.column_scale}, {arrays.column_shift}, {arrays.weight}, {arrays.bias}};
+    ScaledBlock<A, T> copy;
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
       const Offsets at = strip.at + group.offsets();
       for (Index r = 0; r < walk.rows_of_group(); ++r) {
-        const auto* x = args.x + at.data[0] + r * walk.row_stride[0];
-        auto* y = args.y + at.data[1] + r * walk.row_stride[1];
-        const Index width = walk.width_of_row(r, strip.width);
-        if (walk.affine) {
-          if (r == 0 || walk.row_param != 0) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
-          transform_run<A, I>(x, y, width, affine, 0, store);
-        } else {
-          transform_run<A, I>(x, y, width, scaled, 0, store);
+        const Index width = walk.width_of_row(r, strip.width), step = scaled ? copy.size : width;
+        if (walk.affine && (r == 0 || walk.row_param != 0)) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
+        for (Index c = 0; c < width; c += step) {
+          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+          T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
+          const Index n = std::min(step, width - c);
+          if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
+          const ScaleMap<L, P> map{{arrays.column_mean + c}, {arrays.column_scale + c}, {arrays.column_shift + c}};
+          if (!walk.affine) transform_run<A, I>(x, y, n, map, 0, store);
+          else transform_run<A, I>(x, y, n, AffineMap<L, P, P>{map.mean, map.scale, map.shift, {arrays.weight + c}, {arrays.bias + c}}, 0, store);
         }
       }
     }
@@ -154,9 +200,9 @@ struct ColumnForward {
   void expand_parameters(const Scratch& arrays, const Strip& strip, Index at, Index width) const {
     const LoopList columns = first_columns(strip, width);
     if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + at, arrays.weight);
-    else std::fill_n(arrays.weight, width, A(1));
+    else std::fill_n(arrays.weight, width + kLine<A>, A(1));
     if (args.bias != nullptr) expand<&Loop::param>(columns, args.bias + at, arrays.bias);
-    else std::fill_n(arrays.bias, width, A(0));
+    else std::fill_n(arrays.bias, width + kLine<A>, A(0));
   }
 
   /// scale *= weight; shift = shift * weight + bias. Whole vectors: the arrays are padded.

@@ -5,6 +5,7 @@
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
+#include <tensornorm/kernels/scale.hpp>
 #include <tensornorm/ops/schedule.hpp>
 #include <tensornorm/stats/estimator.hpp>
 
@@ -28,36 +29,77 @@ struct ForwardArguments {
   StatisticsArrays<S> statistics;  ///< written; or, by the frozen walks, read
 };
 
-/// mean and rstd of one statistic as elements meet them.
+/// mean and rstd of one statistic as elements meet them: those of x * factor, where factor is 1 but for x that A cannot square.
 template <class A, class S>
 struct Center {
   A mean;   ///< rounded
   S rest;   ///< what rounding took from it, times -1
   S rstd;
+  A factor;
 
-  TENSORNORM_INLINE Center(S hi, S lo, S r) : mean(static_cast<A>(hi)), rest((S(mean) - hi) - lo), rstd(r) {}
-  /// (x - mean) * scale + shift is the norm times weight plus bias, all rounded once.
+  TENSORNORM_INLINE Center(S hi, S lo, S r, S scale = S(1))
+      : mean(static_cast<A>(hi)), rest((S(mean) - hi) - lo), rstd(r), factor(static_cast<A>(scale)) {}
+  /// (x * factor - mean) * scale + shift is the norm times weight plus bias, all rounded once.
   TENSORNORM_INLINE A scale(S weight) const { return static_cast<A>(rstd * weight); }
   TENSORNORM_INLINE A shift(S weight, S bias) const { return static_cast<A>(fused<S>(rest, rstd * weight, bias)); }
 };
 
 inline namespace TENSORNORM_ABI {
 
+/// The center for an rstd that is 0 or far from 1, where S is wider than A, in which it, or x - mean, might be infinite.
+///
+/// Elements about a mean of 1 or more with so large an rstd are equal to it, or would give no number: any finite one does.
 template <class A, class S>
+Center<A, S> far_center(S hi, S lo, S rstd) {
+  using Safe = SafeScale<A>;
+  if (rstd > S(Safe::coefficient) && !(magnitude(hi) < S(1))) return {hi, lo, S(Safe::coefficient)};
+  const S factor = rstd > S(1) ? S(Safe::up) : rstd > S(0) ? S(Safe::down) : S(1);
+  return {hi * factor, lo * factor, std::min(rstd / factor, S(Safe::coefficient)), factor};
+}
+
+template <class A, class T, class S>
+TENSORNORM_INLINE Center<A, S> center_for(S hi, S lo, S rstd) {
+  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>) {
+    using Safe = SafeScale<A>;
+    if (!(rstd >= S(1 / Safe::coefficient) && rstd <= S(Safe::coefficient))) return far_center<A>(hi, lo, rstd);
+  }
+  return {hi, lo, rstd};
+}
+
+template <class A, class T, class S>
 TENSORNORM_INLINE Center<A, S> center_of(const StatisticsArrays<S>& statistics, Index k) {
-  return {statistics.mean[k], statistics.mean_lo != nullptr ? statistics.mean_lo[k] : S(0), statistics.rstd[k]};
+  return center_for<A, T>(statistics.mean[k], statistics.mean_lo != nullptr ? statistics.mean_lo[k] : S(0), statistics.rstd[k]);
+}
+
+/// Writes the statistic of a state of x * scale where it is asked for, in units of x.
+template <class S>
+TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S mean, S mean_lo, S rstd, S variance) {
+  if (to.mean != nullptr) to.mean[k] = mean;
+  if (to.mean_lo != nullptr) to.mean_lo[k] = mean_lo;
+  if (to.rstd != nullptr) to.rstd[k] = rstd;
+  if (to.variance != nullptr) to.variance[k] = variance;
+}
+
+/// finish_statistic() for a state with a scale.
+template <class A, class S>
+Center<A, S> finish_scaled(const StatisticsRule& rule, Index samples, ScaledWelford<A, S> m, const StatisticsArrays<S>& to, Index k) {
+  // Of so small a variance nothing is left beside such an eps, and the two have no scale in common.
+  if (m.scale > S(1) && !is_finite(S(rule.eps) * m.scale * m.scale)) m.set_scale(S(1));
+  const Welford<S>& state = m.state;
+  const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance, m.scale);
+  write_statistic(to, k, m.mean(), state.mean_lo() / m.scale, rstd * m.scale, variance / m.scale / m.scale);
+  return {state.mean(), state.mean_lo(), rstd, m.scale};
 }
 
 /// The statistic made of a Welford state (or a sum of squares about 0), written where it is asked for.
-template <class A, class S>
-TENSORNORM_INLINE Center<A, S> finish_statistic(const StatisticsRule& rule, Index samples, const Welford<S>& state,
+template <class A, class T, class S>
+TENSORNORM_INLINE Center<A, S> finish_statistic(const StatisticsRule& rule, Index samples, const ScaledWelford<A, S>& moments,
                                                 const StatisticsArrays<S>& to, Index k) {
+  if (moments.scale != S(1)) return finish_scaled(rule, samples, moments, to, k);
+  const Welford<S>& state = moments.state;
   const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance);
-  if (to.mean != nullptr) to.mean[k] = state.mean();
-  if (to.mean_lo != nullptr) to.mean_lo[k] = state.mean_lo();
-  if (to.rstd != nullptr) to.rstd[k] = rstd;
-  if (to.variance != nullptr) to.variance[k] = variance;
-  return {state.mean(), state.mean_lo(), rstd};
+  write_statistic(to, k, state.mean(), state.mean_lo(), rstd, variance);
+  return center_for<A, T>(state.mean(), state.mean_lo(), rstd);
 }
 
 template <class A, class I>
@@ -69,22 +111,30 @@ TENSORNORM_INLINE auto uniform(A value) {
 /// One run with one statistic; weight and bias one value each, or beside the elements.
 template <class I, class Args, class C>
 TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, Index ahead, Store store) {
+  using T = typename Args::Element;
   using A = typename Args::A;
   using S = typename Args::S;
   using L = HardwareLanes<A, I>;
-  const auto* x = args.x + at.data[0];
-  auto* y = args.y + at.data[1];
-  if (run.param == 0 || args.weight == nullptr) {
-    const S w = args.weight != nullptr ? S(args.weight[at.param]) : S(1), b = args.bias != nullptr ? S(args.bias[at.param]) : S(0);
-    const ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
-    transform_run<A, I>(x, y, run.extent, map, ahead, store);
-  } else {
-    const AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
-                                                         uniform<A, I>(center.scale(S(1))),
-                                                         uniform<A, I>(center.shift(S(1), S(0))),
-                                                         {args.weight + at.param},
-                                                         {args.bias + at.param}};
-    transform_run<A, I>(x, y, run.extent, map, ahead, store);
+  const bool scaled = center.factor != A(1);
+  const Index step = scaled ? ScaledBlock<A, T>::size : run.extent;
+  for (Index i = 0; i < run.extent; i += step) {
+    const Index n = scaled ? std::min(step, run.extent - i) : run.extent, param = at.param + i * run.param;
+    ScaledBlock<A, T> copy;
+    const T* x = args.x + at.data[0] + i;
+    if (scaled) x = copy.fill(x, n, center.factor);
+    T* y = args.y + at.data[1] + i;
+    if (run.param == 0 || args.weight == nullptr) {
+      const S w = args.weight != nullptr ? S(args.weight[param]) : S(1), b = args.bias != nullptr ? S(args.bias[param]) : S(0);
+      const ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
+      transform_run<A, I>(x, y, n, map, ahead, store);
+    } else {
+      const AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
+                                                           uniform<A, I>(center.scale(S(1))),
+                                                           uniform<A, I>(center.shift(S(1), S(0))),
+                                                           {args.weight + param},
+                                                           {args.bias + param}};
+      transform_run<A, I>(x, y, n, map, ahead, store);
+    }
   }
 }
 
@@ -106,7 +156,7 @@ struct RowForward {
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
-      const Center<A, S> center = frozen ? center_of<A, S>(args.statistics, at.statistic) : moments<I>(at, slice);
+      const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
       const Index ahead = kept.offsets().data[0] - at.data[0];
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
@@ -115,15 +165,16 @@ struct RowForward {
   }
 
  private:
+  using T = typename Args::Element;
   using A = typename Args::A;
   using S = typename Args::S;
 
   template <class I>
   TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
-    Welford<S> state;
+    ScaledWelford<A, S> state;
     for (Index i = walk.slices.size(); i > 0; --i, slice.next())
       row_moments<A, S, I>(args.x + at.data[0] + slice.offsets().data[0], walk.length, args.rule.centered, state);
-    return finish_statistic<A, S>(args.rule, args.samples, state, args.statistics, at.statistic);
+    return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
 };
 

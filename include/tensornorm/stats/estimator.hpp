@@ -23,22 +23,22 @@ struct StatisticsRule {
   TENSORNORM_INLINE S variance(S m2, Index samples) const {
     return m2 / S(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
   }
-  /// rstd; 0 where there is nothing to divide by.
+  /// rstd; 0 where there is nothing to divide by. `scale`: that of x * scale, from its variance.
   template <class S>
-  TENSORNORM_INLINE S rstd(S variance) const {
+  TENSORNORM_INLINE S rstd(S variance, S scale = S(1)) const {
     using std::sqrt;
-    const S square = eps_added_to == EpsAddedTo::variance ? variance + S(eps) : variance;
-    const S deviation = eps_added_to == EpsAddedTo::variance ? sqrt(square) : sqrt(square) + S(eps);
+    const S square = eps_added_to == EpsAddedTo::variance ? variance + S(eps) * scale * scale : variance;
+    const S deviation = eps_added_to == EpsAddedTo::variance ? sqrt(square) : sqrt(square) + S(eps) * scale;
     return deviation == S(0) ? S(0) : S(1) / deviation;
   }
   /// The factor of (x - mean) in dx, from `sum` = sum of dy * weight * (x - mean).
   ///
-  /// -rstd^3 / (n - c) * sum; with eps beside the deviation s, -rstd^2 / (s * (n - c)) * sum, 0 where s is 0.
+  /// -rstd^3 / (n - c) * sum; with eps beside the deviation s, -rstd^2 / (s * (n - c)) * sum, 0 where s is 0. `scale`: all of x * scale.
   template <class S>
-  TENSORNORM_INLINE S slope(S rstd, S sum, Index samples) const {
+  TENSORNORM_INLINE S slope(S rstd, S sum, Index samples, S scale = S(1)) const {
     const S n = S(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
     if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * rstd * rstd * (sum / n);
-    const S deviation = rstd == S(0) ? S(0) : S(1) / rstd - S(eps);
+    const S deviation = rstd == S(0) ? S(0) : S(1) / rstd - S(eps) * scale;
     return deviation > S(0) ? S(0) - rstd * rstd / deviation * (sum / n) : S(0);
   }
 };

@@ -1,0 +1,276 @@
+// SPDX-License-Identifier: MIT
+// Numbers whose squares leave their type, rows 39 and 44 to 46 of the table of faults: y, the statistics and the
+// gradients are right wherever they can be represented, at every level and whatever stands beside them.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+#include <string>
+#include <tensornorm/tensornorm.hpp>
+#include <vector>
+
+#include "support/compare.hpp"
+#include "support/faults.hpp"
+#include "support/instruction_sets.hpp"
+#include "support/logical.hpp"
+#include "support/reference.hpp"
+
+namespace {
+
+using namespace faults;
+using reference::Real;
+using reference::Values;
+using support::all_near;
+using support::logical;
+using support::Shape;
+using support::ulps;
+
+template <class Kind>
+class Scales : public testing::Test {};
+TYPED_TEST_SUITE(Scales, support::Kinds, support::KindNames);
+
+/// f(layer, norm) for layers of every schedule, long ones among them; norm is what the layer must compute.
+template <class Kind, class F>
+void for_each_schedule(double eps, F f) {
+  using S = typename Kind::Scalar;
+  const auto with = [&]<int kRank>(auto layer, const char* roles, const Shape& shape, bool pinned = false) {
+    reference::Norm norm{shape, {}, Real(eps), pinned};
+    for (; *roles != 0; ++roles) {
+      using reference::Role;
+      norm.roles.push_back(*roles == 'k'   ? Role::kept
+                           : *roles == 'K' ? Role::kept_affine
+                           : *roles == 'r' ? Role::reduced
+                                           : Role::reduced_affine);
+    }
+    SCOPED_TRACE(text_of(layer) + testing::PrintToString(shape));
+    f.template operator()<typename Kind::template Tensor<kRank>>(layer, norm);
+  };
+  with.template operator()<2>(tn::BatchNorm1d<S>(37, {.eps = eps}), "rK", {90, 37});
+  with.template operator()<2>(tn::BatchNorm1d<S>(3, {.eps = eps}), "rK", {1000, 3});
+  with.template operator()<4>(tn::BatchNorm2d<S>(3, {.eps = eps}), "rKrr", {2, 3, 5, 7});
+  with.template operator()<4>(tn::BatchNorm2d<S>(3, {.eps = eps}), "rKrr", {2, 3, 40, 40});
+  with.template operator()<4>(tn::InstanceNorm2d<S>(3, {.eps = eps, .affine = true}), "kKrr", {2, 3, 5, 7});
+  with.template operator()<2>(tn::LayerNorm<S>(9000, {.eps = eps}), "kR", {2, 9000});
+  with.template operator()<3>(tn::LayerNorm<S, 2>({3, 50}, {.eps = eps}), "kRR", {4, 3, 50});
+  with.template operator()<2>(tn::LayerNorm<S>(7, {.eps = eps}), "kR", {5, 7});
+  with.template operator()<2>(tn::RMSNorm<S>(700, {.eps = eps}), "kR", {3, 700}, true);
+  with.template operator()<3>(tn::Normalization<S, PositionAxes>({6}, {.eps = eps}), "kRk", {5, 6, 8});
+}
+
+/// Random x about 0 of this deviation; in float none beyond the largest.
+template <class S>
+std::vector<S> values_of(Index size, double deviation, double mean = 0) {
+  std::vector<S> result;
+  for (const double value : support::random_values<double>(size, 3))
+    result.push_back(static_cast<S>(mean + deviation * value));
+  return result;
+}
+
+template <class S>
+std::vector<double> scales();
+template <>
+std::vector<double> scales<float>() {
+  return {1e-41, 1e-38, 1e-30, 1e-24, 1e-20, 1e-17, 1e-12, 1e10, 1e16, 1e18, 1e20, 1e30, 5e37};
+}
+template <>
+std::vector<double> scales<double>() {
+  return {1e-308, 1e-300, 1e-200, 1e-160, 1e-146, 1e-100, 1e100, 1e132, 1e140, 1e154, 1e160, 1e250, 3e307};
+}
+
+/// y, and where the layer has them the running statistics, at each level. The scale changes no rounding; that of
+/// ordinary data is judged elsewhere, and here allowed to be 8 ulp, for double's statistics are themselves in double.
+template <class Tensor, class Layer>
+void expect_forward(Layer layer, const reference::Norm& norm, const std::vector<typename Tensor::Scalar>& x) {
+  using S = typename Tensor::Scalar;
+  using Limits = std::numeric_limits<S>;
+  layer.weight().setConstant(S(1.5));
+  const Tensor input = support::tensor_of<Tensor>(norm.shape, x);
+  const auto statistics = reference::moments(norm, reference::real(x));
+  const Values weight(std::size_t(norm.parameters()), Real(1.5));
+  const Values y = reference::forward(norm, reference::real(x), weight, {}, statistics);
+  const Real tolerance = ulps<S>(8, support::largest(y));
+  support::at_each_level([&](tn::kernels::Level) {
+    Tensor actual = support::sized<Tensor>(norm.shape);
+    auto trained = layer;
+    trained.forward(input, actual);
+    EXPECT_TRUE(all_near(logical(actual), y, tolerance));
+    if constexpr (requires { trained.running_stats(); }) {
+      if (!trained.track_running_stats()) return;
+      const auto n = static_cast<Real>(norm.samples());
+      for (Index c = 0; c < trained.num_features(); ++c) {
+        const auto k = static_cast<std::size_t>(c);
+        const Real mean = Real(0.1) * statistics.mean[k], of_batch = statistics.variance[k] * n / (n - 1);
+        const Real variance = Real(0.9) + Real(0.1) * of_batch;
+        EXPECT_NEAR(double(trained.running_mean()(c)), double(mean),
+                    double(ulps<S>(4, std::sqrt(of_batch)) + Real(Limits::denorm_min())));
+        if (variance > Real(Limits::max()) || of_batch > Real(std::numeric_limits<double>::max())) {
+          EXPECT_EQ(trained.running_var()(c), Limits::infinity());
+        } else {
+          EXPECT_NEAR(double(trained.running_var()(c) / variance), 1, double(ulps<S>(4, 1)));
+        }
+      }
+    }
+  });
+}
+
+TYPED_TEST(Scales, Rows45And46YIsRightAtEveryScale) {
+  using S = typename TypeParam::Scalar;
+  for (const double eps : {0.0, 1e-5})
+    for (const double scale : scales<S>()) {
+      SCOPED_TRACE(testing::Message() << "scale " << scale << ", eps " << eps);
+      for_each_schedule<TypeParam>(eps, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+        const double mean = scale < double(std::numeric_limits<S>::max()) / 100 ? 3 * scale : 0;
+        expect_forward<Tensor>(layer, norm, values_of<S>(norm.size(), scale, mean));
+      });
+    }
+}
+
+// A row of +-FLT_MAX has deviation FLT_MAX.
+TYPED_TEST(Scales, Row44TheLargestNumbers) {
+  using S = typename TypeParam::Scalar;
+  for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+    std::vector<S> x(std::size_t(norm.size()));
+    for (std::size_t i = 0; i < x.size(); ++i)
+      x[i] = i * i % 7 < 3 ? std::numeric_limits<S>::max() : -std::numeric_limits<S>::max();
+    expect_forward<Tensor>(layer, norm, x);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = i % 5 == 0 ? S(1) : std::numeric_limits<S>::max();
+    expect_forward<Tensor>(layer, norm, x);
+  });
+}
+
+// Constants of any size are the bias, and so are they with an eps whose root cannot be divided by.
+TYPED_TEST(Scales, Row42ConstantsOfAnySizeAreTheBias) {
+  using S = typename TypeParam::Scalar;
+  using Limits = std::numeric_limits<S>;
+  for (const double eps : {0.0, 1e-320, 1e-80, 1e-5, 1e80})
+    for_each_schedule<TypeParam>(eps, [&]<class Tensor>(auto layer, const reference::Norm& norm) {
+      if (name_of(layer) == "RMSNorm") return;
+      layer.bias().setConstant(S(0.3));
+      for (const S value : {S(0), S(5), S(0.1), S(-7.7e5), Limits::max(), Limits::lowest(), Limits::min() * S(1.2),
+                            3 * Limits::denorm_min()}) {
+        auto x = support::sized<Tensor>(norm.shape);
+        x.setConstant(value);
+        EXPECT_TRUE(support::same_bits(logical(layer(x)), std::vector<S>(std::size_t(x.size()), S(0.3))))
+            << value << ", eps " << eps;
+      }
+    });
+}
+
+// Of two statistics side by side the ordinary one comes out as it does alone.
+TYPED_TEST(Scales, Rows44To46OrdinaryNeighboursKeepTheirBits) {
+  using S = typename TypeParam::Scalar;
+  support::at_each_level([](tn::kernels::Level) {
+    for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+      auto x = values_of<S>(norm.size(), 1);
+      auto unscaled = layer;
+      const auto expected = logical(unscaled(support::tensor_of<Tensor>(norm.shape, x)));
+      for (std::size_t i = 0; i < x.size(); ++i) {
+        const std::size_t s = norm.statistic(i);
+        if (s % 3 == 1) x[i] = static_cast<S>(x[i] * scales<S>().back());
+        if (s % 3 == 2) x[i] = static_cast<S>(x[i] * scales<S>().front());
+      }
+      auto other = layer;
+      const auto actual = logical(other(support::tensor_of<Tensor>(norm.shape, x)));
+      for (std::size_t i = 0; i < x.size(); ++i)
+        if (norm.statistic(i) % 3 == 0) {
+          ASSERT_EQ(actual[i], expected[i]) << i;
+        }
+      expect_forward<Tensor>(layer, norm, x);
+    });
+  });
+}
+
+// Rows of several chunks, of which each is ordinary, large, small or constant.
+TYPED_TEST(Scales, Row45ChunksOfDifferentScales) {
+  using S = typename TypeParam::Scalar;
+  const double large = scales<S>().back() / 3, small = scales<S>().front();
+  const reference::Norm norm{{1, 5 * 4096}, {reference::Role::kept, reference::Role::reduced_affine}, Real(0)};
+  const std::vector<std::vector<double>> orders{
+      {0, small, 0, small, 0}, {small, 1, small, large, 1}, {large, small, 0, 1, large}, {0, 0, 1, small, 0}};
+  for (const auto& order : orders) {
+    auto x = values_of<S>(norm.size(), 1);
+    for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<S>(x[i] * order[i / 4096]);
+    expect_forward<typename TypeParam::template Tensor<2>>(tn::LayerNorm<S>(5 * 4096, {.eps = 0}), norm, x);
+  }
+  std::vector<S> steps(std::size_t(norm.size()));
+  for (std::size_t i = 0; i < steps.size(); ++i) steps[i] = static_cast<S>(i / 4096 % 2 == 0 ? large : -large);
+  expect_forward<typename TypeParam::template Tensor<2>>(tn::LayerNorm<S>(5 * 4096, {.eps = 0}), norm, steps);
+}
+
+// dx is as large as 1 / deviation, and the parameters' gradients as those of any other scale.
+TYPED_TEST(Scales, Rows45And46GradientsAreRightWhereTheyCanBe) {
+  using S = typename TypeParam::Scalar;
+  using Limits = std::numeric_limits<S>;
+  for (const double eps : {0.0, 1e-5})
+    for (const double scale : scales<S>()) {
+      if (scale < 8 * double(Limits::min())) continue;  // 1 / scale is beyond the largest number
+      SCOPED_TRACE(testing::Message() << "scale " << scale << ", eps " << eps);
+      for_each_schedule<TypeParam>(eps, [&]<class Tensor>(auto layer, const reference::Norm& norm) {
+        const auto x = values_of<S>(norm.size(), scale), dy = support::random_values<S>(norm.size(), 5);
+        layer.weight().setConstant(S(1.5));
+        const Values weight(std::size_t(norm.parameters()), Real(1.5)), real = reference::real(x),
+                                                                        g = reference::real(dy);
+        const Tensor input = support::tensor_of<Tensor>(norm.shape, x),
+                     gradient = support::tensor_of<Tensor>(norm.shape, dy);
+        const auto statistics = reference::moments(norm, real);
+        const auto expected = reference::backward(norm, g, real, weight, statistics, false);
+        auto terms = ulps<S>(8, reference::terms_of_dx(norm, g, real, weight, statistics));
+        for (Real& term : terms) term += 4 * Real(Limits::denorm_min());
+        const auto sums =
+            ulps<S>(8, reference::terms_of_parameters(norm, g, reference::normalized(norm, real, statistics)));
+        support::at_each_level([&](tn::kernels::Level) {
+          Tensor y = support::sized<Tensor>(norm.shape);
+          tn::SavedStats<S> saved;
+          layer.forward(input, y, saved);
+          const auto actual = layer.backward(gradient, input, saved);
+          EXPECT_TRUE(all_near(logical(actual.dx), expected.dx, terms));
+          EXPECT_TRUE(all_near(logical(actual.dweight), expected.dweight, sums));
+          if (name_of(layer) != "RMSNorm") {
+            EXPECT_TRUE(all_near(logical(actual.dbias), expected.dbias, sums));
+          }
+        });
+      });
+    }
+}
+
+// y of the channel is NaN, as its variance; its mean is infinite. Everything else keeps its bits. As PyTorch has it.
+TYPED_TEST(Scales, Row39OneInfiniteElement) {
+  using S = typename TypeParam::Scalar;
+  support::at_each_level([](tn::kernels::Level) {
+    for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+      if (name_of(layer) == "RMSNorm") return;
+      const auto clean = values_of<S>(norm.size(), 1.5, 0.5);
+      auto first = layer;
+      const auto expected = logical(first(support::tensor_of<Tensor>(norm.shape, clean)));
+      const std::size_t size = clean.size();
+      for (const std::size_t at : {std::size_t{0}, std::size_t{1}, size / 3, size / 2 + 7, size - 1})
+        for (const double bad : {kInf, -kInf}) {
+          auto x = clean;
+          x[at] = S(bad);
+          auto spoiled = layer;
+          const auto y = logical(spoiled(support::tensor_of<Tensor>(norm.shape, x)));
+          for (std::size_t i = 0; i < size; ++i) {
+            if (norm.statistic(i) == norm.statistic(at)) {
+              ASSERT_TRUE(std::isnan(y[i])) << at << " " << i;
+            } else {
+              ASSERT_EQ(y[i], expected[i]) << at << " " << i;
+            }
+          }
+          if constexpr (requires { spoiled.running_stats(); }) {
+            if (!spoiled.track_running_stats()) continue;
+            for (Index c = 0; c < spoiled.num_features(); ++c) {
+              if (c == Index(norm.parameter(at))) {
+                EXPECT_EQ(spoiled.running_mean()(c), S(bad)) << at;
+                EXPECT_TRUE(std::isnan(spoiled.running_var()(c))) << at;
+              } else {
+                EXPECT_TRUE(spoiled.running_mean()(c) == first.running_mean()(c) &&
+                            spoiled.running_var()(c) == first.running_var()(c));
+              }
+            }
+          }
+        }
+    });
+  });
+}
+
+}  // namespace
