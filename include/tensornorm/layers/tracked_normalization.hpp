@@ -1,11 +1,40 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <atomic>
 #include <optional>
 #include <tensornorm/layers/normalization.hpp>
 #include <tensornorm/stats/running_stats.hpp>
 
 namespace tensornorm {
+
+/// Whether a call is moving a layer's statistics; a copy of the layer takes no part in that call.
+class TrainingTurn {
+ public:
+  TrainingTurn() = default;
+  TrainingTurn(const TrainingTurn&) {}
+  TrainingTurn& operator=(const TrainingTurn&) { return *this; }
+
+  /// Holds the turn, if there is one to hold. Errors: std::logic_error where another call holds it.
+  class Hold {
+   public:
+    Hold(const Call& call, TrainingTurn* turn) : turn_(turn) {
+      if (turn != nullptr && turn->taken_.test_and_set(std::memory_order_acquire))
+        fail<std::logic_error>(call, "expected one thread at a time to train a layer, got a second one");
+    }
+    Hold(const Hold&) = delete;
+    Hold& operator=(const Hold&) = delete;
+    ~Hold() {
+      if (turn_ != nullptr) turn_->taken_.clear(std::memory_order_release);
+    }
+
+   private:
+    TrainingTurn* turn_;
+  };
+
+ private:
+  std::atomic_flag taken_;
+};
 
 /// A normalization per channel that can keep running statistics: what BatchNorm and InstanceNorm share.
 ///
@@ -14,7 +43,8 @@ namespace tensornorm {
 /// | forward(x, y, saved)        | the same, and saved is filled         | saved: constants    | batch statistics |
 /// | infer(x, y) const           | running statistics, nothing moves     | the same            | batch statistics |
 ///
-/// The last statistics of a failed call stay as they were. infer is safe from many threads at once while nobody trains or loads.
+/// The last statistics of a failed call stay as they were. infer is safe from many threads at once while nobody trains or loads, which
+/// needs a lock of the caller's; of two calls that train at once the second is refused (std::logic_error).
 template <class Scalar, AxisPolicy Policy, AxisPolicy ChannelPolicy, int kSpatialRank, bool kUnbatched>
 class TrackedNormalization {
  public:
@@ -167,6 +197,7 @@ class TrackedNormalization {
     constexpr bool row_major = traits_of<X>::row_major;
     for (const auto* values : {running_.mean().data(), running_.variance().data()})
       if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "y overlaps the running statistics");
+    const TrainingTurn::Hold hold(context.call, moving != nullptr ? &turn_ : nullptr);
     if (given)
       normalize_by_given<row_major>(context, ChannelPolicy{}, in, out, running_.mean().data(), running_.variance().data(), saved, device);
     else
@@ -202,6 +233,7 @@ class TrackedNormalization {
   bool tracking_;
   bool training_ = true;
   Running running_;
+  mutable TrainingTurn turn_;
 };
 
 }  // namespace tensornorm

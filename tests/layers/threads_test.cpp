@@ -1,0 +1,324 @@
+// SPDX-License-Identifier: MIT
+// Rows 63, 65 and 68 to 76 of the table of faults: many threads, pools, and tensors beyond 2^31 elements.
+//
+// Rows without a test: 74, 77 and 78, for the library owns no thread: the pool is Eigen's and the caller's. Row 75 is
+// core/parallel_test.
+#define EIGEN_USE_THREADS
+#include <gtest/gtest.h>
+
+#include <atomic>
+#include <mutex>
+#include <stdexcept>
+#include <tensornorm/tensornorm.hpp>
+#include <thread>
+#include <vector>
+
+#include "support/allocations.hpp"
+#include "support/compare.hpp"
+#include "support/faults.hpp"
+#include "support/logical.hpp"
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+namespace {
+
+using namespace faults;
+using support::logical;
+using support::same_bits;
+
+using Kinds = testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
+template <class Kind>
+class Threads : public testing::Test {};
+TYPED_TEST_SUITE(Threads, Kinds, support::KindNames);
+
+struct Pool {
+  explicit Pool(int threads, int used = 0) : pool(threads), device(&pool, used > 0 ? used : threads) {}
+  Eigen::ThreadPool pool;
+  Eigen::ThreadPoolDevice device;
+};
+
+/// f(i) on `count` threads at once.
+template <class F>
+void on_threads(int count, F f) {
+  std::atomic<int> ready{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < count; ++i)
+    threads.emplace_back([&, i] {
+      for (++ready; ready < count;) std::this_thread::yield();
+      f(i);
+    });
+  for (std::thread& thread : threads) thread.join();
+}
+
+/// Work for several threads: 6 MiB and odd extents.
+template <class Kind>
+auto large_rows() {
+  return random_tensor<typename Kind::template Tensor<2>>({1543, 1021});
+}
+
+// Whichever allocation of a call that uses a pool fails: std::bad_alloc, and nothing has changed.
+TYPED_TEST(Threads, Row65AnAllocationThatFailsBesideAPool) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using S = typename TypeParam::Scalar;
+  const auto x = large_rows<TypeParam>();
+  tn::BatchNorm1d<S> layer(x.dimension(1));
+  const Pool pool(4);
+  for (const bool backward : {false, true}) {
+    long failures = 0;
+    for (long n = 1; n < 100; ++n) {
+      bool threw = false;
+      auto y = like(x), dx = like(x);
+      tn::SavedStats<S> saved;
+      auto gradients = layer.zero_gradients();
+      if (backward) layer.forward(x, y, saved);
+      const std::string state = state_of(layer), y_before = bytes_of(y), dx_before = bytes_of(dx),
+                        saved_before = saved_state(saved);
+      std::thread([&] {
+        tn::Scratch::acquire(1);
+        support::allocations_in(
+            [&] {
+              try {
+                if (backward)
+                  layer.backward(x, x, saved, dx, gradients, pool.device);
+                else
+                  layer.forward(x, y, saved, pool.device);
+              } catch (const std::bad_alloc&) {
+                threw = true;
+              }
+            },
+            n);
+      }).join();
+      if (!threw) break;
+      ++failures;
+      EXPECT_EQ(state_of(layer), state);
+      EXPECT_TRUE(bytes_of(y) == y_before && bytes_of(dx) == dx_before && saved_state(saved) == saved_before) << n;
+      for (const S value : logical(gradients.weight)) ASSERT_EQ(value, 0);
+    }
+    EXPECT_GE(failures, 1);
+    EXPECT_LT(failures, 10);
+  }
+}
+
+TYPED_TEST(Threads, Row68ManyThreadsInferOnOneConstLayer) {
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    layer(x);
+    const auto& shared = std::as_const(layer);
+    const auto expected = logical(shared.infer(x));
+    std::atomic<int> wrong{0};
+    on_threads(64, [&](int) {
+      auto y = like(x);
+      for (int repeat = 0; repeat < 5; ++repeat) {
+        shared.infer(x, y);
+        wrong += logical(y) == expected ? 0 : 1;
+      }
+    });
+    EXPECT_EQ(wrong, 0);
+  });
+}
+
+// A second thread is refused while the first is at it, and changes nothing: one batch is counted per call that
+// returned.
+TYPED_TEST(Threads, Row69TwoThreadsTrainOneLayer) {
+  using S = typename TypeParam::Scalar;
+  const auto x = random_tensor<typename TypeParam::template Tensor<2>>({257, 255});
+  tn::BatchNorm1d<S> layer(255);
+  std::atomic<int> trained{0}, refused{0};
+  on_threads(4, [&](int) {
+    auto y = like(x);
+    tn::SavedStats<S> saved;
+    for (int i = 0; i < 50; ++i) {
+      try {
+        layer.forward(x, y, saved);
+        ++trained;
+      } catch (const std::logic_error& error) {
+        EXPECT_PRED_FORMAT2(testing::IsSubstring, "BatchNorm1d::forward: ", error.what());
+        ++refused;
+      }
+    }
+  });
+  EXPECT_EQ(trained + refused, 200);
+  EXPECT_EQ(layer.running_stats().num_batches(), trained);
+  layer(x);
+  EXPECT_EQ(layer.running_stats().num_batches(), trained + 1);
+}
+
+// With a lock around everything that changes the layer, evaluation may go on beside it.
+TYPED_TEST(Threads, Row70EvalBesideTrainingUnderALock) {
+  using S = typename TypeParam::Scalar;
+  const auto x = random_tensor<typename TypeParam::template Tensor<4>>({3, 5, 4, 7});
+  tn::BatchNorm2d<S> layer(5);
+  std::mutex mutex;
+  std::atomic<int> infinite{0};
+  on_threads(4, [&](int thread) {
+    auto y = like(x);
+    for (int i = 0; i < 50; ++i) {
+      const std::lock_guard lock(mutex);
+      if (thread == 0)
+        layer.forward(x, y);
+      else if (thread == 1)
+        layer.running_stats().load(std::vector<S>(5, S(1)), std::vector<S>(5, S(2)), 3);
+      else if (thread == 2)
+        tn::BatchNorm2d<S>(layer).infer(x, y);
+      else
+        std::as_const(layer).infer(x, y);
+      for (const S value : logical(y)) infinite += std::isfinite(value) ? 0 : 1;
+    }
+  });
+  EXPECT_EQ(infinite, 0);
+}
+
+TYPED_TEST(Threads, Row71LayersOnManyThreadsShareOnePool) {
+  using S = typename TypeParam::Scalar;
+  const auto x = large_rows<TypeParam>();
+  const tn::LayerNorm<S> rows(x.dimension(1));
+  const tn::BatchNorm1d<S> columns(x.dimension(1), {.track_running_stats = false});
+  const auto expected_rows = logical(rows.infer(x)), expected_columns = logical(columns.infer(x));
+  for (const int threads : {1, 3}) {
+    const Pool pool(threads);
+    std::atomic<int> wrong{0};
+    on_threads(6, [&](int i) {
+      auto y = like(x);
+      for (int repeat = 0; repeat < 3; ++repeat) {
+        if (i % 2 == 0)
+          rows.infer(x, y, pool.device);
+        else
+          columns.infer(x, y, pool.device);
+        wrong += logical(y) == (i % 2 == 0 ? expected_rows : expected_columns) ? 0 : 1;
+      }
+    });
+    EXPECT_EQ(wrong, 0) << threads;
+  }
+}
+
+// On a pool of one thread nobody else could run what it waits for.
+TYPED_TEST(Threads, Row72ForwardInsideATaskOfTheSamePool) {
+  using S = typename TypeParam::Scalar;
+  const auto x = large_rows<TypeParam>();
+  const tn::LayerNorm<S> layer(x.dimension(1));
+  const auto expected = logical(layer.infer(x));
+  for (const int threads : {1, 3}) {
+    Pool pool(threads, 4);
+    std::vector<std::decay_t<decltype(x)>> results(4, like(x));
+    Eigen::Barrier done(4);
+    for (auto& y : results)
+      pool.pool.Schedule([&] {
+        layer.infer(x, y, pool.device);
+        done.Notify();
+      });
+    done.Wait();
+    for (const auto& y : results) EXPECT_TRUE(same_bits(logical(y), expected)) << threads;
+  }
+}
+
+// Bodies given to a pool are noexcept, which parallel_for asks of them, and allocate nothing: the only worker's
+// allocations are counted.
+TYPED_TEST(Threads, Row73WorkersAllocateNothing) {
+  static_assert(!std::is_invocable_v<void (*)(Index) noexcept, Index, Index, Index>);
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using S = typename TypeParam::Scalar;
+  const auto x = large_rows<TypeParam>();
+  auto y = like(x), dx = like(x);
+  tn::LayerNorm<S> rows(x.dimension(1));
+  tn::BatchNorm1d<S> columns(x.dimension(1));
+  tn::SavedStats<S> saved;
+  Pool pool(1, 2);
+  const auto worker_count = [&] {
+    long count = -1;
+    Eigen::Barrier done(1);
+    pool.pool.Schedule([&] {
+      count = support::allocations.count;
+      done.Notify();
+    });
+    done.Wait();
+    return count;
+  };
+  worker_count();
+  const long before = worker_count(), one_more = worker_count();
+  rows.forward(x, y, saved, pool.device);
+  rows.backward(x, x, saved, dx, tn::none, pool.device);
+  columns.forward(x, y, saved, pool.device);
+  auto gradients = columns.zero_gradients();
+  columns.backward(x, x, saved, dx, gradients, pool.device);
+  EXPECT_EQ(worker_count() - one_more, one_more - before) << "what the question itself takes, and nothing else";
+}
+
+/// The part [first, first + count) of the first axis.
+template <class X>
+X part_of(const X& x, Index first, Index count) {
+  auto from = x.dimensions(), extents = x.dimensions();
+  for (auto& start : from) start = 0;
+  from[0] = first;
+  extents[0] = count;
+  return x.slice(from, extents);
+}
+
+// Where statistics do not span the batch, every image comes out as it does alone, and all as they did the call before.
+// In ColMajor the batch is the fastest axis: its extent decides how memory is walked, and so the order of the sums.
+TYPED_TEST(Threads, Row76TheSameCallTwiceAndImagesAlone) {
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    const auto& shared = std::as_const(layer);
+    const auto y = shared.infer(x);
+    EXPECT_TRUE(same_bits(logical(shared.infer(x)), logical(y)));
+    if (TypeParam::order == Eigen::ColMajor || name_of(layer) == "InstanceNorm3d")
+      return;  // one image: its first axis is the channels
+    for (Index i = 0; i < x.dimension(0); ++i) {
+      const std::remove_cvref_t<decltype(x)> image = part_of(x, i, 1);
+      EXPECT_TRUE(same_bits(logical(shared.infer(image)), logical(part_of(y, i, 1)))) << i;
+    }
+  });
+}
+
+#if defined(__linux__) && !defined(TENSORNORM_TEST_SANITIZED)
+/// 2^31 + 17 floats in 2 MiB of memory, over and over at consecutive addresses: what is written at one is read at all.
+class Repeated {
+ public:
+  static constexpr std::size_t size = (std::size_t{1} << 31) + 17, piece = std::size_t{1} << 19;
+  Repeated() {
+    const int file = memfd_create("repeated", 0);
+    const bool sized = ftruncate(file, static_cast<off_t>(piece * sizeof(float))) == 0;
+    void* all = mmap(nullptr, bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    good = sized && all != MAP_FAILED;
+    data = static_cast<float*>(all);
+    for (std::size_t i = 0; good && i < size; i += piece)
+      good = mmap(data + i, std::min(piece * sizeof(float), bytes() - i * sizeof(float)), PROT_READ | PROT_WRITE,
+                  MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED;
+    close(file);
+  }
+  Repeated(const Repeated&) = delete;
+  Repeated& operator=(const Repeated&) = delete;
+  ~Repeated() { munmap(data, bytes()); }
+  static std::size_t bytes() { return (size * sizeof(float) + 4095) / 4096 * 4096; }
+
+  float* data = nullptr;
+  bool good = false;
+};
+
+// 2^31 + 17 = 5 * 429496733. x is i % 64 at element i, so that rows of any length have means near 31.5.
+TEST(LargeTensors, Row63MoreElementsThanAnIntCounts) {
+  const Repeated x, y;
+  if (!x.good || !y.good) GTEST_SKIP() << "no such mapping";
+  for (std::size_t i = 0; i < Repeated::piece; ++i) x.data[i] = static_cast<float>(i % 64);
+  constexpr Index rows = 5, columns = Index(Repeated::size) / rows;
+  static_assert(rows * columns == Index(Repeated::size));
+  using Map = Eigen::TensorMap<Eigen::Tensor<float, 2, Eigen::RowMajor>>;
+  using ConstMap = Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor>>;
+  const auto value = [](Index i) { return static_cast<double>(i % 64); };
+  // Every five-th element, or the last 2^31 / 5: their numbers of each of the 64 values differ by one at most.
+  const double mean = 31.5, variance = (64 * 64 - 1) / 12.0, tolerance = 1e-4;
+  const auto last_elements = [&] {
+    for (Index i = Index(Repeated::size) - 100; i < Index(Repeated::size); ++i)
+      ASSERT_NEAR(y.data[i], (value(i) - mean) / std::sqrt(variance + 1e-5), tolerance) << i;
+  };
+  const ConstMap as_rows(x.data, rows, columns), as_columns(x.data, columns, rows);
+  tn::layer_norm(as_rows, Map(y.data, rows, columns), tn::none, tn::none);
+  last_elements();
+  std::fill_n(y.data, Repeated::piece, -1.0F);
+  tn::BatchNorm1d<float>(rows).forward(as_columns, Map(y.data, columns, rows));
+  last_elements();
+}
+#endif
+
+}  // namespace
