@@ -460,6 +460,31 @@ TYPED_TEST(BackwardFaults, Row62XMayBeElsewhereBetweenForwardAndBackward) {
   });
 }
 
+// At offsets that are no multiple of anything, of dy, x and dx; a sanitizer sees a load that assumes more.
+TYPED_TEST(BackwardFaults, Row59UnalignedMaps) {
+  for_each_operands<TypeParam>([](auto& o) {
+    using X = std::remove_cvref_t<decltype(o.x)>;
+    using S = typename X::Scalar;
+    const auto expected = o.expected();
+    const std::size_t bytes = static_cast<std::size_t>(o.x.size()) * sizeof(S);
+    for (const std::size_t offset : {1U, 2U, 4U, 8U, 12U, 33U}) {
+      std::vector<unsigned char> x(bytes + 64), dy(bytes + 64), dx(bytes + 64);
+      const auto map = [&](std::vector<unsigned char>& memory, std::size_t at) {
+        return Eigen::TensorMap<X>(reinterpret_cast<S*>(memory.data() + at), o.x.dimensions());
+      };
+      std::memcpy(x.data() + offset, o.x.data(), bytes);
+      std::memcpy(dy.data() + (offset ^ 2U), o.dy.data(), bytes);
+      auto gradients = o.layer.zero_gradients();
+      o.layer.backward(map(dy, offset ^ 2U), map(x, offset), o.saved, map(dx, offset ^ 1U), gradients);
+      X result = o.dx;
+      std::memcpy(result.data(), dx.data() + (offset ^ 1U), bytes);
+      EXPECT_TRUE(same_bits(logical(result), logical(expected.dx))) << offset;
+      EXPECT_TRUE(same_bits(logical(gradients.weight), logical(expected.dweight))) << offset;
+      EXPECT_TRUE(same_bits(logical(gradients.bias), logical(expected.dbias))) << offset;
+    }
+  });
+}
+
 #if defined(TENSORNORM_TEST_HAS_PAGES)
 
 // dy, x, dx, weight and both gradients at the edges of pages, over the sizes of vectors and blocks.
