@@ -188,8 +188,8 @@ TEST(Misuse, ErrorsAboutAnImageWithoutABatch) {
     }
     return std::string("nothing was thrown");
   };
-  const Tensor<3> four(4, 5, 6), image(3, 5, 6), pixel(3, 1, 1);
-  Tensor<3> y(4, 5, 6), dx(3, 5, 6);
+  Tensor<3> four(4, 5, 6), image(3, 5, 6), pixel(3, 1, 1), y(4, 5, 6), dx(3, 5, 6);
+  image.setRandom();
   EXPECT_EQ(text_of([&] { layer.infer(four, y); }), "InstanceNorm2d::infer: expected C=3 at dimension 0, got 4 (x: [4,5,6])");
   EXPECT_EQ(text_of([&] { layer.infer(image, y); }), "InstanceNorm2d::infer: y: expected [3,5,6], got [4,5,6]");
   EXPECT_EQ(text_of([&] { (void)layer.infer(pixel); }),

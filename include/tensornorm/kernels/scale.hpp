@@ -58,7 +58,7 @@ TENSORNORM_INLINE S magnitude(S x) {
 ///
 /// A pivot of 1 or more so close to all elements is equal to them, and stays: multiplied with `up` it might overflow.
 template <class A, class S>
-A unusual_scale(S smallest, A pivot, S squares) {
+TENSORNORM_RARE A unusual_scale(S smallest, A pivot, S squares) {
   if (squares > S(SafeScale<A>::most) || magnitude(pivot) > SafeScale<A>::largest_pivot) return SafeScale<A>::down;
   return squares < smallest && magnitude(pivot) < A(1) ? SafeScale<A>::up : A(1);
 }
@@ -77,7 +77,7 @@ TENSORNORM_INLINE A scale_for([[maybe_unused]] Index n, [[maybe_unused]] A pivot
 ///
 /// Elements about a mean of 1 or more with so large an rstd are equal to it, and their gradients 0 at any scale.
 template <class A, class S>
-A far_gradient_scale(S mean, S rstd) {
+TENSORNORM_RARE A far_gradient_scale(S mean, S rstd) {
   using std::frexp;
   using std::ldexp;
   if (!(rstd > S(0)) || !is_finite(rstd) || (rstd > S(1) && !(magnitude(mean) < S(1)))) return A(1);
@@ -102,12 +102,12 @@ struct ScaledBlock {
   T values[size];
 
   /// x[i] * scale, n <= size of them.
-  const T* fill(const T* x, Index n, A scale) {
+  TENSORNORM_RARE const T* fill(const T* x, Index n, A scale) {
     for (Index i = 0; i < n; ++i) values[i] = static_cast<T>(load_one<A>(x + i) * scale);
     return values;
   }
   /// x[c] * scale[c] for rows of `width` columns, which then follow each other.
-  const T* fill(const T* x, Index rows, Index row_stride, Index width, const A* scale) {
+  TENSORNORM_RARE const T* fill(const T* x, Index rows, Index row_stride, Index width, const A* scale) {
     for (Index r = 0; r < rows; ++r)
       for (Index c = 0; c < width; ++c) values[r * width + c] = static_cast<T>(load_one<A>(x + r * row_stride + c) * scale[c]);
     return values;
@@ -123,7 +123,7 @@ struct ScaledWelford {
   /// Adds a set of x * block_scale; what is smaller goes along in the scale of the larger.
   TENSORNORM_INLINE void merge(const Welford<S>& block, S block_scale) {
     if (scale == S(1) && block_scale == S(1)) state.merge(block);
-    else merge_unlike(block, block_scale);
+    else *this = merged(*this, block, block_scale);
   }
   /// The mean of x itself.
   TENSORNORM_INLINE S mean() const { return scale == S(1) ? state.mean() : state.mean() / scale; }
@@ -134,10 +134,12 @@ struct ScaledWelford {
   }
 
  private:
-  void merge_unlike(const Welford<S>& block, S block_scale) {
-    const S common = !std::is_same_v<A, S> ? S(1) : state.count() == 0 || block_scale < scale ? block_scale : scale;
-    set_scale(common);
-    state.merge(block.scaled(common / block_scale));
+  /// By value: a state whose address is taken lives in memory, where each use waits for the last.
+  TENSORNORM_RARE static ScaledWelford merged(ScaledWelford m, Welford<S> block, S block_scale) {
+    const S common = !std::is_same_v<A, S> ? S(1) : m.state.count() == 0 || block_scale < m.scale ? block_scale : m.scale;
+    m.set_scale(common);
+    m.state.merge(block.scaled(common / block_scale));
+    return m;
   }
 };
 

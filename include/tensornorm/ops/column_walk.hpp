@@ -85,7 +85,6 @@ struct ColumnForward {
     const T* x = args.x + strip.at.data[0];
     if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
     else std::fill_n(scratch.pivot, strip.statistics, A(0));
-    std::fill_n(scratch.factor, strip.statistics, A(1));
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     Index from = 0, to = strip.width;
     bool scaled = false;
@@ -100,15 +99,15 @@ struct ColumnForward {
       fold<&Loop::statistic>(strip.columns, scratch.column_squares, scratch.squares);
       if (attempt == 3 || !improve(strip, attempt, from, to, scaled)) break;
     }
-    scaled = false;
+    bool far = false;
     for (Index k = 0; k < strip.statistics; ++k) {
       ScaledWelford<A, S> state;
       Welford<S> sums(args.samples, S(0), S(0), scratch.squares[k]);
       if (args.rule.centered) sums = Welford<S>::of_sums(args.samples, S(scratch.pivot[k]), scratch.sum[k], scratch.squares[k]);
-      state.merge(sums, S(scratch.factor[k]));
-      scaled |= keep(k, finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
+      state.merge(sums, scaled ? S(scratch.factor[k]) : S(1));
+      far |= keep(k, finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
     }
-    return scaled;
+    return far;
   }
 
   /// Adds up the columns [from, to); scaled: of copies of x times column_factor.
@@ -136,6 +135,12 @@ struct ColumnForward {
 
   /// Replaces bad pivots, finds scales, and narrows [from, to) to the columns of such statistics; false where there is none.
   bool improve(const Strip& strip, int attempt, Index& from, Index& to, bool& scaled) const {
+    Index good = 0;
+    while (good < strip.statistics && scale_for<A, T>(args.samples, A(0), scratch.squares[good]) == A(1) &&
+           !(args.rule.centered && is_bad_pivot(args.samples, scratch.sum[good], scratch.squares[good])))
+      ++good;
+    if (good == strip.statistics) return false;
+    if (!scaled) std::fill_n(scratch.factor, strip.statistics, A(1));
     A* changed = scratch.scale;
     bool any = false;
     for (Index k = 0; k < strip.statistics; ++k) {
@@ -177,6 +182,7 @@ struct ColumnForward {
       fold_parameters<I>(arrays, strip.width);
     }
     ScaledBlock<A, T> copy;
+    const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
       const Offsets at = strip.at + group.offsets();
@@ -188,9 +194,8 @@ struct ColumnForward {
           T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
           const Index n = std::min(step, width - c);
           if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
-          const ScaleMap<L, P> map{{arrays.column_mean + c}, {arrays.column_scale + c}, {arrays.column_shift + c}};
-          if (!walk.affine) transform_run<A, I>(x, y, n, map, 0, store);
-          else transform_run<A, I>(x, y, n, AffineMap<L, P, P>{map.mean, map.scale, map.shift, {arrays.weight + c}, {arrays.bias + c}}, 0, store);
+          if (walk.affine) transform_run<A, I>(x, y, n, AffineMap<L, P, P>{{mean + c}, {scale + c}, {shift + c}, {weight + c}, {bias + c}}, 0, store);
+          else transform_run<A, I>(x, y, n, ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}, 0, store);
         }
       }
     }

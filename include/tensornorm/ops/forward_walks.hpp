@@ -50,7 +50,7 @@ inline namespace TENSORNORM_ABI {
 ///
 /// Elements about a mean of 1 or more with so large an rstd are equal to it, or would give no number: any finite one does.
 template <class A, class S>
-Center<A, S> far_center(S hi, S lo, S rstd) {
+TENSORNORM_RARE Center<A, S> far_center(S hi, S lo, S rstd) {
   using Safe = SafeScale<A>;
   if (rstd > S(Safe::coefficient) && !(magnitude(hi) < S(1))) return {hi, lo, S(Safe::coefficient)};
   const S factor = rstd > S(1) ? S(Safe::up) : rstd > S(0) ? S(Safe::down) : S(1);
@@ -82,7 +82,7 @@ TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S
 
 /// finish_statistic() for a state with a scale.
 template <class A, class S>
-Center<A, S> finish_scaled(const StatisticsRule& rule, Index samples, ScaledWelford<A, S> m, const StatisticsArrays<S>& to, Index k) {
+TENSORNORM_RARE Center<A, S> finish_scaled(const StatisticsRule& rule, Index samples, ScaledWelford<A, S> m, const StatisticsArrays<S>& to, Index k) {
   // Of so small a variance nothing is left beside such an eps, and the two have no scale in common.
   if (m.scale > S(1) && !is_finite(S(rule.eps) * m.scale * m.scale)) m.set_scale(S(1));
   const Welford<S>& state = m.state;
