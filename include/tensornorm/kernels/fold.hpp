@@ -44,16 +44,16 @@ S sum_of(const T* values, Index n) {
 
 /// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops. A line of zeros
 /// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
-template <Index Loop::* kStride, class A>
-void expand(const LoopList& columns, const A* from, A* to) {
+template <Index Loop::* kStride, class Source, class A>
+void expand(const LoopList& columns, const Source* from, A* to) {
   LoopList outer = columns;
   const Loop inner = columns.loops[--outer.depth];
   Odometer at(outer);
   for (Index k = outer.size(); k > 0; --k, at.next(), to += inner.extent) {
-    const A* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
-    if (inner.*kStride == 0) std::fill_n(to, inner.extent, *source);
-    else if (inner.*kStride == 1) std::copy_n(source, inner.extent, to);
-    else for (Index i = 0; i < inner.extent; ++i) to[i] = source[i * (inner.*kStride)];
+    const Source* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
+    if (inner.*kStride == 0) std::fill_n(to, inner.extent, static_cast<A>(*source));
+    else if (std::is_same_v<A, Source> && inner.*kStride == 1) std::copy_n(source, inner.extent, to);
+    else for (Index i = 0; i < inner.extent; ++i) to[i] = static_cast<A>(source[i * (inner.*kStride)]);
   }
   std::fill_n(to, kLine<A>, A(0));
 }

@@ -18,7 +18,7 @@ class BackwardOp {
   using S = statistic_t<T>;
 
   BackwardOp(const LoopNest& nest, const kernels::BackwardArguments<T>& args, const Scalar* weight, const Device& device)
-      : args_(args), order_(nest, {weight, nullptr}, args.gradients), device_(device) {
+      : args_(args), order_(nest, weight, args.gradients), device_(device) {
     const LoopNest& walked = order_.nest();
     const LoopNest merged = without_params(walked);
     walk_ = choose_walk(merged);
@@ -70,12 +70,8 @@ class BackwardOp {
 
   /// += the sums, in the caller's order of parameters; null where nobody asks.
   void add_gradients(Scalar* dweight, Scalar* dbias) const {
-    Odometer at(order_.affine());
-    for (Index i = 0; i < params_; ++i, at.next()) {
-      const Index p = at.offsets().param;
-      if (dweight != nullptr) dweight[p] = static_cast<Scalar>(S(dweight[p]) + totals_[i]);
-      if (dbias != nullptr) dbias[p] = static_cast<Scalar>(S(dbias[p]) + totals_[params_ + i]);
-    }
+    if (dweight != nullptr) add_in_order(totals_, dweight);
+    if (dbias != nullptr) add_in_order(totals_ + params_, dbias);
   }
 
  private:
@@ -84,6 +80,18 @@ class BackwardOp {
 
   /// From the sums of one chunk to those of the next.
   Index stride() const { return 2 * params_ + kPadding; }
+
+  void add_in_order(const S* sums, Scalar* to) const {
+    if (params_ == 0) return;
+    LoopList outer = order_.affine();
+    const Loop inner = outer.loops[--outer.depth];
+    Odometer at(outer);
+    for (Index i = 0; i < params_; i += inner.extent, at.next())
+      for (Index k = 0; k < inner.extent; ++k) {
+        Scalar& target = to[at.offsets().param + k * inner.param];
+        target = static_cast<Scalar>(S(target) + sums[i + k]);
+      }
+  }
 
   /// Arrays of a worker of the row form, one value per parameter.
   struct RowScratch {

@@ -20,8 +20,29 @@ struct Parameters {
 template <class A, class Scalar>
 class ParameterOrder {
  public:
-  /// keep: parameters count although none is given, for their gradients.
-  ParameterOrder(const LoopNest& nest, const Parameters<Scalar>& given, bool keep = false) : given_(given), nest_(nest) {
+  ParameterOrder(const LoopNest& nest, const Parameters<Scalar>& given) : ParameterOrder(nest, given, false, true) {}
+  /// For a backward call, which has no use for a bias. gradients: parameters count although none is given.
+  ParameterOrder(const LoopNest& nest, const Scalar* weight, bool gradients) : ParameterOrder(nest, {weight, nullptr}, gradients, false) {}
+  /// The nest whose parameter strides are those of weight() and bias().
+  const LoopNest& nest() const { return nest_; }
+  /// Elements that bind() needs, with the line of zeros that expand() ends with; 0 where nothing is copied.
+  Index copied() const {
+    const Index arrays = (copies_weight_ ? 1 : 0) + (copies_bias_ ? 1 : 0);
+    return arrays > 0 ? arrays * affine_.size() + kernels::kLine<A> : 0;
+  }
+  /// A parameter changes within a statistic.
+  bool within() const { return within_; }
+  /// The affine loops, in the order of memory, with the strides of the parameters given.
+  const LoopList& affine() const { return affine_; }
+  /// Binds the parameters; `memory` has copied() elements.
+  Parameters<A> bind(A* memory) const {
+    A* const after_weight = memory + (copies_weight_ ? affine_.size() : 0);
+    return {copies_weight_ ? gather(given_.weight, memory, A(1)) : as_given(given_.weight),
+            copies_bias_ ? gather(given_.bias, after_weight, A(-0.0)) : as_given(given_.bias)};
+  }
+
+ private:
+  ParameterOrder(const LoopNest& nest, const Parameters<Scalar>& given, bool keep, bool biased) : given_(given), nest_(nest) {
     if (given.weight == nullptr && given.bias == nullptr && !keep) {
       nest_ = without_params(nest);
       return;
@@ -37,28 +58,14 @@ class ParameterOrder {
     }
     for (int i = 0; i < nest.depth; ++i)
       if (nest.loops[i].param != 0) affine_.push(nest.loops[i]);
-    copies_ = !std::is_same_v<A, Scalar> || !in_order_ || (within && (given.weight == nullptr || given.bias == nullptr));
+    const auto copies = [&](const Scalar* values) {
+      return values != nullptr ? !std::is_same_v<A, Scalar> || !in_order_ : within;
+    };
+    copies_weight_ = copies(given.weight);
+    copies_bias_ = biased && copies(given.bias);
     within_ = within;
     if (!in_order_) nest_ = merged(nest_);
   }
-  /// The nest whose parameter strides are those of weight() and bias().
-  const LoopNest& nest() const { return nest_; }
-  Index copied() const { return copies_ ? 2 * affine_.size() : 0; }
-  /// A parameter changes within a statistic.
-  bool within() const { return within_; }
-  /// The affine loops, in the order of memory, with the strides of the parameters given.
-  const LoopList& affine() const { return affine_; }
-  /// Binds the parameters; `memory` has copied() elements.
-  Parameters<A> bind(A* memory) const {
-    if (!copies_) {
-      if constexpr (std::is_same_v<A, Scalar>) return given_;
-      else return {};
-    }
-    const Index size = affine_.size();
-    return {gather(given_.weight, memory, A(1)), gather(given_.bias, memory + size, A(-0.0))};
-  }
-
- private:
   static LoopNest merged(const LoopNest& nest) {
     LoopNest result = nest;
     result.depth = 0;
@@ -66,17 +73,20 @@ class ParameterOrder {
     result.close();
     return result;
   }
+  static const A* as_given(const Scalar* values) {
+    if constexpr (std::is_same_v<A, Scalar>) return values;
+    else return nullptr;
+  }
   const A* gather(const Scalar* from, A* to, A missing) const {
-    if (from == nullptr && !within_) return nullptr;
-    Odometer at(affine_);
-    for (Index i = 0; i < affine_.size(); ++i, at.next()) to[i] = from != nullptr ? static_cast<A>(from[at.offsets().param]) : missing;
+    if (from != nullptr) kernels::expand<&Loop::param>(affine_, from, to);
+    else std::fill_n(to, affine_.size(), missing);
     return to;
   }
 
   Parameters<Scalar> given_;
   LoopNest nest_;
   LoopList affine_;
-  bool in_order_ = true, copies_ = false, within_ = false;
+  bool in_order_ = true, copies_weight_ = false, copies_bias_ = false, within_ = false;
 };
 
 /// y = (x - mean) * rstd * weight + bias over a nest: the schedule is chosen, memory taken, the kernels run.
