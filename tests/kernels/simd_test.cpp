@@ -2,7 +2,7 @@
 // Lanes of every hardware width against loops over scalars, and the reduction tree against itself written out.
 #include <gtest/gtest.h>
 
-#include <tensornorm/kernels/simd.hpp>
+#include <tensornorm/kernels/load.hpp>
 
 #include <cmath>
 #include <limits>
@@ -191,7 +191,7 @@ TYPED_TEST(Simd, AFewElementsAreLoadedAndStoredAndNoMore) {
       run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
         using L = VirtualLanes<T, I>;
         load_few<L, T>(few.data(), n, T(7)).store(loaded.data());
-        store_few<T>(L::load(from.data()), stored.data(), n);
+        store_few(L::load(from.data()), stored.data(), n);
       });
       std::vector<T> expected(this->N, T(7));
       std::copy(few.begin(), few.end(), expected.begin());

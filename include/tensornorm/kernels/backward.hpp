@@ -94,8 +94,8 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
     add_gradients<kWeighted, kGradients>(load_few<L, A>(x + full, rest, row.mean) - mean, load_few<L, A>(dy + full, rest), few, rstd, shift, 0,
                                          plain, centered);
     if constexpr (kGradients) {
-      store_few<A>(L::load(dweight), row.dweight + full, rest);
-      store_few<A>(L::load(dbias), row.dbias + full, rest);
+      store_few(L::load(dweight), row.dweight + full, rest);
+      store_few(L::load(dbias), row.dbias + full, rest);
     }
     total.plain = total.plain + S(plain.sum());
     total.centered = total.centered + S(centered.sum());

@@ -5,6 +5,9 @@
 #include <cstdlib>
 #include <string_view>
 #include <tensornorm/core/inlining.hpp>
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <cpuid.h>
+#endif
 
 // Translation units built with other flags get other symbols, or the linker would give one the code of the other.
 #if defined(__FAST_MATH__)
@@ -28,13 +31,21 @@ namespace tensornorm::kernels {
 /// Instruction sets, the later the wider. On machines other than x86 `baseline` is the compiler's own (NEON on aarch64).
 enum class Level : int { baseline = 0, avx2 = 1, avx512 = 2 };
 
+#if defined(__x86_64__) && defined(__GNUC__)
+/// The instructions that convert halves, which clang 14 does not know to ask the processor for.
+inline bool detected_f16c() {
+  unsigned a = 0, b = 0, c = 0, d = 0;
+  return __get_cpuid(1, &a, &b, &c, &d) != 0 && (c & bit_F16C) != 0;
+}
+#endif
+
 /// The widest instruction set this processor and operating system support.
 inline Level detected_level() {
 #if defined(__x86_64__) && defined(__GNUC__)
   if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
       __builtin_cpu_supports("avx512vl"))
     return Level::avx512;
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) return Level::avx2;
+  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && detected_f16c()) return Level::avx2;
 #endif
   return Level::baseline;
 }

@@ -3,8 +3,8 @@
 
 #include <algorithm>
 #include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/scale.hpp>
-#include <tensornorm/kernels/simd.hpp>
 
 namespace tensornorm::kernels {
 

@@ -2,8 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/scale.hpp>
-#include <tensornorm/kernels/simd.hpp>
 #include <tensornorm/kernels/welford.hpp>
 
 namespace tensornorm::kernels {

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <tensornorm/kernels/simd.hpp>
+#include <tensornorm/kernels/load.hpp>
 
 namespace tensornorm::kernels {
 
@@ -88,7 +88,7 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
   const auto few = [&](Index from, Index count) TENSORNORM_INLINE_LAMBDA {
     const FewLoader<L, A> load{count};
-    store_few<A>(map(load(x + from), from, load), y + from, count);
+    store_few(map(load(x + from), from, load), y + from, count);
   };
   if (n < w) return few(0, n);
   Index i = kStore == Store::streaming || n >= 4 * w ? elements_to_alignment(y, w) : 0;

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <tensornorm/kernels/simd.hpp>
+#include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/welford.hpp>
 
 namespace tensornorm::kernels {

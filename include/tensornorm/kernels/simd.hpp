@@ -2,10 +2,9 @@
 #pragma once
 
 #include <cstdint>
-#include <cstring>
 #include <tensornorm/core/scalar.hpp>
-#include <tensornorm/kernels/dispatch.hpp>
-#include <type_traits>
+#include <tensornorm/kernels/conversion.hpp>
+#include <tensornorm/kernels/vector.hpp>
 
 namespace tensornorm::kernels {
 
@@ -17,17 +16,8 @@ inline constexpr int virtual_width<float> = 16;
 template <>
 inline constexpr int virtual_width<double> = 8;
 
-enum class Store { ordinary, streaming };
-
 inline namespace TENSORNORM_ABI {
 
-#if defined(__GNUC__)
-// Outside the class: g++ miscompiles a dependent vector_size typedef inside it.
-template <class T, int kLanes>
-struct vector_of {
-  typedef T type __attribute__((vector_size(sizeof(T) * kLanes)));
-};
-#endif
 template <class T>
 struct lane_integer;
 template <>
@@ -123,15 +113,7 @@ class Lanes<T, kLanes, kLanes> {
   }
   template <Store kStore = Store::ordinary>
   TENSORNORM_INLINE void store(T* p) const {
-    if constexpr (kStore == Store::ordinary) __builtin_memcpy(p, &v, sizeof(Vector));
-#if defined(__clang__)
-    else __builtin_nontemporal_store(v, reinterpret_cast<Vector*>(p));
-#elif defined(__x86_64__)
-    else if constexpr (sizeof(Vector) == 16) asm("movntps %1, %0" : "=m"(*reinterpret_cast<Vector*>(p)) : "x"(v));
-    else asm("vmovntps %1, %0" : "=m"(*reinterpret_cast<Vector*>(p)) : "v"(v));
-#else
-    else __builtin_memcpy(p, &v, sizeof(Vector));
-#endif
+    write<kStore, (sizeof(Vector) > 16)>(v, p);
   }
 #if defined(__clang__)
 #define TENSORNORM_CONTRACT(onoff) _Pragma(onoff)
@@ -198,6 +180,25 @@ class Lanes<T, kLanes, kLanes> {
     __builtin_memcpy(&narrow, p, sizeof narrow);
     return Lanes(__builtin_convertvector(narrow, Vector));
   }
+  /// kLanes floats out of kLanes elements of 16 bits.
+  template <Narrow E>
+  TENSORNORM_INLINE static Lanes load(const E* p)
+    requires(sizeof(T) == 4)
+  {
+    typename Conversion<E, kLanes>::Elements elements;
+    __builtin_memcpy(&elements, p, sizeof elements);
+    Lanes r;
+    Conversion<E, kLanes>::widen(elements, r.v);
+    return r;
+  }
+  template <Store kStore = Store::ordinary, Narrow E>
+  TENSORNORM_INLINE void store(E* p) const
+    requires(sizeof(T) == 4)
+  {
+    typename Conversion<E, kLanes>::Elements elements;
+    Conversion<E, kLanes>::narrow(v, elements);
+    write<kStore, (sizeof(Vector) > 16)>(elements, p);
+  }
 
   Vector v;
 };
@@ -241,100 +242,6 @@ using HardwareLanes = Lanes<A, hardware_width<A, I>, hardware_width<A, I>>;
 /// As many statistics-type lanes as VirtualLanes<A> has, into which float lanes are folded.
 template <class A, class S, class I>
 using FoldLanes = Lanes<S, virtual_width<A>, hardware_width<S, I>>;
-
-/// One element, from memory of any alignment.
-template <class A, class T>
-TENSORNORM_INLINE A load_one(const T* p) {
-  T value;
-  std::memcpy(static_cast<void*>(&value), static_cast<const void*>(p), sizeof value);
-  return static_cast<A>(value);
-}
-
-/// Copies n < kCapacity elements by overlapping fixed-size moves: no call to memcpy.
-template <int kCapacity, class T>
-TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
-  constexpr int half = kCapacity / 2;
-  if constexpr (half == 0) {
-    return;
-  } else {
-    if (n < half) return copy_few<half>(to, from, n);
-    struct Block {
-      T values[half];
-    } first, last;
-    std::memcpy(static_cast<void*>(&first), from, sizeof first);
-    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
-    std::memcpy(static_cast<void*>(to), &first, sizeof first);
-    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
-  }
-}
-
-/// The first n lanes from memory, n < width; the others hold `fill`.
-template <class L, class A, class T>
-TENSORNORM_INLINE L load_few(const T* p, Index n, A fill = A(0)) {
-  A values[L::width];
-  for (int i = 0; i < L::width; ++i) values[i] = fill;
-  if constexpr (std::is_same_v<A, T>) {
-    copy_few<L::width>(values, p, n);
-  } else {
-    for (Index i = 0; i < n; ++i) values[i] = load_one<A>(p + i);
-  }
-  return L::load(values);
-}
-
-/// The first n lanes to memory, n < width.
-template <class A, class L, class T>
-TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n) {
-  A values[L::width];
-  lanes.store(values);
-  if constexpr (std::is_same_v<A, T>) {
-    copy_few<L::width>(p, values, n);
-  } else {
-    for (Index i = 0; i < n; ++i) p[i] = static_cast<T>(values[i]);
-  }
-}
-
-// A loader turns memory at an element into lanes: a whole vector, or the few that are left.
-
-/// The whole vector at p.
-template <class L>
-struct WholeLoader {
-  template <class T>
-  TENSORNORM_INLINE L operator()(const T* p) const {
-    return L::load(p);
-  }
-};
-/// The first n elements at p.
-template <class L, class A>
-struct FewLoader {
-  Index n;
-  template <class T>
-  TENSORNORM_INLINE L operator()(const T* p) const {
-    return load_few<L, A>(p, n);
-  }
-};
-
-/// Elements of a cache line.
-template <class T>
-inline constexpr Index kLine = 64 / Index(sizeof(T)) > 0 ? 64 / Index(sizeof(T)) : 1;
-/// How far ahead of a read its line is asked for: 3 KiB (tried: 1.5 and 6 KiB, 10-20 % slower from memory).
-template <class T>
-inline constexpr Index kFetchAhead = 48 * kLine<T>;
-
-/// Asks for the line at p, into the second-level cache: the first has no room for what is needed so much later.
-template <class T>
-TENSORNORM_INLINE void fetch_to_l2(const T* p) {
-#if defined(__GNUC__)
-  __builtin_prefetch(p, 0, 1);
-#endif
-}
-
-/// Orders streaming stores before what the thread does next.
-template <Store kStore>
-TENSORNORM_INLINE void fence() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  if constexpr (kStore == Store::streaming) asm volatile("sfence" ::: "memory");
-#endif
-}
 
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

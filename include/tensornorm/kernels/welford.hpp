@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cmath>
-#include <limits>
 #include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/dispatch.hpp>
 
@@ -81,7 +80,7 @@ class Welford {
   T unbiased_variance() const { return count_ > 1 ? m2_ / T(count_ - 1) : nan(); }
 
  private:
-  static T nan() { return std::numeric_limits<T>::quiet_NaN(); }
+  static T nan() { return nan_of<T>(); }
   static TENSORNORM_INLINE T positive(T x) { return x < T(0) ? T(0) : x; }  // a NaN stays one
   /// mean = hi + lo, both renormalized (Knuth's two-sum); an infinite mean lacks nothing.
   TENSORNORM_INLINE void set_mean(T hi, T lo) {

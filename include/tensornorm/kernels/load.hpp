@@ -1,0 +1,125 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <cstring>
+#include <tensornorm/kernels/simd.hpp>
+#include <type_traits>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// One element, from memory of any alignment.
+template <class A, class T>
+TENSORNORM_INLINE A load_one(const T* p) {
+  if constexpr (std::is_trivially_copyable_v<T>) {
+    T value;
+    std::memcpy(static_cast<void*>(&value), static_cast<const void*>(p), sizeof value);
+    return static_cast<A>(value);
+  } else {
+    return static_cast<A>(*p);
+  }
+}
+
+/// Copies n < kCapacity elements by overlapping fixed-size moves: no call to memcpy.
+template <int kCapacity, class T>
+TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
+  constexpr int half = kCapacity / 2;
+  if constexpr (half == 0) {
+    return;
+  } else {
+    if (n < half) return copy_few<half>(to, from, n);
+    struct Block {
+      T values[half];
+    } first, last;
+    std::memcpy(static_cast<void*>(&first), from, sizeof first);
+    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
+    std::memcpy(static_cast<void*>(to), &first, sizeof first);
+    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
+  }
+}
+
+/// The first n lanes from memory, n < width; the others hold `fill`.
+template <class L, class A, class T>
+TENSORNORM_INLINE L load_few(const T* p, Index n, A fill = A(0)) {
+  A values[L::width];
+  if constexpr (std::is_same_v<A, T>) {
+    for (int i = 0; i < L::width; ++i) values[i] = fill;
+    copy_few<L::width>(values, p, n);
+  } else {
+    T few[L::width];
+    std::memset(static_cast<void*>(few), 0, sizeof few);
+    copy_few<L::width>(few, p, n);
+    L::load(few).store(values);
+    for (Index i = n; i < L::width; ++i) values[i] = fill;
+  }
+  return L::load(values);
+}
+
+/// The first n lanes to memory, n < width.
+template <class L, class T>
+TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n) {
+  T values[L::width];
+  lanes.store(values);
+  copy_few<L::width>(p, values, n);
+}
+
+/// The numbers that are converted a vector at a time on the way into lanes of A.
+template <class A, class T>
+inline constexpr bool kWidens = false;
+template <Narrow T>
+inline constexpr bool kWidens<float, T> = true;
+
+/// A job: to[i] = from[i] in A.
+template <class A, class T>
+struct Widen {
+  const T* from;
+  A* to;
+  Index n;
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    using L = HardwareLanes<A, I>;
+    Index i = 0;
+    for (; i + L::width <= n; i += L::width) L::load(from + i).store(to + i);
+    if (i < n) store_few(load_few<L, A>(from + i, n - i), to + i, n - i);
+  }
+};
+
+// A loader turns memory at an element into lanes: a whole vector, or the few that are left.
+
+/// The whole vector at p.
+template <class L>
+struct WholeLoader {
+  template <class T>
+  TENSORNORM_INLINE L operator()(const T* p) const {
+    return L::load(p);
+  }
+};
+/// The first n elements at p.
+template <class L, class A>
+struct FewLoader {
+  Index n;
+  template <class T>
+  TENSORNORM_INLINE L operator()(const T* p) const {
+    return load_few<L, A>(p, n);
+  }
+};
+
+/// Elements of a cache line.
+template <class T>
+inline constexpr Index kLine = 64 / Index(sizeof(T)) > 0 ? 64 / Index(sizeof(T)) : 1;
+/// How far ahead of a read its line is asked for: 3 KiB (tried: 1.5 and 6 KiB, 10-20 % slower from memory).
+template <class T>
+inline constexpr Index kFetchAhead = 48 * kLine<T>;
+
+/// Asks for the line at p, into the second-level cache: the first has no room for what is needed so much later.
+template <class T>
+TENSORNORM_INLINE void fetch_to_l2(const T* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 1);
+#endif
+}
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
