@@ -37,12 +37,19 @@ struct ShapeText {
   }
 };
 
+/// Writes a part of a message, were it only that a number has no operator<<.
+template <class Part>
+void write_part(std::ostream& out, const Part& part) {
+  if constexpr (requires { out << part; }) out << part;
+  else out << "a number without operator<<";
+}
+
 /// Throws Error with the parts joined into "<layer>::<function>: <parts>"; without exceptions prints that and aborts.
 template <class Error = std::invalid_argument, class... Parts>
 [[noreturn]] void fail(const Call& call, const Parts&... parts) {
   std::ostringstream text;
   text << call.layer << "::" << call.function << ": ";
-  (text << ... << parts);
+  (write_part(text, parts), ...);
 #if defined(__cpp_exceptions)
   throw Error(text.str());
 #else

@@ -40,8 +40,23 @@ struct statistic<T> {
 template <class T>
 using statistic_t = typename statistic<T>::type;
 
-/// A real number type that can be normalized: not an integer, not complex.
+/// A real number type that can be normalized: not an integer, not complex. It owns no memory, since working memory is not constructed.
+///
+/// Beside float, double and the 16-bit types that is long double and a type of the user's own, a dual number for example: the kernels
+/// take it one number at a time. It needs + - * / and comparisons, construction from any arithmetic type, a `sqrt` beside it, and
+/// Eigen::NumTraits; functions that print it also <<.
 template <class T>
-concept RealScalar = !std::is_integral_v<T> && !bool(Eigen::NumTraits<T>::IsComplex) && !bool(Eigen::NumTraits<T>::IsInteger);
+concept RealScalar = !std::is_integral_v<T> && !bool(Eigen::NumTraits<T>::IsComplex) && !bool(Eigen::NumTraits<T>::IsInteger) &&
+                     std::is_trivially_destructible_v<T>;
+
+/// NaN and epsilon by Eigen's traits, which a type of the user's own has, unlike those of the standard library.
+template <class T>
+T nan_of() {
+  return T(Eigen::NumTraits<T>::quiet_NaN());
+}
+template <class T>
+double epsilon_of() {
+  return double(Eigen::NumTraits<T>::epsilon());
+}
 
 }  // namespace tensornorm

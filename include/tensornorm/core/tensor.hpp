@@ -124,6 +124,8 @@ constexpr auto require_like() {
   static_assert(RealScalar<scalar_of<X>>, "tensornorm: expected elements of a real floating-point type");
   static_assert(sizeof(scalar_of<X>) <= sizeof(Scalar),
                 "tensornorm: the elements of x are wider than the layer's parameters; use a layer of x's scalar type");
+  static_assert(std::is_same_v<scalar_of<X>, Scalar> || sizeof(scalar_of<X>) < sizeof(Scalar),
+                "tensornorm: the elements of x are neither of the layer's scalar type nor narrower; use a layer of x's scalar type, or of float");
 }
 
 /// The same for a backward call: dy lies as x does, and dx, unless it is tn::none, may be written.

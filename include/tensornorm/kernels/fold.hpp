@@ -42,6 +42,14 @@ S sum_of(const T* values, Index n) {
   return lanes.sum() + rest;
 }
 
+/// to[i] = from[i] in A.
+template <class A, class T>
+void copy_run(const T* from, Index n, A* to) {
+  if constexpr (std::is_same_v<A, T>) std::copy_n(from, n, to);
+  else if constexpr (std::is_same_v<A, float> && Narrow<T>) dispatch(Widen<A, T>{from, to, n});
+  else std::transform(from, from + n, to, [](const T& value) { return static_cast<A>(value); });
+}
+
 /// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops. A line of zeros
 /// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
 template <Index Loop::* kStride, class Source, class A>
@@ -52,7 +60,7 @@ void expand(const LoopList& columns, const Source* from, A* to) {
   for (Index k = outer.size(); k > 0; --k, at.next(), to += inner.extent) {
     const Source* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
     if (inner.*kStride == 0) std::fill_n(to, inner.extent, static_cast<A>(*source));
-    else if (std::is_same_v<A, Source> && inner.*kStride == 1) std::copy_n(source, inner.extent, to);
+    else if (inner.*kStride == 1) copy_run(source, inner.extent, to);
     else for (Index i = 0; i < inner.extent; ++i) to[i] = static_cast<A>(source[i * (inner.*kStride)]);
   }
   std::fill_n(to, kLine<A>, A(0));

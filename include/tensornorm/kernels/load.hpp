@@ -64,13 +64,7 @@ TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n) {
   copy_few<L::width>(p, values, n);
 }
 
-/// The numbers that are converted a vector at a time on the way into lanes of A.
-template <class A, class T>
-inline constexpr bool kWidens = false;
-template <Narrow T>
-inline constexpr bool kWidens<float, T> = true;
-
-/// A job: to[i] = from[i] in A.
+/// A job: to[i] = from[i] in A, whose lanes load T.
 template <class A, class T>
 struct Widen {
   const T* from;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <limits>
 #include <tensornorm/layers/layer_norm.hpp>
 
 namespace tensornorm {
@@ -25,7 +24,7 @@ class RMSNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormal
              options.elementwise_affine, false, {}) {}
 
   /// What eps is when none is given, as in PyTorch.
-  static double default_eps() { return double(std::numeric_limits<accumulator_t<Scalar>>::epsilon()); }
+  static double default_eps() { return epsilon_of<accumulator_t<Scalar>>(); }
   const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }
 
   friend std::ostream& operator<<(std::ostream& out, const RMSNorm& layer) {

@@ -81,20 +81,21 @@ template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class 
 void differentiate_from_output(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
                                const TensorView<const T, kRank>& y, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
                                Scalar* dweight, Scalar* dbias, const Device& device) {
-  using std::abs;
   check_same_shape(context.call, "dy", y, dy);
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const Index params = nest_of<kRowMajor>(policy, y, y).params;
-  std::vector<Scalar> inverse(std::size_t(2 * params));
-  const Scalar least = Scalar(std::sqrt(double(std::numeric_limits<accumulator_t<Scalar>>::epsilon())));
+  using A = accumulator_t<Scalar>;
+  std::vector<A> inverse(std::size_t(2 * params));
+  const A least = A(std::sqrt(epsilon_of<A>()));
+  using kernels::magnitude;
   for (Index p = 0; p < params; ++p) {
-    const Scalar weight = context.parameters.weight != nullptr ? context.parameters.weight[p] : Scalar(1);
-    const Scalar bias = context.parameters.bias != nullptr ? context.parameters.bias[p] : Scalar(0);
-    if (!(abs(weight) > least * abs(bias)) || !(abs(weight) > Scalar(1e-30)))
+    const A weight = context.parameters.weight != nullptr ? A(context.parameters.weight[p]) : A(1);
+    const A bias = context.parameters.bias != nullptr ? A(context.parameters.bias[p]) : A(0);
+    if (!(magnitude(weight) > least * magnitude(bias)) || !(magnitude(weight) > A(1e-30)))
       fail(context.call, "expected weights that can be divided by, got ", weight, " at index ", p, " beside the bias ", bias);
-    inverse[std::size_t(p)] = Scalar(1) / weight;
-    inverse[std::size_t(params + p)] = Scalar(0) - bias / weight;
+    inverse[std::size_t(p)] = A(1) / weight;
+    inverse[std::size_t(params + p)] = A(0) - bias / weight;
   }
   const bool into_dx = dx.data != nullptr && static_cast<const void*>(dx.data) != static_cast<const void*>(dy.data);
   std::vector<T> memory(into_dx ? std::size_t(0) : std::size_t(y.span()));
@@ -110,7 +111,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   std::vector<statistic_t<T>> unit(std::size_t(2 * nest.statistics), statistic_t<T>(0));
   std::fill(unit.begin() + nest.statistics, unit.end(), statistic_t<T>(1));
   {
-    ForwardOp<T, Scalar, Device> op(nest, y.data, norm.data, {inverse.data(), inverse.data() + params}, context.rule, true, device);
+    ForwardOp<T, A, Device> op(nest, y.data, norm.data, {inverse.data(), inverse.data() + params}, context.rule, true, device);
     op.set_statistics({unit.data(), nullptr, unit.data() + nest.statistics, nullptr});
     op.run();
   }

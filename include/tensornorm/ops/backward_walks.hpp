@@ -59,9 +59,9 @@ struct GradientCenter {
   template <class Args>
   TENSORNORM_INLINE void finish(const Args& args, const GradientSums<S>& sums) {
     if (args.constant) return;
-    const S to_x = args.normalized && !(near == S(0)) ? S(1) / near : S(1);  // from units of the norm to those of x * scale
-    const S steep = scale * (args.rule.slope(near, centered(sums) * to_x, args.samples, scale) * to_x);
-    const S shared = args.rule.centered ? S(0) - rstd * (sums.plain / S(args.samples)) : S(0);
+    const S to_x = args.normalized && !(near == S(0)) ? S(S(1) / near) : S(1);  // from units of the norm to those of x * scale
+    const S steep = scale * (args.rule.template slope<S>(near, centered(sums) * to_x, args.samples, scale) * to_x);
+    const S shared = args.rule.centered ? S(S(0) - rstd * (sums.plain / S(args.samples))) : S(0);
     slope = static_cast<A>(steep);
     offset = static_cast<A>(fused<S>(steep, rest, shared));
   }

@@ -118,7 +118,7 @@ void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, c
 /// The eps of rms_norm where none is given: the epsilon of the accumulator's type, as in PyTorch.
 template <class X>
 StatisticsRule rms_rule(const RMSNormFunctionOptions& options) {
-  return {options.eps.value_or(double(std::numeric_limits<accumulator_t<scalar_of<X>>>::epsilon())), VarianceEstimator::biased,
+  return {options.eps.value_or(epsilon_of<accumulator_t<scalar_of<X>>>()), VarianceEstimator::biased,
           EpsAddedTo::variance, false};
 }
 

@@ -54,7 +54,7 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   Moments<Result> result{Result(extents), Result(extents)};
   const LoopNest nest = nest_of<row_major>(policy, view, view);
   if (nest.size() == 0) {
-    result.mean.setConstant(std::numeric_limits<moments_of::Value<X>>::quiet_NaN());
+    result.mean.setConstant(nan_of<moments_of::Value<X>>());
     result.variance = result.mean;
     return result;
   }

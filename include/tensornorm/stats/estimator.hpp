@@ -27,9 +27,9 @@ struct StatisticsRule {
   template <class S>
   TENSORNORM_INLINE S rstd(S variance, S scale = S(1)) const {
     using std::sqrt;
-    const S square = eps_added_to == EpsAddedTo::variance ? variance + S(eps) * scale * scale : variance;
-    const S deviation = eps_added_to == EpsAddedTo::variance ? sqrt(square) : sqrt(square) + S(eps) * scale;
-    return deviation == S(0) ? S(0) : S(1) / deviation;
+    const S square = eps_added_to == EpsAddedTo::variance ? S(variance + S(eps) * scale * scale) : variance;
+    const S deviation = eps_added_to == EpsAddedTo::variance ? S(sqrt(square)) : S(sqrt(square) + S(eps) * scale);
+    return deviation == S(0) ? S(0) : S(S(1) / deviation);
   }
   /// The factor of (x - mean) in dx, from `sum` = sum of dy * weight * (x - mean).
   ///
@@ -38,8 +38,8 @@ struct StatisticsRule {
   TENSORNORM_INLINE S slope(S rstd, S sum, Index samples, S scale = S(1)) const {
     const S n = S(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
     if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * rstd * rstd * (sum / n);
-    const S deviation = rstd == S(0) ? S(0) : S(1) / rstd - S(eps) * scale;
-    return deviation > S(0) ? S(0) - rstd * rstd / deviation * (sum / n) : S(0);
+    const S deviation = rstd == S(0) ? S(0) : S(S(1) / rstd - S(eps) * scale);
+    return deviation > S(0) ? S(S(0) - rstd * rstd / deviation * (sum / n)) : S(0);
   }
 };
 

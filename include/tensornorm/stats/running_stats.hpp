@@ -54,8 +54,8 @@ class RunningStats {
   void update(const S* batch_mean, const S* batch_variance, Index samples, Index repeats = 1, bool feature_fastest = true) noexcept {
     if (samples == 0 || repeats == 0) return;
     if (num_batches_ < std::numeric_limits<std::int64_t>::max()) ++num_batches_;
-    const S f = momentum_ ? S(*momentum_) : S(1) / S(double(num_batches_));
-    const S correction = estimator_ == VarianceEstimator::unbiased ? S(samples) / S(samples - 1) : S(1);
+    const S f = momentum_ ? S(*momentum_) : S(S(1) / S(double(num_batches_)));
+    const S correction = estimator_ == VarianceEstimator::unbiased ? S(S(samples) / S(samples - 1)) : S(1);
     const Index features = num_features();
     for (Index c = 0; c < features; ++c) {
       S mean = S(0), variance = S(0);
@@ -64,8 +64,8 @@ class RunningStats {
         mean = mean + batch_mean[k];
         variance = variance + batch_variance[k];
       }
-      mean_.data()[c] = blend(mean_.data()[c], mean / S(repeats), f);
-      variance_.data()[c] = blend(variance_.data()[c], variance / S(repeats) * correction, f);
+      mean_.data()[c] = blend<S>(mean_.data()[c], mean / S(repeats), f);
+      variance_.data()[c] = blend<S>(variance_.data()[c], variance / S(repeats) * correction, f);
     }
   }
 
