@@ -4,11 +4,13 @@
 
 #include <gtest/gtest.h>
 
+#include <Eigen/Core>
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <iomanip>
 #include <limits>
+#include <type_traits>
 #include <vector>
 
 namespace support {
@@ -21,10 +23,17 @@ long double largest(const std::vector<T>& values) {
   return result;
 }
 
+/// The distance from 1 to the next number. Eigen's for half is that of a type with three more digits.
+template <class Scalar>
+long double unit_of() {
+  return std::is_same_v<Scalar, Eigen::half> ? 0x1p-10L
+                                             : static_cast<long double>(std::numeric_limits<Scalar>::epsilon());
+}
+
 /// k * eps * scale, eps that of Scalar: one unit of k is one ulp of a number as large as scale.
 template <class Scalar>
 long double ulps(double k, long double scale) {
-  return static_cast<long double>(k) * static_cast<long double>(std::numeric_limits<Scalar>::epsilon()) * scale;
+  return static_cast<long double>(k) * unit_of<Scalar>() * scale;
 }
 
 /// The same, with a scale for each element.

@@ -1,3 +1,9 @@
 // SPDX-License-Identifier: MIT
-#define TENSORNORM_TEST_TEMPLATE template
 #include "kernels_once.hpp"
+
+namespace tensornorm::kernels {
+
+TENSORNORM_TEST_KERNELS(template, float);
+TENSORNORM_TEST_KERNELS(template, double);
+
+}  // namespace tensornorm::kernels

@@ -124,21 +124,37 @@ void with_rank(std::size_t rank, F f) {
   ASSERT_TRUE(found) << "rank " << rank;
 }
 
-/// What every typed test runs over: element type x storage order.
-template <class S, int Order>
+/// What every typed test runs over: element type x storage order; and the type of a layer's parameters, where it is
+/// another.
+template <class S, int Order, class P = S>
 struct Kind {
   using Scalar = S;
+  using Parameter = P;
   static constexpr int order = Order;
   template <int Rank>
   using Tensor = Eigen::Tensor<Scalar, Rank, Order>;
 };
 using Kinds = ::testing::Types<Kind<float, Eigen::RowMajor>, Kind<float, Eigen::ColMajor>,
                                Kind<double, Eigen::RowMajor>, Kind<double, Eigen::ColMajor>>;
+/// Elements of 16 bits, with parameters of their own type and of float.
+using NarrowKinds =
+    ::testing::Types<Kind<Eigen::half, Eigen::RowMajor>, Kind<Eigen::half, Eigen::ColMajor>,
+                     Kind<Eigen::bfloat16, Eigen::RowMajor>, Kind<Eigen::bfloat16, Eigen::ColMajor>,
+                     Kind<Eigen::half, Eigen::RowMajor, float>, Kind<Eigen::bfloat16, Eigen::ColMajor, float>>;
+
+template <class S>
+std::string scalar_name() {
+  return std::is_same_v<S, float>         ? "float"
+         : std::is_same_v<S, double>      ? "double"
+         : std::is_same_v<S, Eigen::half> ? "half"
+                                          : "bfloat16";
+}
 struct KindNames {
   template <class K>
   static std::string GetName(int) {
-    return std::string(std::is_same_v<typename K::Scalar, float> ? "float" : "double") +
-           (K::order == Eigen::RowMajor ? "RowMajor" : "ColMajor");
+    const bool mixed = !std::is_same_v<typename K::Scalar, typename K::Parameter>;
+    return scalar_name<typename K::Scalar>() + (K::order == Eigen::RowMajor ? "RowMajor" : "ColMajor") +
+           (mixed ? "FloatParameters" : "");
   }
 };
 

@@ -42,10 +42,11 @@ enum class Ask {
   from_output
 };
 
-template <class Scalar>
+template <class Scalar, class Parameter = Scalar>
 class Subject {
  public:
   using Values = std::vector<Scalar>;
+  using Parameters = std::vector<Parameter>;
 
   std::string name;
   Shape shape;           // of x
@@ -55,7 +56,7 @@ class Subject {
   bool tracks = false;
 
   virtual ~Subject() = default;
-  virtual void set_parameters(const Values& weight, const Values& bias) = 0;
+  virtual void set_parameters(const Parameters& weight, const Parameters& bias) = 0;
   virtual void train(bool training) = 0;
   /// layer(x), for an x of another shape too
   virtual Values forward(const Values& x, const Shape& of_x) = 0;
@@ -69,7 +70,8 @@ class Subject {
   virtual Saved forward_saved(const Values& x, const Shape& of_x) = 0;
   /// The gradients of the last forward_saved, by one of the ways to ask for them.
   struct Gradients {
-    Values dx, dweight, dbias;
+    Values dx;
+    Parameters dweight, dbias;
   };
   /// x_or_y: the layer's input, or with from_output its output
   virtual Gradients backward(const Values& dy, const Values& x_or_y, const Shape& of_x, Ask ask) = 0;
@@ -85,10 +87,10 @@ class Subject {
     return random_values<Scalar>(size_of(shape), seed, mean, deviation);
   }
   /// Sets weight and bias to random values and returns them; empty where the layer has none.
-  std::pair<Values, Values> random_parameters(unsigned seed) {
-    std::pair<Values, Values> result;
-    if (has_weight) result.first = random_values<Scalar>(norm.parameters(), seed, 1.0, 0.5);
-    if (has_bias) result.second = random_values<Scalar>(norm.parameters(), seed + 1, 0.0, 1.0);
+  std::pair<Parameters, Parameters> random_parameters(unsigned seed) {
+    std::pair<Parameters, Parameters> result;
+    if (has_weight) result.first = random_values<Parameter>(norm.parameters(), seed, 1.0, 0.5);
+    if (has_bias) result.second = random_values<Parameter>(norm.parameters(), seed + 1, 0.0, 1.0);
     set_parameters(result.first, result.second);
     return result;
   }
@@ -108,8 +110,12 @@ class Subject {
   reference::Statistics batch_statistics(const Values& x) const { return reference::moments(norm, reference::real(x)); }
 };
 
-/// All of them, with c channels (GroupNorm: 2 c) and l >= 2 along the last spatial axis; defined for the Kinds.
 template <class Kind>
-std::vector<std::unique_ptr<Subject<typename Kind::Scalar>>> all_subjects(Index c, Index l);
+using SubjectList = std::vector<std::unique_ptr<Subject<typename Kind::Scalar, typename Kind::Parameter>>>;
+
+/// All of them, with c channels (GroupNorm: 2 c) and l >= 2 along the last spatial axis; defined for the Kinds and the
+/// NarrowKinds.
+template <class Kind>
+SubjectList<Kind> all_subjects(Index c, Index l);
 
 }  // namespace support
