@@ -22,6 +22,7 @@ template <int kLanes>
 struct Bits {
   using Floats = typename vector_of<float, kLanes>::type;
   using Words = typename vector_of<std::int32_t, kLanes>::type;
+  using Unsigned = typename vector_of<std::uint32_t, kLanes>::type;  // for sums that wrap where there is a NaN
   using Elements = typename vector_of<std::uint16_t, kLanes>::type;
 
   /// Zeros above each element.
@@ -67,6 +68,7 @@ struct Conversion<Eigen::bfloat16, kLanes> : Bits<kLanes> {
   using B = Bits<kLanes>;
   using Floats = typename B::Floats;
   using Words = typename B::Words;
+  using Unsigned = typename B::Unsigned;
   using Elements = typename B::Elements;
 
   TENSORNORM_INLINE static void widen(const Elements& from, Floats& to) {
@@ -83,7 +85,6 @@ struct Conversion<Eigen::bfloat16, kLanes> : Bits<kLanes> {
     to = reinterpret_cast<Floats>(bits << 16);
   }
   TENSORNORM_INLINE static void narrow(const Floats& from, Elements& to) {
-    using Unsigned = typename vector_of<std::uint32_t, kLanes>::type;  // the sum may wrap where there is a NaN
     const Unsigned bits = reinterpret_cast<Unsigned>(from);
     const Words is_nan = from != from;
     const Unsigned sum = bits + ((bits >> 16) & 1) + 0x7fff;
@@ -105,6 +106,7 @@ struct Conversion<Eigen::half, kLanes> : Bits<kLanes> {
   using B = Bits<kLanes>;
   using Floats = typename B::Floats;
   using Words = typename B::Words;
+  using Unsigned = typename B::Unsigned;
   using Elements = typename B::Elements;
 
 #if defined(__x86_64__)
@@ -145,7 +147,8 @@ struct Conversion<Eigen::half, kLanes> : Bits<kLanes> {
       const Words is_small = magnitude < (113 << 23), is_special = magnitude > (143 << 23) - 1, is_nan = magnitude > (255 << 23);
       // Below 2^-14 an ulp of half is one of 0.5: adding that rounds there.
       const Words small = reinterpret_cast<Words>(reinterpret_cast<Floats>(magnitude) + 0.5F) - (126 << 23);
-      const Words normal = (magnitude + (((magnitude >> 13) & 1) + (0xfff - (112 << 23)))) >> 13;
+      const Unsigned wide = reinterpret_cast<Unsigned>(magnitude);
+      const Words normal = reinterpret_cast<Words>((wide + ((wide >> 13) & 1) + (0xfffU - (112U << 23))) >> 13);
       const Words special = 0x7c00 | (is_nan & (0x200 | ((magnitude >> 13) & 0x3ff)));
       const Words regular = (is_small & small) | (~is_small & normal);
       B::truncate((is_special & special) | (~is_special & regular) | (sign >> 16), to);
