@@ -58,8 +58,8 @@ struct Bits {
 
 /// Narrow elements to and from floats.
 ///
-/// widen is exact. narrow rounds to nearest, ties to even, beyond the range to infinity; a NaN stays one, a denormal is kept. So
-/// vcvtneps2bf16, which flushes denormals, is not used; and integers are compared where -ffast-math would take away a test for NaN.
+/// widen is exact. narrow rounds to nearest, ties to even, beyond the range to infinity; a denormal is kept, and so vcvtneps2bf16,
+/// which flushes them, is not used; a NaN stays one if it is quiet, as arithmetic leaves it.
 template <Narrow E, int kLanes>
 struct Conversion;
 
@@ -86,10 +86,9 @@ struct Conversion<Eigen::bfloat16, kLanes> : Bits<kLanes> {
   }
   TENSORNORM_INLINE static void narrow(const Floats& from, Elements& to) {
     const Unsigned bits = reinterpret_cast<Unsigned>(from);
-    const Words is_nan = from != from;
-    const Unsigned sum = bits + ((bits >> 16) & 1) + 0x7fff;
-    const Words rounded = reinterpret_cast<Words>(sum), quiet = reinterpret_cast<Words>(bits | 0x400000);
-    const Words result = (is_nan & quiet) | (~is_nan & rounded);
+    const Words is_number = from == from;  // rounding would carry out of a NaN with all bits set
+    const Unsigned share = ((bits >> 16) & 1) + 0x7fff;
+    const Words result = reinterpret_cast<Words>(bits + (reinterpret_cast<Unsigned>(is_number) & share));
 #if !defined(__clang__) && defined(__x86_64__)
     if constexpr (kLanes == 16) {
       const typename vector_of<short, 32>::type odd = {1, 3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31};
