@@ -45,7 +45,7 @@ struct GradientCenter {
     rstd = args.statistics.rstd[k];
     if constexpr (may_scale<A, typename Args::Element>) rstd = std::min(rstd, S(std::numeric_limits<A>::max()));  // 0 times it is 0
     scale = S(gradient_scale<A, typename Args::Element>(hi, rstd));
-    near = scale == S(1) ? rstd : rstd / scale;
+    near = scale == S(1) ? rstd : S(rstd / scale);
     factor = args.normalized ? A(1) : static_cast<A>(scale);
     const Center<A, S> center(hi * scale, lo * scale, rstd);
     mean = center.mean;

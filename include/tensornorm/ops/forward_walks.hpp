@@ -84,10 +84,10 @@ TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S
 template <class A, class S>
 TENSORNORM_RARE Center<A, S> finish_scaled(const StatisticsRule& rule, Index samples, ScaledWelford<A, S> m, const StatisticsArrays<S>& to, Index k) {
   // Of so small a variance nothing is left beside such an eps, and the two have no scale in common.
-  if (m.scale > S(1) && !is_finite(S(rule.eps) * m.scale * m.scale)) m.set_scale(S(1));
+  if (m.scale > S(1) && !is_finite<S>(S(rule.eps) * m.scale * m.scale)) m.set_scale(S(1));
   const Welford<S>& state = m.state;
   const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance, m.scale);
-  write_statistic(to, k, m.mean(), state.mean_lo() / m.scale, rstd * m.scale, variance / m.scale / m.scale);
+  write_statistic<S>(to, k, m.mean(), state.mean_lo() / m.scale, rstd * m.scale, variance / m.scale / m.scale);
   return {state.mean(), state.mean_lo(), rstd, m.scale};
 }
 
@@ -98,7 +98,7 @@ TENSORNORM_INLINE Center<A, S> finish_statistic(const StatisticsRule& rule, Inde
   if (moments.scale != S(1)) return finish_scaled(rule, samples, moments, to, k);
   const Welford<S>& state = moments.state;
   const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance);
-  write_statistic(to, k, state.mean(), state.mean_lo(), rstd, variance);
+  write_statistic<S>(to, k, state.mean(), state.mean_lo(), rstd, variance);
   return center_for<A, T>(state.mean(), state.mean_lo(), rstd);
 }
 

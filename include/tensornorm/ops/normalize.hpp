@@ -79,7 +79,7 @@ void give_statistics(const StatisticsRule& rule, const Value* mean, const Value*
   for (Index k = 0; k < count; ++k) {
     to.mean[k] = S(mean[k]);
     if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
-    to.rstd[k] = rule.rstd(S(variance[k]) * correction);
+    to.rstd[k] = rule.rstd<S>(S(variance[k]) * correction);
   }
 }
 
