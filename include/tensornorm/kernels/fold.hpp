@@ -16,6 +16,16 @@ inline namespace TENSORNORM_ABI {
 // Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back. Done once per
 // strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once.
 
+/// to[i] = value: at -O2 compilers leave std::fill_n one element at a time.
+template <class A>
+void fill(A* to, Index n, A value) {
+  using L = HardwareLanes<A, Isa<16>>;
+  const L lanes(value);
+  Index i = 0;
+  for (; i + L::width <= n; i += L::width) lanes.store(to + i);
+  for (; i < n; ++i) to[i] = value;
+}
+
 /// to[i] += from[i] * factor, a power of two.
 template <class S, class T>
 void add_to(S* to, const T* from, Index n, S factor = S(1)) {
@@ -59,11 +69,11 @@ void expand(const LoopList& columns, const Source* from, A* to) {
   Odometer at(outer);
   for (Index k = outer.size(); k > 0; --k, at.next(), to += inner.extent) {
     const Source* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
-    if (inner.*kStride == 0) std::fill_n(to, inner.extent, static_cast<A>(*source));
+    if (inner.*kStride == 0) fill(to, inner.extent, static_cast<A>(*source));
     else if (inner.*kStride == 1) copy_run(source, inner.extent, to);
     else for (Index i = 0; i < inner.extent; ++i) to[i] = static_cast<A>(source[i * (inner.*kStride)]);
   }
-  std::fill_n(to, kLine<A>, A(0));
+  fill(to, kLine<A>, A(0));
 }
 
 /// Adds each column's value to its statistic's, or its parameter's.

@@ -60,7 +60,7 @@ class BackwardOp {
   }
 
   void run() noexcept {
-    std::fill_n(totals_, stride() * sums_, S(0));
+    kernels::fill(totals_, stride() * sums_, S(0));
     parallel_for(device_, threads_, chunks_, [this](Index worker, Index first, Index last) noexcept {
       for (Index chunk = first; chunk < last; ++chunk) run_chunk(chunk, workers_ + std::size_t(worker) * worker_bytes_);
     });
@@ -116,8 +116,8 @@ class BackwardOp {
     } else {
       RowScratch scratch;
       scratch.lay_out(beside_, memory);
-      std::fill_n(scratch.dweight, beside_ + kPadding, A(0));
-      std::fill_n(scratch.dbias, beside_ + kPadding, A(0));
+      kernels::fill(scratch.dweight, beside_ + kPadding, A(0));
+      kernels::fill(scratch.dbias, beside_ + kPadding, A(0));
       kernels::dispatch(
           kernels::RowBackward<Arguments>{args_, row_, store_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
     }

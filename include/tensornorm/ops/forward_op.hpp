@@ -79,7 +79,7 @@ class ParameterOrder {
   }
   const A* gather(const Scalar* from, A* to, A missing) const {
     if (from != nullptr) kernels::expand<&Loop::param>(affine_, from, to);
-    else std::fill_n(to, affine_.size(), missing);
+    else kernels::fill(to, affine_.size(), missing);
     return to;
   }
 
