@@ -13,9 +13,21 @@ import json
 import sys
 
 CONTEXT = ("processor", "instruction set", "compiler", "flags", "eigen", "tensornorm", "date")
-BASELINES = (("streaming_copy/memcpy", "streaming copy"), ("hand_loop_native/memcpy", "hand loop, -O3 -march=native"),
-             ("hand_loop/memcpy", "hand loop, -O2"), ("eigen_expression/memcpy", "Eigen expression"))
+NAMES = {"streaming_copy": "streaming copy", "hand_loop_native": "hand loop, -O3 -march=native", "hand_loop": "hand loop, -O2",
+         "eigen_expression": "Eigen expression", "triad": "triad", "streaming_triad": "streaming triad"}
 TRIADS = (("tensornorm/fastest_triad", "to the faster triad"),)
+
+
+def peers_of(context):
+    """The names of the other libraries that took part."""
+    return [key.removeprefix("peer ") for key in context if key.startswith("peer ")]
+
+
+def contenders(runs, peers):
+    """Columns: what any of the runs has as a ratio to memcpy, baselines before peers."""
+    present = {key for run in runs for key in run}
+    names = NAMES | {peer: peer for peer in peers}
+    return tuple((f"{key}/memcpy", name) for key, name in names.items() if f"{key}/memcpy" in present)
 
 
 def number(value):
@@ -25,10 +37,12 @@ def number(value):
     return f"{value:.0f}" if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}" if value >= 0.1 else f"{value:.3f}"
 
 
-def spread(run, key):
+def spread(run, key, mark="**"):
     if key not in run:
         return "-"
-    return f"**{number(run[key])}** ({number(run[key + ':q1'])}-{number(run[key + ':q3'])})"
+    if key + ":q1" not in run:
+        return number(run[key])
+    return f"{mark}{number(run[key])}{mark} ({number(run[key + ':q1'])}-{number(run[key + ':q3'])})"
 
 
 def goal(run):
@@ -51,9 +65,39 @@ def table(title, runs, columns):
         aim, failed = goal(run)
         missed += failed
         cells = [run["case"], number(run["memcpy:us"]), number(run["tensornorm:us"]), spread(run, "tensornorm/memcpy"),
-                 number(run.get("tensornorm+reader/memcpy+reader")), *(number(run.get(key)) for key, _ in columns), aim]
+                 number(run.get("tensornorm+reader/memcpy+reader")), *(spread(run, key, "") for key, _ in columns), aim]
         lines.append("| " + " | ".join(cells) + " |")
     return lines + [""], missed
+
+
+def load(paths):
+    """The context, and the runs by (job, precision, storage) and case; a later file's figures replace an earlier one's."""
+    context, groups = {}, {}
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            data = json.load(file)
+        context.update(data["context"])
+        for run in data["benchmarks"]:
+            layer, shape, axes, precision, storage, job = run["name"].split("/")[:6]
+            run["case"] = f"{layer} {shape} {axes}"
+            groups.setdefault((job, precision, storage), {})[run["case"]] = run
+    return context, groups
+
+
+def setting(context):
+    return [f"- {key}: {context[key]}" for key in context if key in CONTEXT or key.startswith("peer ")] + [""]
+
+
+def tables(context, groups):
+    """The lines of all tables, and how many cases miss their goal."""
+    lines, missed = [], 0
+    for (job, precision, storage), runs in groups.items():
+        columns = contenders(runs.values(), peers_of(context))
+        group_lines, group_missed = table(f"{job}, {precision}, {storage}", runs.values(),
+                                          columns + (TRIADS if job == "backward" else ()))
+        lines += group_lines
+        missed += group_missed
+    return lines, missed
 
 
 def main():
@@ -62,24 +106,9 @@ def main():
     parser.add_argument("--goals", action="store_true", help="exit with 1 when a goal is missed")
     arguments = parser.parse_args()
 
-    context, groups = {}, {}
-    for path in arguments.files:
-        with open(path, encoding="utf-8") as file:
-            data = json.load(file)
-        context.update(data["context"])
-        for run in data["benchmarks"]:
-            layer, shape, axes, precision, storage, job = run["name"].split("/")[:6]
-            run["case"] = f"{layer} {shape} {axes}"
-            groups.setdefault((job, precision, storage), {})[run["case"]] = run
-
-    lines = [f"- {key}: {context[key]}" for key in CONTEXT if key in context] + [""]
-    missed = 0
-    for (job, precision, storage), runs in groups.items():
-        columns = BASELINES + (TRIADS if job == "backward" else ())
-        group_lines, group_missed = table(f"{job}, {precision}, {storage}", runs.values(), columns)
-        lines += group_lines
-        missed += group_missed
-    print("\n".join(lines))
+    context, groups = load(arguments.files)
+    lines, missed = tables(context, groups)
+    print("\n".join(setting(context) + lines))
     if arguments.goals and missed:
         sys.exit(f"{missed} cases lie above their goal")
 

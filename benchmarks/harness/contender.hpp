@@ -15,7 +15,7 @@
 
 namespace bench {
 
-/// Memory on a cache line's boundary, a whole number of lines long, with every page touched.
+/// Memory on a cache line's boundary, a whole number of lines long, with every page touched. Copies share it.
 class Buffer {
  public:
   static constexpr std::size_t kLine = 64;
@@ -23,7 +23,7 @@ class Buffer {
   Buffer() = default;
   explicit Buffer(std::size_t bytes)
       : bytes_((bytes + kLine - 1) / kLine * kLine),
-        memory_(static_cast<std::byte*>(std::aligned_alloc(kLine, bytes_))) {
+        memory_(static_cast<std::byte*>(std::aligned_alloc(kLine, bytes_)), std::free) {
     if (!memory_) throw std::bad_alloc();
     std::fill_n(memory_.get(), bytes_, std::byte{0});
   }
@@ -35,11 +35,8 @@ class Buffer {
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* memory) const { std::free(memory); }
-  };
   std::size_t bytes_ = 0;
-  std::unique_ptr<std::byte[], Free> memory_;
+  std::shared_ptr<std::byte[]> memory_;
 };
 
 /// One case's tensors, the same memory for every contender. A contender keeps everything else (saved statistics,
@@ -75,6 +72,12 @@ struct Contender {
   std::string name;
   Call call;
   bool normalizes = true;  ///< false: only moves as much memory
+  bool rough = false;      ///< so far behind that a few samples place it, where a call takes long
+  bool cold = false;       ///< one call a round and none before it: finds in the caches what its neighbours left there
+  double overhead = 0;     ///< nanoseconds to take off each call: what calling from another language costs
+  std::string note = {};   ///< what it says about the code that it runs
+  /// Copies the result to Tensors::result, for a contender that allocates its own; for the agreement check only.
+  std::function<void()> deliver = {};
 };
 
 /// Every contender that can do the case's job, memcpy first. `with_eigen_expression` adds the one that can be hundreds

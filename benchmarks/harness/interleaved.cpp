@@ -12,8 +12,7 @@ namespace {
 
 constexpr double kStretch = 200e3;  // ns: four orders above the clock's resolution and cost
 constexpr double kWarmUp = 20e6;    // ns: caches, branch predictors, the clock's ramp and the wide units' power-up
-// A contender that takes longer than this per call gets as many rounds as fit into kSlowTotal, and no untimed calls:
-// it lies so far behind that a few samples place it.
+// A rough contender that takes longer than this per call gets as many rounds as fit into kSlowTotal, no untimed calls.
 constexpr double kSlowCall = 150e6, kSlowTotal = 1e9;
 
 double time_of(const Call& call, long times) {
@@ -42,7 +41,9 @@ Interleaved::Interleaved(std::vector<Contender> contenders) {
     s.contender = std::move(contender);
     s.most_rounds = std::numeric_limits<long>::max();
     double per_call = time_of(s.contender.call, 1);
-    if (per_call > kSlowCall) {
+    if (s.contender.cold) {
+      s.prepared = false;
+    } else if (s.contender.rough && per_call > kSlowCall) {
       s.most_rounds = std::max(1L, std::lround(kSlowTotal / per_call));
       s.prepared = false;
     } else {
@@ -63,7 +64,7 @@ double Interleaved::round(const std::string& name) {
     if (static_cast<long>(s.nanoseconds.size()) >= s.most_rounds) continue;
     // The untimed call leaves the caches as this contender's own last call leaves them, not as its neighbour does.
     if (s.prepared) s.contender.call(1);
-    s.nanoseconds.push_back(time_of(s.contender.call, s.calls) / static_cast<double>(s.calls));
+    s.nanoseconds.push_back(time_of(s.contender.call, s.calls) / static_cast<double>(s.calls) - s.contender.overhead);
   }
   return series(name).nanoseconds.back() * 1e-9;
 }
@@ -85,16 +86,27 @@ std::vector<std::string> Interleaved::names() const {
   return all;
 }
 
-Spread Interleaved::microseconds(const std::string& name) const {
-  std::vector<double> values = series(name).nanoseconds;
+std::vector<double> Interleaved::sum_of(const std::vector<std::string>& parts) const {
+  std::vector<double> sums = series(parts.front()).nanoseconds;
+  for (std::size_t part = 1; part < parts.size(); ++part) {
+    const std::vector<double>& more = series(parts[part]).nanoseconds;
+    sums.resize(std::min(sums.size(), more.size()));
+    for (std::size_t i = 0; i < sums.size(); ++i) sums[i] += more[i];
+  }
+  return sums;
+}
+
+Spread Interleaved::microseconds(const std::vector<std::string>& parts) const {
+  std::vector<double> values = sum_of(parts);
   for (double& value : values) value *= 1e-3;
   return spread_of(std::move(values));
 }
 
-Spread Interleaved::ratio(const std::string& name, const std::string& yardstick) const {
-  const std::vector<double>&times = series(name).nanoseconds, &yardsticks = series(yardstick).nanoseconds;
-  std::vector<double> ratios(std::min(times.size(), yardsticks.size()));
-  for (std::size_t i = 0; i < ratios.size(); ++i) ratios[i] = times[i] / yardsticks[i];
+Spread Interleaved::ratio(const std::vector<std::string>& parts, const std::string& yardstick) const {
+  std::vector<double> ratios = sum_of(parts);
+  const std::vector<double>& yardsticks = series(yardstick).nanoseconds;
+  ratios.resize(std::min(ratios.size(), yardsticks.size()));
+  for (std::size_t i = 0; i < ratios.size(); ++i) ratios[i] /= yardsticks[i];
   return spread_of(std::move(ratios));
 }
 

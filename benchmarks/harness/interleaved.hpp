@@ -26,9 +26,14 @@ class Interleaved {
 
   bool has(const std::string& name) const;
   std::vector<std::string> names() const;
-  Spread microseconds(const std::string& name) const;
+  /// Of the time of `parts` together, in microseconds.
+  Spread microseconds(const std::vector<std::string>& parts) const;
+  Spread microseconds(const std::string& name) const { return microseconds(std::vector{name}); }
   /// Of the ratio of the two times in the same round.
-  Spread ratio(const std::string& name, const std::string& yardstick) const;
+  Spread ratio(const std::vector<std::string>& parts, const std::string& yardstick) const;
+  Spread ratio(const std::string& name, const std::string& yardstick) const {
+    return ratio(std::vector{name}, yardstick);
+  }
   /// That of the yardsticks whose median is smallest; empty when none is there.
   std::string fastest(const std::vector<std::string>& yardsticks) const;
 
@@ -36,11 +41,12 @@ class Interleaved {
   struct Series {
     Contender contender;
     long calls = 1;        ///< in one timed stretch
-    long most_rounds = 0;  ///< fewer for a contender that would take minutes
+    long most_rounds = 0;  ///< fewer for a rough contender that would take minutes
     bool prepared = true;  ///< one untimed call before each stretch
     std::vector<double> nanoseconds;
   };
   const Series& series(const std::string& name) const;
+  std::vector<double> sum_of(const std::vector<std::string>& parts) const;
   std::vector<Series> series_;
 };
 

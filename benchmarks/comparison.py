@@ -1,0 +1,142 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""What compare.sh writes of its runs: comparison.md, suite.svg and workloads.svg (by gnuplot).
+
+    comparison.py <directory of suite.json, variants.json, workloads.json and threads.json> <directory for the results>
+
+A part that was not run is left out.
+"""
+import collections
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import report
+
+HERE = pathlib.Path(__file__).resolve().parent
+JOBS = ("eval", "forward", "backward")
+
+
+def read(path):
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
+
+
+def ran(path):
+    return path.exists() and path.stat().st_size > 0
+
+
+def notes(groups):
+    """What the peers said about the code they ran, and how often."""
+    said = collections.Counter()
+    for runs in groups.values():
+        for run in runs.values():
+            said.update(note for note in run.get("label", "").split("; ") if note)
+    return [f"- {note}: {count} cases" for note, count in sorted(said.items())] + [""] if said else []
+
+
+def fastest_peer(run, peers):
+    """(ratio, name), the smallest there is."""
+    return min(((run[f"{peer}/memcpy"], peer) for peer in peers if f"{peer}/memcpy" in run), default=(None, None))
+
+
+def verdicts(groups, peers):
+    """The cases above their goal, and those in which a contender is faster by more than the spread."""
+    missed, behind = [], []
+    rivals = [*peers, "hand_loop_native", "hand_loop"]
+    for (job, precision, storage), runs in groups.items():
+        for run in runs.values():
+            if "error_message" in run:
+                continue
+            name = f"{run['case']}, {job}, {precision}, {storage}"
+            ours = report.spread(run, "tensornorm/memcpy")
+            aim, failed = report.goal(run)
+            if failed:
+                reached = f", {report.number(run['tensornorm:us'])} us" if "goal:us" in run else ""
+                missed.append(f"- {name}: {ours}{reached}; goal {aim.removesuffix(' missed')}")
+            best, rival = fastest_peer(run, rivals)
+            if best is not None and run["tensornorm/memcpy:q1"] > run[f"{rival}/memcpy:q3"]:
+                behind.append(f"- {name}: {ours}; {report.NAMES.get(rival, rival)} {report.spread(run, f'{rival}/memcpy', '')}")
+    return [f"### Goals missed: {len(missed)}", "", *missed, "",
+            f"### Slower than the fastest contender by more than the spread: {len(behind)}", "", *behind, ""]
+
+
+def workloads_table(data):
+    lines = ["| network | | forward, ms | backward, ms | both, ms | to memcpy (quartiles) |", "|---|---|---:|---:|---:|---:|"]
+    for run in data["benchmarks"]:
+        network = " ".join(run["name"].split("/")[:2])
+        for key in run:
+            name = key.removesuffix("/memcpy")
+            if name == key:
+                continue
+            parts = [run.get(f"{name}{part}:us") for part in ("/forward", "/backward", "")]
+            times = [report.number(time and time / 1000) for time in parts]
+            lines.append(f"| {network} | {report.NAMES.get(name, name)} | {' | '.join(times)} | {report.spread(run, key)} |")
+        lines.append(f"| {network} | memcpy | - | - | {report.number(run['memcpy:us'] / 1000)} | 1 |")
+    return lines + [""]
+
+
+def threads_table(data):
+    lines = ["| case | one thread, us | gain (quartiles) | of the computing loop's | memcpy's gain | both threads, to memcpy on both |",
+             "|---|---:|---:|---:|---:|---:|"]
+    for run in data["benchmarks"]:
+        compute = run["compute:gain"]
+        lines.append(f"| {' '.join(run['name'].split('/')[:3])} {run['name'].split('/')[5]} | {report.number(run['tensornorm:us'])} "
+                     f"| {report.spread(run, 'tensornorm:gain')} | {report.number(run['tensornorm:gain'] / compute)} "
+                     f"| {report.number(run['memcpy:gain'])} | {report.number(run['tensornorm/memcpy, threads'])} |")
+    computes = sorted(run["compute:gain"] for run in data["benchmarks"])
+    return [f"The loop that only computes gains {report.number(computes[len(computes) // 2])} (median over the cases).", "",
+            *lines, ""]
+
+
+def draw(results, name, rows, columns):
+    """Bars: a cluster a row, a bar a column; the height is memcpy's time over the contender's."""
+    table = results / f"{name}.csv"
+    with open(table, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["panel", "case", *(label for _, label in columns)])
+        for panel, case, run in rows:
+            writer.writerow([panel, case, *(f"{1 / run[key]:.4f}" if key in run else "nan" for key, _ in columns)])
+    subprocess.run(["gnuplot", "-c", HERE / "bars.gp", table, results / f"{name}.svg"], check=True)
+
+
+def bars_of(runs, peers):
+    left_out = ("eigen_expression", "hand_loop", "triad", "streaming_triad")  # bars too low to see, or of another job
+    columns = report.contenders(runs, peers)
+    return [("tensornorm/memcpy", "tensornorm"), *(column for column in columns if column[0].split("/")[0] not in left_out)]
+
+
+def main():
+    directory, results = map(pathlib.Path, sys.argv[1:3])
+    results.mkdir(parents=True, exist_ok=True)
+    paths = {part: directory / f"{part}.json" for part in ("suite", "variants", "workloads", "threads")}
+    paths = {part: path for part, path in paths.items() if ran(path)}
+    context, groups = report.load([paths[part] for part in ("suite", "variants") if part in paths])
+    for part in ("threads", "workloads"):
+        if part in paths:
+            context = read(paths[part])["context"] | context
+    peers = report.peers_of(context)
+
+    lines = ["# Comparison", "", "Written by `benchmarks/compare.sh`; benchmarks/README.md says how it is measured. Ratios are times "
+             "over memcpy's of the same tensor in the same round: median (quartiles).", "", *report.setting(context)]
+    if "workloads" in paths:
+        networks = read(paths["workloads"])["benchmarks"]
+        lines += ["## Networks", "", "![Speed on the layers of networks](workloads.svg)", "", *workloads_table(read(paths["workloads"]))]
+        draw(results, "workloads", [("", run["name"].split("/")[0] + " " + run["name"].split("/")[1], run) for run in networks],
+             bars_of(networks, peers))
+    if "suite" in paths:
+        measured = {job: groups.get((job, "float", "RowMajor"), {}) for job in JOBS}
+        rows = [(job, case, run) for job, runs in measured.items() for case, run in runs.items() if "tensornorm/memcpy" in run]
+        lines += ["## Suite", "", "![Speed on the shape suite](suite.svg)", "", *verdicts(groups, peers)]
+        draw(results, "suite", rows, bars_of([run for _, _, run in rows], peers))
+    tables, _ = report.tables(context, groups)
+    lines += tables + notes(groups)
+    if "threads" in paths:
+        lines += ["## Threads", "", *threads_table(read(paths["threads"]))]
+    (results / "comparison.md").write_text("\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
