@@ -164,7 +164,8 @@ Contender contender_for(const Case& c, const Tensors& t) {
 
 Peer libxsmm() {
   libxsmm_init();
-  return {"libxsmm", LIBXSMM_VERSION, libxsmm_get_target_arch(), contender_for};
+  const bool wide = libxsmm_get_target_archid() >= LIBXSMM_X86_AVX512;
+  return {"libxsmm", BENCH_LIBXSMM_VERSION, wide ? "AVX-512" : libxsmm_get_target_arch(), contender_for};
 }
 
 }  // namespace bench

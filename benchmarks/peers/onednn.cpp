@@ -114,6 +114,7 @@ Contender contender_with(const Case& c, const Tensors& t, const Descs& descs, Fl
                        primitive.execute(stream, of_primitive);
                        stream.wait();
                      }),
+                     .rough = implementation.rfind("ref", 0) == 0,  // its reference loops: hundreds of times memcpy
                      .note = implementation};
   };
   const auto kind = c.job == Job::eval ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;

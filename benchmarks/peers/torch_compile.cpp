@@ -31,7 +31,9 @@ py::module_& torch_compile_module() {
   static auto* const module = [] {
     py::initialize_interpreter();
     py::module_::import("sys").attr("path").attr("insert")(0, BENCH_PEERS_DIRECTORY);
-    return new py::module_(py::module_::import("torch_compile"));
+    auto* const imported = new py::module_(py::module_::import("torch_compile"));
+    PyEval_SaveThread();  // libtorch's autograd, another contender, refuses to run while the lock is held
+    return imported;
   }();
   return *module;
 }
@@ -42,7 +44,9 @@ Contender contender_for(const Case& c, const Tensors& t) {
   // What a call from Python costs would be most of a shorter one.
   if (c.count() < 32768) return {};
   using namespace py::literals;
-  const py::object compiled = torch_compile_module().attr("compiled_case")(
+  const py::module_& module = torch_compile_module();
+  const py::gil_scoped_acquire lock;
+  py::object compiled = module.attr("compiled_case")(
       name_of(c.layer),
       c.job == Job::eval      ? "eval"
       : c.job == Job::forward ? "forward"
@@ -51,15 +55,25 @@ Contender contender_for(const Case& c, const Tensors& t) {
       "result"_a = address(t.result), "weight"_a = address(t.weight), "bias"_a = address(t.bias),
       "mean"_a = address(t.running_mean), "variance"_a = address(t.running_variance));
   if (compiled.is_none()) return {};
+  const std::shared_ptr<py::object> function(new py::object(std::move(compiled)), [](const py::object* object) {
+    const py::gil_scoped_acquire lock_to_forget;
+    delete object;
+  });
   return {.name = {},
-          .call = repeated([compiled] { compiled(); }),
-          .overhead = torch_compile_module().attr("call_overhead")().cast<double>()};
+          .call =
+              [function](long times) {
+                const py::gil_scoped_acquire lock_to_run;
+                for (; times > 0; --times) (*function)();
+              },
+          .overhead = module.attr("call_overhead")().cast<double>()};
 }
 
 }  // namespace
 
 Peer torch_compile() {
-  const auto about = [](const char* function) { return torch_compile_module().attr(function)().cast<std::string>(); };
+  const py::module_& module = torch_compile_module();
+  const py::gil_scoped_acquire lock;
+  const auto about = [&](const char* function) { return module.attr(function)().cast<std::string>(); };
   return {"torch.compile", about("version"), about("instruction_set"), contender_for};
 }
 

@@ -7,16 +7,23 @@ import ctypes
 import functools
 import math
 import os
+import shutil
 import statistics
+import sys
 import time
 import types
 
 os.environ.setdefault("TORCHINDUCTOR_COMPILE_THREADS", "1")
+os.environ.setdefault("TORCHINDUCTOR_FORCE_DISABLE_CACHES", "1")  # their key does not have the instruction set
+# Debian's torch does not load sleef, and inductor, which tries its vector code in a process of its own, then silently
+# writes scalar code, several times slower.
+SLEEF = "libsleef.so.3"
 try:
-    # Debian's torch does not load sleef, and without its functions inductor silently writes scalar code.
-    ctypes.CDLL("libsleef.so.3", mode=ctypes.RTLD_GLOBAL)
+    ctypes.CDLL(SLEEF, mode=ctypes.RTLD_GLOBAL)
+    os.environ["LD_PRELOAD"] = SLEEF
 except OSError:
     pass
+sys.executable = shutil.which("python3")  # for that process: embedded, there may be none
 
 import torch  # noqa: E402  (after sleef)
 from torch._inductor.cpu_vec_isa import pick_vec_isa  # noqa: E402
@@ -32,7 +39,8 @@ def version():
 
 
 def instruction_set():
-    return str(pick_vec_isa()).split()[0] or "scalar"
+    found = pick_vec_isa()
+    return str(found).split()[0] if found else "scalar code"
 
 
 def compiled(function):
