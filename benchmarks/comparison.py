@@ -16,6 +16,7 @@ import sys
 import report
 
 HERE = pathlib.Path(__file__).resolve().parent
+COLOURS = ("#d1495b", "#888888", "#2e86ab", "#3a7d44", "#edae49", "#7b5ea7", "#66c2a5", "#5b3a29")
 JOBS = ("eval", "forward", "backward")
 
 
@@ -91,21 +92,24 @@ def threads_table(data):
             *lines, ""]
 
 
-def draw(results, name, rows, columns):
+def draw(results, name, rows, columns, peers):
     """Bars: a cluster a row, a bar a column; the height is memcpy's time over the contender's."""
+    names = ["tensornorm", "hand_loop_native", *peers]
+    colours = " ".join(COLOURS[names.index(key.removesuffix("/memcpy"))] for key, _ in columns)
     table = results / f"{name}.csv"
     with open(table, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["panel", "case", *(label for _, label in columns)])
+        writer.writerow(["panel", "case", *(label.replace(",", "") for _, label in columns)])  # for cut and awk
         for panel, case, run in rows:
-            writer.writerow([panel, case, *(f"{1 / run[key]:.4f}" if key in run else "nan" for key, _ in columns)])
-    subprocess.run(["gnuplot", "-c", HERE / "bars.gp", table, results / f"{name}.svg"], check=True)
+            writer.writerow([panel, case, *(f"{1 / run[key]:.4f}" if key in run else 0 for key, _ in columns)])
+    subprocess.run(["gnuplot", "-c", HERE / "bars.gp", table, results / f"{name}.svg", colours], check=True)
 
 
 def bars_of(runs, peers):
-    left_out = ("eigen_expression", "hand_loop", "triad", "streaming_triad")  # bars too low to see, or of another job
-    columns = report.contenders(runs, peers)
-    return [("tensornorm/memcpy", "tensornorm"), *(column for column in columns if column[0].split("/")[0] not in left_out)]
+    """Columns: neither roofs nor what would be too low to see."""
+    shown = ["hand_loop_native", *peers]
+    columns = [column for column in report.contenders(runs, peers) if column[0].removesuffix("/memcpy") in shown]
+    return [("tensornorm/memcpy", "tensornorm"), *columns]
 
 
 def main():
@@ -125,12 +129,12 @@ def main():
         networks = read(paths["workloads"])["benchmarks"]
         lines += ["## Networks", "", "![Speed on the layers of networks](workloads.svg)", "", *workloads_table(read(paths["workloads"]))]
         draw(results, "workloads", [("", run["name"].split("/")[0] + " " + run["name"].split("/")[1], run) for run in networks],
-             bars_of(networks, peers))
+             bars_of(networks, peers), peers)
     if "suite" in paths:
         measured = {job: groups.get((job, "float", "RowMajor"), {}) for job in JOBS}
         rows = [(job, case, run) for job, runs in measured.items() for case, run in runs.items() if "tensornorm/memcpy" in run]
         lines += ["## Suite", "", "![Speed on the shape suite](suite.svg)", "", *verdicts(groups, peers)]
-        draw(results, "suite", rows, bars_of([run for _, _, run in rows], peers))
+        draw(results, "suite", rows, bars_of([run for _, _, run in rows], peers), peers)
     tables, _ = report.tables(context, groups)
     lines += tables + notes(groups)
     if "threads" in paths:

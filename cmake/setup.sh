@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Installs what tensornorm is built with, on Debian 12 or Ubuntu 24.04 and later.
-#   sh cmake/setup.sh [tests] [examples] [benchmarks] [clang]
+#   sh cmake/setup.sh [tests] [examples] [benchmarks] [peers] [clang]
 set -eu
 
 packages="g++ cmake make libeigen3-dev"
@@ -10,8 +10,9 @@ for want in "$@"; do
     tests) packages="$packages libgtest-dev" ;;
     examples) packages="$packages libcli11-dev gnuplot-nox" ;;  # arguments and pictures of examples/training
     benchmarks) packages="$packages libbenchmark-dev" ;;
+    peers) packages="$packages libdnnl-dev libtorch-dev gnuplot-nox python3" ;;  # benchmarks/compare.sh and its pictures
     clang) packages="$packages clang" ;;
-    *) echo "setup.sh: unknown word '$want', expected tests, examples, benchmarks or clang" >&2; exit 2 ;;
+    *) echo "setup.sh: unknown word '$want', expected tests, examples, benchmarks, peers or clang" >&2; exit 2 ;;
   esac
 done
 
