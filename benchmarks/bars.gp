@@ -9,7 +9,7 @@ count = words(panels) > 0 ? words(panels) : 1
 cases = int(system("tail -n +2 '".csv."' | cut -d, -f1 | uniq -c | sort -rn | head -n 1 | awk '{ print $1 }'"))
 contenders = int(system("head -n 1 '".csv."' | tr -cd , | wc -c")) - 1
 picture_width = 200 + cases * (contenders + 2) * (cases > 4 ? 6 : 28)
-picture_height = count * (cases > 4 ? 380 : 400)
+picture_height = count * (cases > 4 ? 460 : 400)
 load system("dirname '".ARG0."'")."/../examples/training/style.gp"
 
 set style data histogram
@@ -20,7 +20,7 @@ set xrange [-0.7:cases - 0.3]
 set ylabel "speed, memcpy = 1"
 set yrange [0:*]
 set key top center horizontal outside
-if (cases > 4) { set xtics rotate by -40 left font ",10" }
+if (cases > 4) { set xtics rotate by -40 left font ",10"; set bmargin 12; set rmargin 20 }
 set multiplot layout count, 1
 do for [panel = 1:count] {
   name = words(panels) > 0 ? word(panels, panel) : ""

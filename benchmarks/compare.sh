@@ -46,7 +46,7 @@ if [ -n "$root" ]; then
   linker=-Wl,--allow-shlib-undefined
 fi
 
-# shellcheck disable=SC2086  # lists of words, here and below
+# shellcheck disable=SC2086  # a list of words
 $inside env ${CXX:+CXX="$CXX"} cmake -S "$source" -B "$build" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_CXX_FLAGS_RELEASE=-O2 -DNDEBUG" \
   "-DCMAKE_EXE_LINKER_FLAGS=$linker" -DTENSORNORM_BUILD_TESTS=OFF -DTENSORNORM_BUILD_EXAMPLES=OFF -DTENSORNORM_BUILD_BENCHMARKS=ON
 $inside cmake --build "$build" --parallel "$(nproc)"
@@ -59,6 +59,7 @@ run() {
   shift 3
   case " $parts " in *" $part "*) ;; *) return 0 ;; esac
   echo "==> $part"
+  # shellcheck disable=SC2086
   $priority taskset -c "$cores" $inside env OMP_NUM_THREADS=1 "$build/benchmarks/$program" --rounds="$rounds" \
     --benchmark_out="$build/results/$part.json" --benchmark_out_format=json "$@"
 }
