@@ -28,6 +28,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+for program in python3 gnuplot; do  # asked for at the end, missed now
+  command -v "$program" >/dev/null || { echo "compare.sh needs $program: sh cmake/setup.sh benchmarks peers" >&2; exit 1; }
+done
+
 source=$(cd "$here/.." && pwd)
 build=$source/build/compare
 inside='' linker=''
