@@ -4,7 +4,7 @@
 # compilations, with those of the unit before in turn) and bytes of object code.
 #
 #   benchmarks/compile_cost.sh [--check]      # --check: exit with 1 when a limit is missed
-#   CXX=clang++ EIGEN=/opt/eigen/include REPEATS=9 benchmarks/compile_cost.sh
+#   CXX=clang++ EIGEN=path/to/eigen REPEATS=9 benchmarks/compile_cost.sh
 set -euo pipefail
 export LC_ALL=C  # decimal points
 here=$(cd "$(dirname "$0")" && pwd)

@@ -205,10 +205,49 @@ TEST(Misuse, SavedStatsOfAnEmptyBatchAreZero) {
   Tensor<4> empty(0, 3, 4, 4), nothing(0, 3, 4, 4);
   tn::BatchNorm2d<float> layer(3);
   tn::SavedStats<float> saved;
+  const auto expect_zeros = [&] {
+    layer.forward(empty, nothing, saved);
+    ASSERT_EQ(saved.size(), 3);
+    for (int c = 0; c < 3; ++c) EXPECT_TRUE(saved.mean()(c) == 0 && saved.mean_lo()(c) == 0 && saved.rstd()(c) == 0) << c;
+  };
   layer.forward(x, y, saved);
-  layer.forward(empty, nothing, saved);
-  ASSERT_EQ(saved.size(), 3);
-  for (int c = 0; c < 3; ++c) EXPECT_TRUE(saved.mean()(c) == 0 && saved.mean_lo()(c) == 0 && saved.rstd()(c) == 0) << c;
+  expect_zeros();
+  const Matrix rows = Matrix::Random(64, 8);
+  Matrix normalized(64, 8);
+  tn::LayerNorm<float>(8).forward(rows, normalized, saved);
+  const tn::SavedStats<float> kept = std::move(saved);
+  expect_zeros();  // NOLINT(bugprone-use-after-move): what is tested
+}
+
+/// Leaves `value` all over the stack below.
+#if defined(__GNUC__)
+__attribute__((noinline))
+#endif
+void fill_stack(int value) {
+  volatile unsigned char bytes[30000];
+  for (volatile unsigned char& byte : bytes) byte = static_cast<unsigned char>(value);
+}
+
+TEST(Misuse, OneChannelDependsOnNoLoop) {
+  Tensor<4> x(2, 1, 2, 2), y(2, 1, 2, 2), dy(2, 1, 2, 2), dx(2, 1, 2, 2);
+  for (int i = 0; i < 8; ++i) x.data()[i] = i % 2 == 0 ? 1.0F : -1.0F;
+  dy.setConstant(1.0F);
+  tn::BatchNorm2d<float> layer(1, {.eps = 0.0});
+  tn::BatchNorm2d<double> wide(1, {.eps = 0.0});
+  wide.weight()(0) = 2.0;
+  wide.bias()(0) = 3.0;
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  for (const int value : {0x00, 0x01, 0xFF}) {
+    fill_stack(value);
+    wide.forward(x, y);
+    for (int i = 0; i < 8; ++i) EXPECT_EQ(y.data()[i], i % 2 == 0 ? 5.0F : 1.0F) << value;
+    auto gradients = layer.zero_gradients();
+    fill_stack(value);
+    layer.backward(dy, x, saved, dx, gradients);
+    EXPECT_EQ(gradients.weight(0), 0.0F) << value;
+    EXPECT_EQ(gradients.bias(0), 8.0F) << value;
+  }
 }
 
 TEST(Misuse, GradientsOfConstantStatisticsDoNotReadX) {

@@ -249,4 +249,14 @@ TEST(AutoDiffScalars, HaveTheDerivativesOfDualNumbers) {
   compare(tensornorm::RMSNorm<Two>(5), tensornorm::RMSNorm<Dual>(5));
 }
 
+TEST(AutoDiffScalars, AreLoadedIntoRunningStatistics) {
+  using Two = Eigen::AutoDiffScalar<Eigen::Vector2d>;
+  tensornorm::BatchNorm1d<Two> layer(2);
+  std::vector<Two> mean(2, Two(1.0)), variance(2, Two(4.0));
+  layer.running_stats().load(mean, variance, 3);
+  EXPECT_EQ(layer.running_var()(1).value(), 4.0);
+  variance[1] = Two(-1.0);
+  EXPECT_THROW(layer.running_stats().load(mean, variance, 3), std::invalid_argument);
+}
+
 }  // namespace

@@ -58,6 +58,7 @@ class ParameterOrder {
     }
     for (int i = 0; i < nest.depth; ++i)
       if (nest.loops[i].param != 0) affine_.push(nest.loops[i]);
+    if (affine_.depth == 0) affine_.push({1, {1, 1, 1}, 0, 1});  // a single parameter: nests have no loop of one step
     const auto copies = [&](const Scalar* values) {
       return values != nullptr ? !std::is_same_v<A, Scalar> || !in_order_ : within;
     };

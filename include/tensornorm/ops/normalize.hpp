@@ -51,7 +51,10 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   check_memory(context, nest, x, y);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   if (nest.size() == 0) {
-    if (saved != nullptr) std::fill_n(saved->prepare(kept.span(), false, kRowMajor).mean, 3 * saved->size(), S(0));
+    if (saved != nullptr) {
+      S* const values = saved->prepare(kept.span(), false, kRowMajor).mean;
+      std::fill_n(values, 3 * saved->size(), S(0));
+    }
     return;
   }
   if (nest.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)

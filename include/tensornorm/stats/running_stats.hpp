@@ -89,7 +89,7 @@ class RunningStats {
     check_values(call, "running_mean", mean);
     check_values(call, "running_var", variance);
     for (Index c = 0; c < num_features(); ++c)
-      if (!is_from_zero_to(std::numeric_limits<double>::infinity(), double(variance.data()[c]))) fail(call, "expected running_var >= 0, got ", variance.data()[c], " at index ", c);
+      if (!is_a_variance(variance.data()[c])) fail(call, "expected running_var >= 0, got ", variance.data()[c], " at index ", c);
     if (num_batches < 0) fail(call, "expected num_batches >= 0, got ", num_batches);
     for (Index c = 0; c < num_features(); ++c) {
       mean_.data()[c] = static_cast<Value>(mean.data()[c]);
@@ -99,6 +99,14 @@ class RunningStats {
   }
 
  private:
+  /// Not negative, and no NaN.
+  template <class Number>
+  static bool is_a_variance(const Number& x) {
+    if constexpr (std::is_convertible_v<Number, double> || requires { static_cast<double>(x); })
+      return is_from_zero_to(std::numeric_limits<double>::infinity(), static_cast<double>(x));
+    else
+      return x >= Number(0);
+  }
   /// num_features elements without gaps: an Eigen type whose inner stride is 1, or a standard container.
   template <class Values>
   void check_values(const Call& call, const char* name, const Values& values) const {
