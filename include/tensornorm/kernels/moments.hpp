@@ -78,6 +78,26 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
   }
 }
 
+/// Whether all n elements are the pivot, given that their squares add up to 0: those of small differences do as well.
+template <class A, class I, class T>
+TENSORNORM_INLINE bool all_equal([[maybe_unused]] const T* x, [[maybe_unused]] Index n, [[maybe_unused]] A pivot) {
+  if constexpr (may_scale<A, T>) {
+    using H = HardwareLanes<A, I>;
+    const H p(pivot), up(SafeScale<A>::up);
+    H squares;
+    const auto add = [&](const H& values) TENSORNORM_INLINE_LAMBDA {
+      const H difference = (values - p) * up;
+      squares.fma(difference, difference);
+    };
+    Index i = 0;
+    for (; i + H::width <= n; i += H::width) add(H::load(x + i));
+    if (i < n) add(load_few<H, A>(x + i, n - i, pivot));
+    return squares.sum() == A(0);
+  } else {
+    return false;
+  }
+}
+
 /// Sums of one chunk of x * scale about one pivot: the plain sum by a tree per block, the squares by lanes of S, both folded block by
 /// block.
 ///
@@ -102,6 +122,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
     total.squares = folded.sum();
     const A wanted = scale == A(1) ? scale_for<A, T>(n, pivot, total.squares) : A(1);
     if (wanted != A(1)) {
+      if (total.squares == S(0) && all_equal<A, I>(x, n, pivot)) return total;  // zeros, say, are ordinary
       scale = wanted;
       pivot = pivot * scale;
       continue;
