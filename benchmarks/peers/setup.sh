@@ -15,8 +15,6 @@ mirror=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null
 [ -x "$root/usr/bin/apt-get" ] || debootstrap --variant=minbase --include=ca-certificates sid "$root" "$mirror"
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
 mountpoint -q "$root/dev" || mount --bind /dev "$root/dev"
-# A snapshot's lists are past their date.
-echo 'Acquire::Check-Valid-Until "false";' > "$root/etc/apt/apt.conf.d/99-valid-until"
 chroot "$root" apt-get update -q
 # shellcheck disable=SC2086  # a list of words
 chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
