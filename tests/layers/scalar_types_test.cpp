@@ -119,7 +119,7 @@ TEST(LongDouble, StatisticsHaveAllItsDigits) {
 
 template <class F>
 void for_each_dual_subject(F f) {
-  for (const auto& [c, l] : {std::pair<Index, Index>{3, 5}, {9, 2}}) {
+  for (const auto& [c, l] : {std::pair<Index, Index>{3, 5}, {9, 4}}) {
     for (const auto& subject : all_subjects<DualKind>(c, l)) {
       SCOPED_TRACE(subject->name + " " + testing::PrintToString(subject->shape));
       f(*subject);
