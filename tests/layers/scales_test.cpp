@@ -197,6 +197,20 @@ TYPED_TEST(Scales, Row45ChunksOfDifferentScales) {
   expect_forward<typename TypeParam::template Tensor<2>>(tn::LayerNorm<S>(5 * 4096, {.eps = 0}), norm, steps);
 }
 
+// Each half is equal to its pivot; the variance is that between them, and in double it is below every number.
+TEST(ScalesOfChunks, Row46ChunksOfEqualElements) {
+  const auto expect_signs = [](auto small) {
+    using S = decltype(small);
+    Eigen::Tensor<S, 2, Eigen::RowMajor> x(1, 8192), y(1, 8192);
+    for (int i = 0; i < 8192; ++i) x(0, i) = i < 4096 ? S(0) : small;
+    tn::LayerNorm<S>(8192, {.eps = 0}).forward(x, y);
+    EXPECT_EQ(y(0, 0), S(-1));
+    EXPECT_EQ(y(0, 8191), S(1));
+  };
+  expect_signs(0x1p-100F);
+  expect_signs(0x1p-700);
+}
+
 // dx is as large as 1 / deviation, and the parameters' gradients as those of any other scale.
 TYPED_TEST(Scales, Rows45And46GradientsAreRightWhereTheyCanBe) {
   using S = typename TypeParam::Scalar;

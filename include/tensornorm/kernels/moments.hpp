@@ -122,7 +122,9 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
     total.squares = folded.sum();
     const A wanted = scale == A(1) ? scale_for<A, T>(n, pivot, total.squares) : A(1);
     if (wanted != A(1)) {
-      if (total.squares == S(0) && all_equal<A, I>(x, n, pivot)) return total;  // zeros, say, are ordinary
+      // Zeros, say, are ordinary. A state in A itself needs the scale to merge them with others.
+      if constexpr (!std::is_same_v<A, S>)
+        if (total.squares == S(0) && all_equal<A, I>(x, n, pivot)) return total;
       scale = wanted;
       pivot = pivot * scale;
       continue;
