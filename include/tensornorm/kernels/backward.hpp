@@ -104,11 +104,17 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
 }
 
 /// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
+///
+/// `from_memory`: x and dy are in no cache, and are fetched a few lines ahead, rows being many.
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
-                                            const TileSums<A>& tile, S* plain, S* centered) {
+                                            const TileSums<A>& tile, S* plain, S* centered, bool from_memory) {
   using H = HardwareLanes<A, I>;
   const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {
+    if (from_memory) {
+      fetch_to_l2(dy + r * dy_stride + c + 8 * kLine<T>);
+      fetch_to_l2(x + r * x_stride + c + 8 * kLine<T>);
+    }
     const H g = load(dy + r * dy_stride + c);
     p = p + g;
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
@@ -152,6 +158,7 @@ struct TwoInputs {
     fetch_to_l2(x + i);
     fetch_to_l2(dy + i);
   }
+  static void pace() {}  // its stores are a third of what is moved
 };
 
 /// dx = dy * scale + (x - mean) * slope + offset.

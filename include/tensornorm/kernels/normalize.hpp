@@ -19,6 +19,7 @@ struct Uniform {
   TENSORNORM_INLINE const L& at(Index, const Loader&) const {
     return value;
   }
+  TENSORNORM_INLINE void pace() { reload(value); }
 };
 /// A value per element of the run.
 template <class L, class P>
@@ -28,19 +29,12 @@ struct PerElement {
   TENSORNORM_INLINE L at(Index i, const Loader& load) const {
     return load(values + i);
   }
-};
-
-/// Maps of x alone.
-struct OneInput {
-  template <class T>
-  TENSORNORM_INLINE static void prefetch(const T* x, Index i) {
-    fetch_to_l2(x + i);
-  }
+  static void pace() {}
 };
 
 /// y = (x - mean) * scale + shift.
 template <class L, class Coefficient>
-struct ScaleMap : OneInput {
+struct ScaleMap {
   Coefficient mean, scale, shift;
   TENSORNORM_INLINE ScaleMap(const Coefficient& m, const Coefficient& a, const Coefficient& b) : mean(m), scale(a), shift(b) {}
   template <class Loader>
@@ -49,21 +43,29 @@ struct ScaleMap : OneInput {
     y.fma(x - mean.at(i, load), scale.at(i, load));
     return y;
   }
+  template <class T>
+  TENSORNORM_INLINE static void prefetch(const T* x, Index i) {
+    fetch_to_l2(x + i);
+  }
+  /// Of two streams, the one of stores outruns the one of fetches, which are then thrown away: coefficients read anew for each vector
+  /// keep their rates together.
+  TENSORNORM_INLINE void pace() {
+    mean.pace();
+    scale.pace();
+    shift.pace();
+  }
 };
 
 /// y = ((x - mean) * scale + shift) * weight + bias.
 template <class L, class Coefficient, class Parameter>
-struct AffineMap : OneInput {
-  Coefficient mean, scale, shift;
+struct AffineMap : ScaleMap<L, Coefficient> {
   Parameter weight, bias;
   TENSORNORM_INLINE AffineMap(const Coefficient& m, const Coefficient& a, const Coefficient& b, const Parameter& w, const Parameter& c)
-      : mean(m), scale(a), shift(b), weight(w), bias(c) {}
+      : ScaleMap<L, Coefficient>(m, a, b), weight(w), bias(c) {}
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
-    L norm = shift.at(i, load);
-    norm.fma(x - mean.at(i, load), scale.at(i, load));
     L y = bias.at(i, load);
-    y.fma(norm, weight.at(i, load));
+    y.fma(ScaleMap<L, Coefficient>::operator()(x, i, load), weight.at(i, load));
     return y;
   }
 };
@@ -95,11 +97,14 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   if constexpr (kStore == Store::streaming) {
     // A line that is streamed must not be touched twice.
     if (i > 0) few(0, i);
+    Map paced(map);
     for (; i + 2 * w <= n; i += 2 * w) {
       if (ahead != 0)
-        for (Index k = 0; k < 2 * w; k += kLine<T>) map.prefetch(x, i + ahead + k);
-      at(i).template store<kStore>(y + i);
-      at(i + w).template store<kStore>(y + i + w);
+        for (Index k = 0; k < 2 * w; k += kLine<T>) paced.prefetch(x, i + ahead + k);
+      paced.pace();
+      paced(L::load(x + i), i, whole).template store<kStore>(y + i);
+      paced.pace();
+      paced(L::load(x + i + w), i + w, whole).template store<kStore>(y + i + w);
     }
     for (; i + w <= n; i += w) at(i).template store<kStore>(y + i);
     if (i < n) few(i, n - i);

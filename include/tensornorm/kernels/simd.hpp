@@ -40,7 +40,8 @@ struct LaneMasks {
 
 /// kWidth numbers of type T in hardware vectors of kHardware: halves down to one vector. No product is added except by fma().
 ///
-/// The copy constructor is user-provided so that lanes are passed in memory: no -Wpsabi warning, no ABI that depends on flags.
+/// The copy constructor is user-provided so that lanes are passed in memory: no -Wpsabi warning, no ABI that depends on flags. g++ keeps
+/// such objects out of registers where they are const: those a loop uses, and what they are part of, are not.
 template <class T, int kWidth, int kHardware>
 class Lanes {
  public:

@@ -35,6 +35,14 @@ TENSORNORM_INLINE void write(const Vector& v, void* p) {
 }
 #endif
 
+/// Leaves `object` in memory, to be read from there again.
+template <class T>
+TENSORNORM_INLINE void reload([[maybe_unused]] T& object) {
+#if defined(__GNUC__)
+  asm("" : "+m"(object));
+#endif
+}
+
 /// Orders streaming stores before what the thread does next.
 template <Store kStore>
 TENSORNORM_INLINE void fence() {

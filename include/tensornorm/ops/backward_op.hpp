@@ -48,7 +48,7 @@ class BackwardOp {
     threads_ = useful_threads(device, chunks_, 3 * bytes);
 
     kernels::ColumnBackwardScratch<A, S> layout;
-    worker_bytes_ = walk_ == Walk::column ? layout.lay_out(columns_, statistics_, nullptr) : RowScratch().lay_out(beside_, nullptr);
+    worker_bytes_ = walk_ == Walk::column ? layout.lay_out(columns_, statistics_, args.x, nullptr) : RowScratch().lay_out(beside_, args.x, nullptr);
     ScratchPlan plan;
     const std::size_t workers_at = plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
     const std::size_t sums_at = plan.reserve<S>(stride() * sums_);
@@ -96,10 +96,10 @@ class BackwardOp {
   /// Arrays of a worker of the row form, one value per parameter.
   struct RowScratch {
     A *dweight = nullptr, *dbias = nullptr;
-    std::size_t lay_out(Index params, std::byte* memory) {
+    std::size_t lay_out(Index params, const T* x, std::byte* memory) {
       ScratchPlan plan;
-      plan.place(dweight, params + kPadding, memory);
-      plan.place(dbias, params + kPadding, memory);
+      plan.place_apart(dweight, params + kPadding, x, 1, memory);
+      plan.place_apart(dbias, params + kPadding, x, 2, memory);
       return plan.bytes();
     }
   };
@@ -111,11 +111,11 @@ class BackwardOp {
     using Arguments = kernels::BackwardArguments<T>;
     if (walk_ == Walk::column) {
       kernels::ColumnBackwardScratch<A, S> scratch;
-      scratch.lay_out(columns_, statistics_, memory);
+      scratch.lay_out(columns_, statistics_, args_.x, memory);
       kernels::dispatch(kernels::ColumnBackward<Arguments>{args_, column_, store_, first, last, totals, order_.within(), scratch});
     } else {
       RowScratch scratch;
-      scratch.lay_out(beside_, memory);
+      scratch.lay_out(beside_, args_.x, memory);
       kernels::fill(scratch.dweight, beside_ + kPadding, A(0));
       kernels::fill(scratch.dbias, beside_ + kPadding, A(0));
       kernels::dispatch(

@@ -47,7 +47,7 @@ struct GradientCenter {
     scale = S(gradient_scale<A, typename Args::Element>(hi, rstd));
     near = scale == S(1) ? rstd : S(rstd / scale);
     factor = args.normalized ? A(1) : static_cast<A>(scale);
-    const Center<A, S> center(hi * scale, lo * scale, rstd);
+    Center<A, S> center(hi * scale, lo * scale, rstd);
     mean = center.mean;
     rest = center.rest;
     unit = args.normalized ? S(1) : near;
@@ -129,7 +129,7 @@ struct RowBackward {
           totals.dbias[param] = totals.dbias[param] + run.plain;
         }
       } else {
-        const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
+        RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
         if (args.gradients) {
           RowGradients<A> beside = row;
           beside.dweight += param;
@@ -148,7 +148,7 @@ struct RowBackward {
   TENSORNORM_INLINE void write_run(const Offsets& at, const GradientCenter<A, S>& center, Index ahead) const {
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
-    const U mean = uniform<A, I>(center.mean), slope = uniform<A, I>(center.slope), offset = uniform<A, I>(center.offset);
+    U mean = uniform<A, I>(center.mean), slope = uniform<A, I>(center.slope), offset = uniform<A, I>(center.offset);
     const bool scaled = center.factor != A(1) && !args.constant;
     const Index step = scaled ? ScaledBlock<A, T>::size : walk.run.extent;
     for (Index i = 0; i < walk.run.extent; i += step) {
@@ -160,10 +160,10 @@ struct RowBackward {
       T* dx = args.dx + at.data[2] + i;
       if (walk.run.param == 0) {
         const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
-        const GradientMap<L, T, U> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd * weight)), slope, offset);
+        GradientMap<L, T, U> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd * weight)), slope, offset);
         transform_run<A, I>(x, dx, n, map, ahead, store);
       } else {
-        const WeightedGradientMap<L, T, U, PerElement<L, A>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset,
+        WeightedGradientMap<L, T, U, PerElement<L, A>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset,
                                                                 {args.weight + param});
         transform_run<A, I>(x, dx, n, map, ahead, store);
       }

@@ -15,15 +15,17 @@ struct ColumnBackwardScratch {
   TileSums<A> tile;
   S *column_plain, *column_centered, *sum_plain, *sum_centered;
 
-  std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
+  std::size_t lay_out(Index columns, Index statistics, const void* x, std::byte* memory) {
     ScratchPlan plan;
     columns += 2 * kLine<A>;
     for (S** array : {&column_plain, &column_centered}) plan.place(*array, columns, memory);
     for (S** array : {&sum_plain, &sum_centered}) plan.place(*array, statistics, memory);
     for (A** array : {&mean, &factor, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
-    for (A** array : {&column_mean, &column_factor, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight, &tile.plain,
-                      &tile.centered, &weight_terms, &bias_terms})
+    for (A** array : {&column_mean, &column_factor, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight})
       plan.place(*array, columns, memory);
+    plan.place_apart(tile.plain, columns, x, 1, memory);
+    plan.place_apart(tile.centered, columns, x, 2, memory);
+    for (A** array : {&weight_terms, &bias_terms}) plan.place(*array, columns, memory);
     return plan.bytes();
   }
 };
@@ -94,7 +96,8 @@ struct ColumnBackward {
             stride = width;
           }
           column_gradient_sums<A, S, I>(source, dy + row * walk.row_stride[1] + c, rows, stride, walk.row_stride[1], width,
-                                        scratch.column_mean + c, scratch.tile, scratch.column_plain + c, scratch.column_centered + c);
+                                        scratch.column_mean + c, scratch.tile, scratch.column_plain + c, scratch.column_centered + c,
+                                        store == Store::streaming);
         }
       }
     }
@@ -212,7 +215,7 @@ struct ColumnBackward {
           weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
         for (Index c = 0; c < width; c += scaled ? copy.size : width) {
           const Index n = scaled ? std::min(copy.size, width - c) : width;
-          const GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1] + c, {scratch.column_mean + c}, {scratch.column_scale + c},
+          GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1] + c, {scratch.column_mean + c}, {scratch.column_scale + c},
                                          {scratch.column_slope + c}, {scratch.column_offset + c});
           const T* x = args.constant ? map.dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
           if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);

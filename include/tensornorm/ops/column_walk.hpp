@@ -215,7 +215,7 @@ struct ColumnForward {
   TENSORNORM_INLINE void fold_parameters(const Scratch& arrays, Index width) const {
     using L = HardwareLanes<A, I>;
     for (Index c = 0; c < width; c += L::width) {
-      const L weight = L::load(arrays.weight + c);
+      L weight = L::load(arrays.weight + c);
       L shift = L::load(arrays.bias + c);
       shift.fma(L::load(arrays.column_shift + c), weight);
       shift.store(arrays.column_shift + c);
