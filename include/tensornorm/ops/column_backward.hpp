@@ -158,31 +158,27 @@ struct ColumnBackward {
       fold_tile<A, S, I>(scratch.tile, strip.width, scratch.column_plain, scratch.column_centered);
       pending = 0;
     };
-    Odometer group(walk.groups);
-    for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
-      const Offsets at = strip.at + group.offsets();
-      for (Index r = 0; r < walk.rows_of_group(); ++r) {
-        const Index width = walk.width_of_row(r, strip.width), param = at.param + r * walk.row_param;
-        const LoopList columns = first_columns(strip, width);
-        if (r == 0 || walk.row_param != 0) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
-        const Index step = scaled ? copy.size : width;
-        for (Index c = 0; c < width; c += step) {
-          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
-          const Index n = std::min(step, width - c);
-          if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
-          const AffineRow<A> row{scratch.column_mean + c,  scratch.column_rstd + c,
-                                 scratch.column_shift + c, scratch.weight + c,
-                                 {scratch.tile.plain + c,  scratch.tile.centered + c},
-                                 scratch.weight_terms + c, scratch.bias_terms + c};
-          affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
-        }
-        if (args.gradients) {
-          fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight + param);
-          fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias + param);
-        }
-        if (++pending == kTileRows) flush();
+    for_each_row(walk, strip, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+      const Index param = at.param + r * walk.row_param;
+      const LoopList columns = first_columns(strip, width);
+      if (fresh) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
+      const Index step = scaled ? copy.size : width;
+      for (Index c = 0; c < width; c += step) {
+        const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+        const Index n = std::min(step, width - c);
+        if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+        const AffineRow<A> row{scratch.column_mean + c,  scratch.column_rstd + c,
+                               scratch.column_shift + c, scratch.weight + c,
+                               {scratch.tile.plain + c,  scratch.tile.centered + c},
+                               scratch.weight_terms + c, scratch.bias_terms + c};
+        affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
       }
-    }
+      if (args.gradients) {
+        fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight + param);
+        fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias + param);
+      }
+      if (++pending == kTileRows) flush();
+    });
     flush();
     std::fill_n(scratch.sum_plain, strip.statistics, S(0));
     std::fill_n(scratch.sum_centered, strip.statistics, S(0));
@@ -206,23 +202,18 @@ struct ColumnBackward {
     expand<&Loop::statistic>(strip.columns, scratch.offset, scratch.column_offset);
     if (!walk.affine) weigh<I>(strip.columns, strip.at.param, strip.width);
     ScaledBlock<A, T> copy;
-    Odometer group(walk.groups);
-    for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
-      const Offsets at = strip.at + group.offsets();
-      for (Index r = 0; r < walk.rows_of_group(); ++r) {
-        const Index width = walk.width_of_row(r, strip.width);
-        if (walk.affine && (r == 0 || walk.row_param != 0))
-          weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
-        for (Index c = 0; c < width; c += scaled ? copy.size : width) {
-          const Index n = scaled ? std::min(copy.size, width - c) : width;
-          GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1] + c, {scratch.column_mean + c}, {scratch.column_scale + c},
-                                         {scratch.column_slope + c}, {scratch.column_offset + c});
-          const T* x = args.constant ? map.dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
-          if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
-          transform_run<A, I>(x, args.dx + at.data[2] + r * walk.row_stride[2] + c, n, map, kFetchAhead<T>, store);
-        }
+    for_each_row(walk, strip, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+      if (walk.affine && fresh) weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
+      const Index step = scaled ? copy.size : width;
+      for (Index c = 0; c < width; c += step) {
+        GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1] + c, {scratch.column_mean + c}, {scratch.column_scale + c},
+                                 {scratch.column_slope + c}, {scratch.column_offset + c});
+        const Index n = std::min(step, width - c);
+        const T* x = args.constant ? map.dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
+        if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+        transform_run<A, I>(x, args.dx + at.data[2] + r * walk.row_stride[2] + c, n, map, -walk.row_stride[0], store);
       }
-    }
+    });
   }
 
   /// column_scale = rstd * weight, whole vectors: the arrays are padded.

@@ -183,22 +183,19 @@ struct ColumnForward {
     }
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
-    Odometer group(walk.groups);
-    for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
-      const Offsets at = strip.at + group.offsets();
-      for (Index r = 0; r < walk.rows_of_group(); ++r) {
-        const Index width = walk.width_of_row(r, strip.width), step = scaled ? copy.size : width;
-        if (walk.affine && (r == 0 || walk.row_param != 0)) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
-        for (Index c = 0; c < width; c += step) {
-          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
-          T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
-          const Index n = std::min(step, width - c);
-          if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
-          if (walk.affine) transform_run<A, I>(x, y, n, AffineMap<L, P, P>{{mean + c}, {scale + c}, {shift + c}, {weight + c}, {bias + c}}, 0, store);
-          else transform_run<A, I>(x, y, n, ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}, 0, store);
-        }
+    const Index ahead = frozen ? walk.row_stride[0] : -walk.row_stride[0];
+    for_each_row(walk, strip, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+      if (walk.affine && fresh) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
+      const Index step = scaled ? copy.size : width;
+      for (Index c = 0; c < width; c += step) {
+        const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+        T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
+        const Index n = std::min(step, width - c);
+        if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
+        if (walk.affine) transform_run<A, I>(x, y, n, AffineMap<L, P, P>{{mean + c}, {scale + c}, {shift + c}, {weight + c}, {bias + c}}, ahead, store);
+        else transform_run<A, I>(x, y, n, ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}, ahead, store);
       }
-    }
+    });
   }
 
   /// The parameters from `at` on beside the first `width` columns, which are whole rows: there are no more of them at the end.

@@ -199,4 +199,23 @@ inline LoopList first_columns(const Strip& strip, Index width) {
   return columns;
 }
 
+/// Calls f(at, row, columns, fresh) for each row of a strip: the offsets of its group, its number in it, how many columns it has, and
+/// whether parameters that change from row to row are others than those of the row before.
+///
+/// `backwards`: the last row first, for the second of two passes, which finds in the cache what the first has read last.
+template <class F>
+TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, bool backwards, const F& f) {
+  const Index groups = walk.groups.size(), rows = walk.rows_of_group();
+  Odometer group(walk.groups, backwards ? groups - 1 : 0);
+  for (Index g = groups; g > 0; --g) {
+    const Offsets at = strip.at + group.offsets();
+    for (Index i = 0; i < rows; ++i) {
+      const Index row = backwards ? rows - 1 - i : i;
+      f(at, row, walk.width_of_row(row, strip.width), i == 0 || walk.row_param != 0);
+    }
+    if (backwards) group.previous();
+    else group.next();
+  }
+}
+
 }  // namespace tensornorm
