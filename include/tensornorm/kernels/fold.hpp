@@ -40,6 +40,23 @@ void add_to(S* to, const T* from, Index n, S factor = S(1)) {
   for (; i < n; ++i) to[i] = fused<S>(load_one<S>(from + i), factor, to[i]);
 }
 
+/// to[i] += from[i], added in S and rounded to T.
+template <class S, class T, class Source>
+struct AddRounded {
+  T* to;
+  const Source* from;
+  Index n;
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    Index i = 0;
+    if constexpr (!Narrow<T> && !Narrow<Source>) {
+      using L = HardwareLanes<S, I>;
+      for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
+    }
+    for (; i < n; ++i) to[i] = static_cast<T>(S(to[i]) + S(from[i]));
+  }
+};
+
 /// The sum of n numbers in S, in the order of virtual lanes.
 template <class S, class T>
 S sum_of(const T* values, Index n) {

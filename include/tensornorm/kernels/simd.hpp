@@ -173,13 +173,20 @@ class Lanes<T, kLanes, kLanes> {
     __builtin_memcpy(&r.v, &bits, sizeof bits);
     return r;
   }
-  /// kLanes doubles out of kLanes floats.
+  /// kLanes doubles out of, or rounded to, kLanes floats.
   TENSORNORM_INLINE static Lanes load(const float* p)
     requires(sizeof(T) == 8)
   {
     typename vector_of<float, kLanes>::type narrow;
     __builtin_memcpy(&narrow, p, sizeof narrow);
     return Lanes(__builtin_convertvector(narrow, Vector));
+  }
+  template <Store kStore = Store::ordinary>
+  TENSORNORM_INLINE void store(float* p) const
+    requires(sizeof(T) == 8)
+  {
+    const auto narrow = __builtin_convertvector(v, typename vector_of<float, kLanes>::type);
+    __builtin_memcpy(p, &narrow, sizeof narrow);
   }
   /// kLanes floats out of kLanes elements of 16 bits.
   template <Narrow E>

@@ -44,7 +44,8 @@ class BackwardOp {
     const bool apart = params_ == nest.statistics && !order_.within();
     const Index fitting = apart || params_ == 0 ? kMostChunks : bytes / (8 * params_ * 2 * Index(sizeof(S)));
     chunks_ = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces_, kMostChunks));
-    sums_ = apart ? 1 : chunks_;
+    few_ = beside_ > 0 && chunks_ == 1 && pieces_ <= kernels::kTileRows;
+    sums_ = few_ ? 0 : apart ? 1 : chunks_;
     threads_ = useful_threads(device, chunks_, 3 * bytes);
 
     kernels::ColumnBackwardScratch<A, S> layout;
@@ -70,8 +71,15 @@ class BackwardOp {
 
   /// += the sums, in the caller's order of parameters; null where nobody asks.
   void add_gradients(Scalar* dweight, Scalar* dbias) const {
-    if (dweight != nullptr) add_in_order(totals_, dweight);
-    if (dbias != nullptr) add_in_order(totals_ + params_, dbias);
+    if (few_) {
+      RowScratch sums;
+      sums.lay_out(beside_, args_.x, workers_);
+      add_in_order(sums.dweight, dweight);
+      add_in_order(sums.dbias, dbias);
+    } else {
+      add_in_order(totals_, dweight);
+      add_in_order(totals_ + params_, dbias);
+    }
   }
 
  private:
@@ -81,16 +89,17 @@ class BackwardOp {
   /// From the sums of one chunk to those of the next.
   Index stride() const { return 2 * params_ + kPadding; }
 
-  void add_in_order(const S* sums, Scalar* to) const {
-    if (params_ == 0) return;
+  template <class Sum>
+  void add_in_order(const Sum* sums, Scalar* to) const {
+    if (params_ == 0 || to == nullptr) return;
     LoopList outer = order_.affine();
     const Loop inner = outer.loops[--outer.depth];
     Odometer at(outer);
-    for (Index i = 0; i < params_; i += inner.extent, at.next())
-      for (Index k = 0; k < inner.extent; ++k) {
-        Scalar& target = to[at.offsets().param + k * inner.param];
-        target = static_cast<Scalar>(S(target) + sums[i + k]);
-      }
+    for (Index i = 0; i < params_; i += inner.extent, at.next()) {
+      Scalar* target = to + at.offsets().param;
+      if (inner.param == 1) kernels::dispatch(kernels::AddRounded<S, Scalar, Sum>{target, sums + i, inner.extent});
+      else for (Index k = 0; k < inner.extent; ++k) target[k * inner.param] = static_cast<Scalar>(S(target[k * inner.param]) + S(sums[i + k]));
+    }
   }
 
   /// Arrays of a worker of the row form, one value per parameter.
@@ -107,7 +116,7 @@ class BackwardOp {
   void run_chunk(Index chunk, std::byte* memory) const noexcept {
     const Index first = pieces_ * chunk / chunks_, last = pieces_ * (chunk + 1) / chunks_;
     S* sums = totals_ + (sums_ > 1 ? stride() * chunk : 0);
-    const kernels::ParameterSums<S> totals{sums, sums + params_};
+    const kernels::ParameterSums<S> totals{few_ ? nullptr : sums, few_ ? nullptr : sums + params_};
     using Arguments = kernels::BackwardArguments<T>;
     if (walk_ == Walk::column) {
       kernels::ColumnBackwardScratch<A, S> scratch;
@@ -131,6 +140,7 @@ class BackwardOp {
   ColumnWalk column_;
   kernels::Store store_{};
   Index pieces_ = 0, chunks_ = 1, sums_ = 1, threads_ = 1, params_ = 0, beside_ = 0, columns_ = 0, statistics_ = 0;
+  bool few_ = false;  ///< so few rows that their gradients need no totals
   std::size_t worker_bytes_ = 0;
   std::byte* workers_ = nullptr;
   S* totals_ = nullptr;

@@ -81,7 +81,7 @@ struct RowBackward {
   Store store;
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<S> totals;
-  A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients before they are folded into the totals
+  A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients before they are folded into the totals, if any
   Index params;
 
   template <class I>
@@ -97,7 +97,7 @@ struct RowBackward {
       GradientSums<S> sums;
       if (args.gradients || !args.constant)
         for (Index i = runs; i > 0; --i, forwards.next()) add_run<I>(at + forwards.offsets(), center, sums);
-      if (args.gradients && beside && (++pending == kTileRows || k + 1 == last)) {
+      if (beside && totals.dweight != nullptr && (++pending == kTileRows || k + 1 == last)) {
         fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight, totals.dbias);
         pending = 0;
       }
