@@ -39,8 +39,7 @@ struct Measured {
 /// variance         itself, and so the running one.
 /// running_mean     momentum * (|mean| + deviation).
 /// dx               the largest of the three terms of all dx of the statistic.
-/// dweight, dbias   itself, or if larger the root of the sum of its terms' squares, the size of a sum of terms of
-/// either
+/// dweight, dbias   itself, or if larger the root of the sum of its terms' squares, the size of a sum of terms of any
 ///                  sign; a norm counts as the largest one.
 Measured judge(const Types& types, std::string layer, std::string data, const Problem& problem, const Exact& exact,
                const Outcome& outcome);
