@@ -31,9 +31,11 @@ double bound(const Types& types, Quantity quantity) {
 
 /// Why up to twice the bound is allowed; null where it is not.
 const char* kept(const Types& types, Quantity quantity) {
-  if (types.element.digits < 53) return nullptr;
-  if (quantity == norm) return "mean, rstd and what they are sums of have no wider type, as those of floats have";
-  if (quantity == dbias) return "GroupNorm's terms of a parameter are added up row after row, in their own type";
+  if (types.element.digits < 24) return nullptr;
+  if (quantity == norm)
+    return "x - mean, rstd and their product are rounded one by one, and an outlier's square before them";
+  if (quantity == dbias && types.element.digits == 53)
+    return "GroupNorm's terms of a parameter are added up row after row, in their own type";
   return nullptr;
 }
 
