@@ -34,14 +34,7 @@ template <class Kind, class F>
 void for_each_schedule(double eps, F f) {
   using S = typename Kind::Scalar;
   const auto with = [&]<int kRank>(auto layer, const char* roles, const Shape& shape, bool pinned = false) {
-    reference::Norm norm{shape, {}, Real(eps), pinned};
-    for (; *roles != 0; ++roles) {
-      using reference::Role;
-      norm.roles.push_back(*roles == 'k'   ? Role::kept
-                           : *roles == 'K' ? Role::kept_affine
-                           : *roles == 'r' ? Role::reduced
-                                           : Role::reduced_affine);
-    }
+    const reference::Norm norm{shape, reference::roles_of(roles), Real(eps), pinned};
     SCOPED_TRACE(text_of(layer) + testing::PrintToString(shape));
     f.template operator()<typename Kind::template Tensor<kRank>>(layer, norm);
   };
@@ -250,6 +243,29 @@ TYPED_TEST(Scales, Rows45And46GradientsAreRightWhereTheyCanBe) {
         });
       });
     }
+}
+
+// dx is little more than the smallest normal number, and has the digits that are left at that size.
+TEST(ScalesOfGradients, Row45AtTheLargestDeviation) {
+  const auto expect_digits = [](auto deviation) {
+    using S = decltype(deviation);
+    const reference::Norm norm{{1, 96}, reference::roles_of("kR"), Real(0)};
+    std::vector<S> x;
+    for (int i = 0; i < 96; ++i) x.push_back(deviation * S(i * i % 7 - 3));
+    const auto dy = support::random_values<S>(96, 5);
+    using Tensor = Eigen::Tensor<S, 2, Eigen::RowMajor>;
+    const auto input = support::tensor_of<Tensor>(norm.shape, x), gradient = support::tensor_of<Tensor>(norm.shape, dy);
+    Tensor y(1, 96);
+    tn::LayerNorm<S> layer(96, {.eps = 0});
+    tn::SavedStats<S> saved;
+    layer.forward(input, y, saved);
+    const auto expected = reference::backward(norm, reference::real(dy), reference::real(x), Values(96, 1),
+                                              reference::moments(norm, reference::real(x)), false);
+    EXPECT_TRUE(all_near(logical(layer.backward(gradient, input, saved).dx), expected.dx,
+                         ulps<S>(2, support::largest(expected.dx)) + 4 * Real(std::numeric_limits<S>::denorm_min())));
+  };
+  expect_digits(1e38F);
+  expect_digits(5e307);
 }
 
 // y of the channel is NaN, as its variance; its mean is infinite. Everything else keeps its bits. As PyTorch has it.

@@ -65,6 +65,27 @@ TYPED_TEST(MomentsTest, OverAnySetOfAxes) {
   this->template check<0, 2, 3>("rkrr", {3, 2, 40, 40});
 }
 
+// Squares that are all alike are all rounded the same way: sums of doubles, which nothing wider checks, drift by an ulp for
+// every forty of them.
+TYPED_TEST(MomentsTest, ManySquaresThatAreAllRoundedAlike) {
+  using S = typename TypeParam::Scalar;
+  for (const auto& [letters, shape] : std::vector<std::pair<std::string, Shape>>{
+           {"rk", {1001, 3}}, {"rk", {1001, 1000}}, {"rk", {65536, 20}}, {"rk", {4096, 1}}, {"kr", {3, 1001}}, {"kr", {20, 65536}}}) {
+    SCOPED_TRACE(letters + testing::PrintToString(shape));
+    const bool rows = letters == "kr";
+    std::vector<S> values;
+    for (Index i = 0; i < support::size_of(shape); ++i) {
+      const Index sample = rows ? i % shape[1] : i / shape[1];
+      values.push_back(static_cast<S>(sample == 0 ? 1.2 : sample % 2 == 1 ? 1.1 : 1.3));
+    }
+    const auto x = support::tensor_of<typename TypeParam::template Tensor<2>>(shape, values);
+    const reference::Norm norm{shape, reference::roles_of(letters)};
+    const auto expected = reference::moments(norm, reference::real(values)).variance;
+    const auto variance = rows ? moments(x, over<1>).variance : moments(x, over<0>).variance;
+    EXPECT_TRUE(support::all_near(support::logical(variance), expected, support::ulps<S>(4, expected[0])));
+  }
+}
+
 // 1, 2, 3, 6: mean 3, squared deviations 4 + 1 + 0 + 9.
 TYPED_TEST(MomentsTest, OverAllAxesAreTensorsOfRankZero) {
   using S = typename TypeParam::Scalar;

@@ -196,6 +196,17 @@ TYPED_TEST(RunningStatsOf, RefuseWhatDoesNotFitAndChangeNothing) {
   refused("load: expected num_batches >= 0, got -1", [&] { stats.load(two, two, -1); });
 }
 
+// The sum of the two images' variances is beyond the largest double, their average is not.
+TEST(RunningStatsOfDouble, AveragesOfTheLargestNumbers) {
+  for (const double mean : {0.0, 1.5e308}) {
+    RunningStats<double> stats(1, 1.0, VarianceEstimator::biased);
+    const Doubles means{mean, mean}, variances{1e308, 1.2e308};
+    stats.update(means.data(), variances.data(), 10, 2);
+    EXPECT_DOUBLE_EQ(stats.mean()(0), mean);
+    EXPECT_DOUBLE_EQ(stats.variance()(0), 1.1e308);
+  }
+}
+
 TEST(RunningStatsOfHalf, AreStoredInFloat) {
   static_assert(std::is_same_v<RunningStats<Eigen::half>::Value, float>);
   static_assert(std::is_same_v<RunningStats<Eigen::bfloat16>::Value, float>);

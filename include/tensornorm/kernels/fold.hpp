@@ -93,9 +93,48 @@ void expand(const LoopList& columns, const Source* from, A* to) {
   fill(to, kLine<A>, A(0));
 }
 
-/// Adds each column's value to its statistic's, or its parameter's.
-template <Index Loop::* kStride, class S, class T>
+// Doubles have no wider type to be added up in: they are, some in a row, and then what rounding takes from the sum waits for the next ones
+// (Kahan 1965).
+inline constexpr Index kFoldedInARow = 16;
+/// Statistics so few that many of a strip's columns are of the same one.
+inline constexpr Index kFewTargets = 64;
+
+template <Index Loop::* kStride, class A, class S, class T>
+void fold(const LoopList& columns, const T* from, S* to);
+
+/// fold() of doubles for rows of such columns, one after the other.
+template <Index Loop::* kStride>
+void fold_rows(const LoopList& row, Index rows, const double* from, double* to, Index targets) {
+  double some[kFewTargets] = {};
+  const Index width = row.size(), at_once = std::max<Index>(kFoldedInARow * targets / width, 1);
+  for (Index r = 1; r <= rows; ++r, from += width) {
+    if (row.depth == 1 && targets == width) add_to(some, from, width);
+    else fold<kStride, double>(row, from, some);
+    if (r % at_once != 0 && r < rows) continue;
+    for (Index i = 0; i < targets; ++i) {
+      const double before = to[i];
+      to[i] = before + some[i];
+      const double lost = some[i] - (to[i] - before);
+      some[i] = is_finite(lost) ? lost : 0;
+    }
+  }
+}
+
+/// Adds each column's value to its statistic's, or its parameter's. A: the type of what is normalized, to whose precision S may have
+/// nothing to add.
+template <Index Loop::* kStride, class A, class S, class T>
 void fold(const LoopList& columns, const T* from, S* to) {
+  if constexpr (std::is_same_v<A, double>) {
+    if (columns.depth > 1 && columns.loops[0].*kStride == 0) {
+      LoopList row;
+      Index targets = 1;
+      for (int i = 1; i < columns.depth; ++i) {
+        row.push(columns.loops[i]);
+        targets += (columns.loops[i].extent - 1) * (columns.loops[i].*kStride);
+      }
+      if (targets <= kFewTargets) return fold_rows<kStride>(row, columns.loops[0].extent, from, to, targets);
+    }
+  }
   LoopList outer = columns;
   const Loop inner = columns.loops[--outer.depth];
   Odometer at(outer);

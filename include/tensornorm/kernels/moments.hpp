@@ -165,15 +165,38 @@ struct TileSums {
   A *plain, *centered;
 };
 
-/// Folds the sums of a tile into those of S and sets them to 0.
-template <class A, class S, class I>
+/// Its finite lanes, 0 in the place of the others.
+template <class L>
+TENSORNORM_INLINE L finite_lanes(const L& lanes) {
+  if constexpr (L::width == 1) {
+    return is_finite(lanes.v) ? lanes : L();
+  } else {
+    const typename L::Integers finite = lanes.v - lanes.v == typename L::Vector{};
+    typename L::Integers bits;
+    __builtin_memcpy(&bits, &lanes.v, sizeof bits);
+    bits &= finite;
+    L result;
+    __builtin_memcpy(&result.v, &bits, sizeof bits);
+    return result;
+  }
+}
+
+/// Folds the sums of a tile into those of S and sets them to 0; with kKeep, where S is no wider than A, to what rounding took from them
+/// (Kahan 1965): thousands of double squares lose 25 ulp without it.
+template <class A, class S, class I, bool kKeep = false>
 TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain, S* centered) {
   using H = HardwareLanes<A, I>;
   using F = Lanes<S, H::width, hardware_width<S, I>>;
   const auto fold = [&](A* from, S* to) TENSORNORM_INLINE_LAMBDA {
     for (Index c = 0; c < width; c += H::width) {
-      (F::load(to + c) + F::load(from + c)).store(to + c);
-      H().store(from + c);
+      if constexpr (kKeep && std::is_same_v<A, S>) {
+        const F before = F::load(to + c), added = F::load(from + c), after = before + added;
+        after.store(to + c);
+        finite_lanes<F>(added - (after - before)).store(from + c);
+      } else {
+        (F::load(to + c) + F::load(from + c)).store(to + c);
+        H().store(from + c);
+      }
     }
   };
   fold(tile.plain, plain);
@@ -209,8 +232,11 @@ TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, co
         q.store(tile.centered + c);
       }
     }
-    fold_tile<A, S, I>(tile, width, plain, centered);
+    fold_tile<A, S, I, true>(tile, width, plain, centered);
   }
+  if constexpr (std::is_same_v<A, S>)
+    for (A* sums : {tile.plain, tile.centered})
+      for (Index c = 0; c < width; c += w) H().store(sums + c);
 }
 
 /// Column kernel: for each of `width` columns adds, over the rows, (x - pivot[c]) to sum[c] and its square to squares[c].

@@ -81,10 +81,11 @@ TENSORNORM_RARE A far_gradient_scale(S mean, S rstd) {
   using std::frexp;
   using std::ldexp;
   if (!(rstd > S(0)) || !is_finite(rstd) || (rstd > S(1) && !(magnitude(mean) < S(1)))) return A(1);
-  constexpr int limit = std::numeric_limits<A>::max_exponent - 8;
+  // Nothing smaller than rstd itself: x * factor is about 1 then, and the coefficient it meets no more denormal than it has to be.
+  constexpr int least = std::numeric_limits<A>::min_exponent - 1, most = std::numeric_limits<A>::max_exponent - 8;
   int exponent = 0;
   frexp(rstd, &exponent);
-  return ldexp(A(1), std::clamp(exponent, -limit, limit));
+  return ldexp(A(1), std::clamp(exponent, least, most));
 }
 template <class A, class T, class S>
 TENSORNORM_INLINE A gradient_scale([[maybe_unused]] S mean, [[maybe_unused]] S rstd) {

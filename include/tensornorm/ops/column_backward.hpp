@@ -109,8 +109,8 @@ struct ColumnBackward {
 
   /// One weight for all of a statistic: its columns are folded first.
   void statistic_sums(const Strip& strip) const {
-    fold<&Loop::statistic>(strip.columns, scratch.column_plain, scratch.sum_plain);
-    fold<&Loop::statistic>(strip.columns, scratch.column_centered, scratch.sum_centered);
+    fold<&Loop::statistic, A>(strip.columns, scratch.column_plain, scratch.sum_plain);
+    fold<&Loop::statistic, A>(strip.columns, scratch.column_centered, scratch.sum_centered);
     LoopList kept;
     for (int i = 0; i < strip.columns.depth; ++i)
       if (!reduces(strip.columns.loops[i])) kept.push(strip.columns.loops[i]);
@@ -174,16 +174,16 @@ struct ColumnBackward {
         affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
       }
       if (args.gradients) {
-        fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight + param);
-        fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias + param);
+        fold<&Loop::param, A>(columns, scratch.weight_terms, totals.dweight + param);
+        fold<&Loop::param, A>(columns, scratch.bias_terms, totals.dbias + param);
       }
       if (++pending == kTileRows) flush();
     });
     flush();
     std::fill_n(scratch.sum_plain, strip.statistics, S(0));
     std::fill_n(scratch.sum_centered, strip.statistics, S(0));
-    fold<&Loop::statistic>(strip.columns, scratch.column_plain, scratch.sum_plain);
-    fold<&Loop::statistic>(strip.columns, scratch.column_centered, scratch.sum_centered);
+    fold<&Loop::statistic, A>(strip.columns, scratch.column_plain, scratch.sum_plain);
+    fold<&Loop::statistic, A>(strip.columns, scratch.column_centered, scratch.sum_centered);
   }
 
   template <class I>

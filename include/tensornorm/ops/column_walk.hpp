@@ -95,8 +95,8 @@ struct ColumnForward {
       add_up<I>(strip, from, to, scaled);
       std::fill_n(scratch.sum, strip.statistics, S(0));
       std::fill_n(scratch.squares, strip.statistics, S(0));
-      fold<&Loop::statistic>(strip.columns, scratch.column_sum, scratch.sum);
-      fold<&Loop::statistic>(strip.columns, scratch.column_squares, scratch.squares);
+      fold<&Loop::statistic, A>(strip.columns, scratch.column_sum, scratch.sum);
+      fold<&Loop::statistic, A>(strip.columns, scratch.column_squares, scratch.squares);
       if (attempt == 3 || !improve(strip, attempt, from, to, scaled)) break;
     }
     bool far = false;

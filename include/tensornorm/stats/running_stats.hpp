@@ -64,8 +64,15 @@ class RunningStats {
         mean = mean + batch_mean[k];
         variance = variance + batch_variance[k];
       }
-      mean_.data()[c] = blend<S>(mean_.data()[c], mean / S(repeats), f);
-      variance_.data()[c] = blend<S>(variance_.data()[c], variance / S(repeats) * correction, f);
+      mean = mean / S(repeats);
+      variance = variance / S(repeats);
+      if (repeats > 1 && !((mean - mean) + (variance - variance) == S(0))) {
+        const Index first = feature_fastest ? c : c * repeats, step = feature_fastest ? features : 1;
+        mean = average(batch_mean + first, step, repeats);
+        variance = average(batch_variance + first, step, repeats);
+      }
+      mean_.data()[c] = blend<S>(mean_.data()[c], mean, f);
+      variance_.data()[c] = blend<S>(variance_.data()[c], variance * correction, f);
     }
   }
 
@@ -115,6 +122,13 @@ class RunningStats {
       const auto view = view_of(values);
       if (view.span() != view.size()) fail(call, name, ": expected elements without gaps");
     }
+  }
+  /// The average of numbers whose sum may be beyond the largest one.
+  template <class S>
+  static TENSORNORM_RARE S average(const S* values, Index step, Index count) {
+    S sum = S(0);
+    for (Index i = 0; i < count; ++i) sum = sum + values[i * step] / S(count);
+    return sum;
   }
   /// Exact at the ends: f = 0 leaves every bit, f = 1 replaces.
   template <class S>

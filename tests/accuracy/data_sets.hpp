@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// The data on which the statistics of normalization layers are known to go wrong.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "wide.hpp"
+
+namespace accuracy {
+
+struct DataSet {
+  std::string name;
+  double eps = 1e-5;
+  /// The samples of one statistic, for random sets others for each.
+  std::function<std::vector<double>(unsigned statistic)> samples;
+  /// More than every layer can be asked for.
+  bool huge = false;
+};
+
+/// The sets that make sense in numbers of this format; full: at all of their sizes.
+std::vector<DataSet> data_sets(const Format& format, bool full);
+
+/// The first digits of pi, 3 among them.
+std::vector<double> digits_of_pi(int count);
+
+}  // namespace accuracy
