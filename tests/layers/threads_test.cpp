@@ -76,28 +76,18 @@ TYPED_TEST(Threads, Row65AnAllocationThatFailsBesideAPool) {
   for (const bool backward : {false, true}) {
     long failures = 0;
     for (long n = 1; n < 100; ++n) {
-      bool threw = false;
       auto y = like(x), dx = like(x);
       tn::SavedStats<S> saved;
       auto gradients = layer.zero_gradients();
       if (backward) layer.forward(x, y, saved);
       const std::string state = state_of(layer), y_before = bytes_of(y), dx_before = bytes_of(dx),
                         saved_before = saved_state(saved);
-      std::thread([&] {
-        tn::Scratch::acquire(1);
-        support::allocations_in(
-            [&] {
-              try {
-                if (backward)
-                  layer.backward(x, x, saved, dx, gradients, pool.device);
-                else
-                  layer.forward(x, y, saved, pool.device);
-              } catch (const std::bad_alloc&) {
-                threw = true;
-              }
-            },
-            n);
-      }).join();
+      const bool threw = support::throws_at_allocation(n, [&] {
+        if (backward)
+          layer.backward(x, x, saved, dx, gradients, pool.device);
+        else
+          layer.forward(x, y, saved, pool.device);
+      });
       if (!threw) break;
       ++failures;
       EXPECT_EQ(state_of(layer), state);
