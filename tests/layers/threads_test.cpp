@@ -18,6 +18,7 @@
 #include "support/compare.hpp"
 #include "support/faults.hpp"
 #include "support/logical.hpp"
+#include "support/pool.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -28,18 +29,13 @@ namespace {
 
 using namespace faults;
 using support::logical;
+using support::Pool;
 using support::same_bits;
 
 using Kinds = testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
 template <class Kind>
 class Threads : public testing::Test {};
 TYPED_TEST_SUITE(Threads, Kinds, support::KindNames);
-
-struct Pool {
-  explicit Pool(int threads, int used = 0) : pool(threads), device(&pool, used > 0 ? used : threads) {}
-  Eigen::ThreadPool pool;
-  Eigen::ThreadPoolDevice device;
-};
 
 /// f(i) on `count` threads at once.
 template <class F>
