@@ -34,14 +34,7 @@ template <class Kind, class F>
 void for_each_schedule(double eps, F f) {
   using S = typename Kind::Scalar;
   const auto with = [&]<int kRank>(auto layer, const char* roles, const Shape& shape, bool pinned = false) {
-    reference::Norm norm{shape, {}, Real(eps), pinned};
-    for (; *roles != 0; ++roles) {
-      using reference::Role;
-      norm.roles.push_back(*roles == 'k'   ? Role::kept
-                           : *roles == 'K' ? Role::kept_affine
-                           : *roles == 'r' ? Role::reduced
-                                           : Role::reduced_affine);
-    }
+    const reference::Norm norm{shape, reference::roles_of(roles), Real(eps), pinned};
     SCOPED_TRACE(text_of(layer) + testing::PrintToString(shape));
     f.template operator()<typename Kind::template Tensor<kRank>>(layer, norm);
   };

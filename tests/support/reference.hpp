@@ -9,6 +9,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <string>
 #include <vector>
 
 #include "logical.hpp"
@@ -21,6 +22,17 @@ using Real = long double;
 using Values = std::vector<Real>;
 
 enum class Role { kept, kept_affine, reduced, reduced_affine };
+
+/// One letter per axis: k / K kept without / with weight and bias, r / R reduced likewise.
+inline std::vector<Role> roles_of(const std::string& letters) {
+  std::vector<Role> roles;
+  for (const char letter : letters)
+    roles.push_back(letter == 'k'   ? Role::kept
+                    : letter == 'K' ? Role::kept_affine
+                    : letter == 'r' ? Role::reduced
+                                    : Role::reduced_affine);
+  return roles;
+}
 
 /// A normalization of data of this shape. A channel axis in groups stands here as two axes, (groups, channels /
 /// groups).

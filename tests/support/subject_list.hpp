@@ -111,21 +111,14 @@ class Subjects {
   using Scalar = typename Kind::Scalar;
   using Parameter = typename Kind::Parameter;
 
-  /// roles: one letter per axis, k / K kept without / with weight and bias, r / R reduced likewise.
-  /// A GroupNorm's channel axis has two letters, and split gives the shape with the two.
+  /// roles: as reference::roles_of. A GroupNorm's channel axis has two letters, and split gives the shape with the two.
   template <int Rank, class Layer>
   Subject<Scalar, Parameter>& add(std::string name, Layer layer, Shape shape, const std::string& roles, Shape split = {}) {
     auto subject = std::make_unique<SubjectOf<Layer, typename Kind::template Tensor<Rank>, Parameter>>(std::move(layer));
     subject->name = std::move(name);
     subject->norm.shape = split.empty() ? shape : std::move(split);
     subject->shape = std::move(shape);
-    for (const char letter : roles) {
-      using reference::Role;
-      subject->norm.roles.push_back(letter == 'k'   ? Role::kept
-                                    : letter == 'K' ? Role::kept_affine
-                                    : letter == 'r' ? Role::reduced
-                                                    : Role::reduced_affine);
-    }
+    subject->norm.roles = reference::roles_of(roles);
     subject->has_weight = subject->has_bias = roles.find_first_of("KR") != std::string::npos;
     list.push_back(std::move(subject));
     return *list.back();
