@@ -18,15 +18,20 @@ Value checked(Value value) {
   return value;
 }
 
-/// The two operations have the same functions under different names.
-struct BatchNorm {
-  using Desc = libxsmm_dnn_fusedbatchnorm_desc;
-  static constexpr auto create = libxsmm_dnn_create_fusedbatchnorm;
-  static constexpr auto bind_scratch = libxsmm_dnn_fusedbatchnorm_bind_scratch;
-  static constexpr auto layout = libxsmm_dnn_fusedbatchnorm_create_tensor_datalayout;
-  static constexpr auto bind = libxsmm_dnn_fusedbatchnorm_bind_tensor;
-  static constexpr auto execute = libxsmm_dnn_fusedbatchnorm_execute_st;
+/// What both operations have, each under names of its own.
+template <class Description, auto kCreate, auto kBindScratch, auto kLayout, auto kBind, auto kExecute>
+struct Operation {
+  using Desc = Description;
+  static constexpr auto create = kCreate;
+  static constexpr auto bind_scratch = kBindScratch;
+  static constexpr auto layout = kLayout;
+  static constexpr auto bind = kBind;
+  static constexpr auto execute = kExecute;
+};
 
+struct BatchNorm : Operation<libxsmm_dnn_fusedbatchnorm_desc, libxsmm_dnn_create_fusedbatchnorm,
+                             libxsmm_dnn_fusedbatchnorm_bind_scratch, libxsmm_dnn_fusedbatchnorm_create_tensor_datalayout,
+                             libxsmm_dnn_fusedbatchnorm_bind_tensor, libxsmm_dnn_fusedbatchnorm_execute_st> {
   static Desc desc(const Case& c) {
     Desc desc = {};
     desc.partN = desc.fullN = static_cast<int>(c.shape[0]);
@@ -36,14 +41,9 @@ struct BatchNorm {
   }
 };
 
-struct GroupNorm {
-  using Desc = libxsmm_dnn_fusedgroupnorm_desc;
-  static constexpr auto create = libxsmm_dnn_create_fusedgroupnorm;
-  static constexpr auto bind_scratch = libxsmm_dnn_fusedgroupnorm_bind_scratch;
-  static constexpr auto layout = libxsmm_dnn_fusedgroupnorm_create_tensor_datalayout;
-  static constexpr auto bind = libxsmm_dnn_fusedgroupnorm_bind_tensor;
-  static constexpr auto execute = libxsmm_dnn_fusedgroupnorm_execute_st;
-
+struct GroupNorm : Operation<libxsmm_dnn_fusedgroupnorm_desc, libxsmm_dnn_create_fusedgroupnorm,
+                             libxsmm_dnn_fusedgroupnorm_bind_scratch, libxsmm_dnn_fusedgroupnorm_create_tensor_datalayout,
+                             libxsmm_dnn_fusedgroupnorm_bind_tensor, libxsmm_dnn_fusedgroupnorm_execute_st> {
   static Desc desc(const Case& c) {
     Desc desc = {};
     desc.N = static_cast<int>(c.shape[0]);

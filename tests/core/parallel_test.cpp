@@ -17,18 +17,14 @@
 #include "support/compare.hpp"
 #include "support/kernels_once.hpp"
 #include "support/logical.hpp"
+#include "support/pool.hpp"
 
 namespace {
 
 namespace tn = tensornorm;
 using support::Index;
+using support::Pool;
 using support::same_bits;
-
-struct Pool {
-  explicit Pool(int threads) : pool(threads), device(&pool, threads) {}
-  Eigen::ThreadPool pool;
-  Eigen::ThreadPoolDevice device;
-};
 
 static_assert(tn::ThreadPoolLike<Eigen::ThreadPoolDevice> && !tn::ThreadPoolLike<Eigen::DefaultDevice>);
 static_assert(tn::DeviceArgument<Eigen::ThreadPoolDevice> && tn::DeviceArgument<Eigen::DefaultDevice>);

@@ -26,22 +26,18 @@ class Conversions : public testing::Test {
   static E from_bits(unsigned pattern) { return std::bit_cast<E>(static_cast<std::uint16_t>(pattern)); }
   static bool is_nan(E element) { return std::isnan(static_cast<float>(element)); }
 
-  static std::vector<float> widened(const std::vector<E>& elements) {
-    std::vector<float> result(elements.size());
+  /// Loaded into lanes of float, and stored from them.
+  template <class To, class From>
+  static std::vector<To> converted(const std::vector<From>& from) {
+    std::vector<To> result(from.size());
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
       using L = HardwareLanes<float, I>;
-      for (std::size_t i = 0; i < elements.size(); i += L::width) L::load(elements.data() + i).store(result.data() + i);
+      for (std::size_t i = 0; i < from.size(); i += L::width) L::load(from.data() + i).store(result.data() + i);
     });
     return result;
   }
-  static std::vector<E> narrowed(const std::vector<float>& numbers) {
-    std::vector<E> result(numbers.size());
-    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-      using L = HardwareLanes<float, I>;
-      for (std::size_t i = 0; i < numbers.size(); i += L::width) L::load(numbers.data() + i).store(result.data() + i);
-    });
-    return result;
-  }
+  static std::vector<float> widened(const std::vector<E>& elements) { return converted<float>(elements); }
+  static std::vector<E> narrowed(const std::vector<float>& numbers) { return converted<E>(numbers); }
   /// Each of the numbers is rounded as Eigen rounds it.
   static void expect_rounded(const std::vector<float>& numbers) {
     const auto actual = narrowed(numbers);

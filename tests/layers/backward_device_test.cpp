@@ -13,18 +13,14 @@
 #include "support/compare.hpp"
 #include "support/kernels_once.hpp"
 #include "support/logical.hpp"
+#include "support/pool.hpp"
 
 namespace {
 
 namespace tn = tensornorm;
 using support::Index;
+using support::Pool;
 using support::same_bits;
-
-struct Pool {
-  explicit Pool(int threads) : pool(threads), device(&pool, threads) {}
-  Eigen::ThreadPool pool;
-  Eigen::ThreadPoolDevice device;
-};
 
 std::vector<std::unique_ptr<Pool>>& pools() {
   static std::vector<std::unique_ptr<Pool>> all;

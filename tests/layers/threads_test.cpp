@@ -18,6 +18,7 @@
 #include "support/compare.hpp"
 #include "support/faults.hpp"
 #include "support/logical.hpp"
+#include "support/pool.hpp"
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -28,18 +29,13 @@ namespace {
 
 using namespace faults;
 using support::logical;
+using support::Pool;
 using support::same_bits;
 
 using Kinds = testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
 template <class Kind>
 class Threads : public testing::Test {};
 TYPED_TEST_SUITE(Threads, Kinds, support::KindNames);
-
-struct Pool {
-  explicit Pool(int threads, int used = 0) : pool(threads), device(&pool, used > 0 ? used : threads) {}
-  Eigen::ThreadPool pool;
-  Eigen::ThreadPoolDevice device;
-};
 
 /// f(i) on `count` threads at once.
 template <class F>
@@ -76,28 +72,18 @@ TYPED_TEST(Threads, Row65AnAllocationThatFailsBesideAPool) {
   for (const bool backward : {false, true}) {
     long failures = 0;
     for (long n = 1; n < 100; ++n) {
-      bool threw = false;
       auto y = like(x), dx = like(x);
       tn::SavedStats<S> saved;
       auto gradients = layer.zero_gradients();
       if (backward) layer.forward(x, y, saved);
       const std::string state = state_of(layer), y_before = bytes_of(y), dx_before = bytes_of(dx),
                         saved_before = saved_state(saved);
-      std::thread([&] {
-        tn::Scratch::acquire(1);
-        support::allocations_in(
-            [&] {
-              try {
-                if (backward)
-                  layer.backward(x, x, saved, dx, gradients, pool.device);
-                else
-                  layer.forward(x, y, saved, pool.device);
-              } catch (const std::bad_alloc&) {
-                threw = true;
-              }
-            },
-            n);
-      }).join();
+      const bool threw = support::throws_at_allocation(n, [&] {
+        if (backward)
+          layer.backward(x, x, saved, dx, gradients, pool.device);
+        else
+          layer.forward(x, y, saved, pool.device);
+      });
       if (!threw) break;
       ++failures;
       EXPECT_EQ(state_of(layer), state);
@@ -279,19 +265,20 @@ TYPED_TEST(Threads, Row76TheSameCallTwiceAndImagesAlone) {
 }
 
 #if defined(__linux__) && !defined(TENSORNORM_TEST_SANITIZED)
-/// 2^31 + 17 floats in 2 MiB of memory, over and over at consecutive addresses: what is written at one is read at all.
+/// 2^31 + 17 floats: 2 MiB of memory over and over at consecutive addresses, where what is written at one is read at all,
+/// and after them, from element 2^31 on, memory of their own.
 class Repeated {
  public:
-  static constexpr std::size_t size = (std::size_t{1} << 31) + 17, piece = std::size_t{1} << 19;
+  static constexpr std::size_t repeated = std::size_t{1} << 31, size = repeated + 17, piece = std::size_t{1} << 19;
   Repeated() {
     const int file = memfd_create("repeated", 0);
     const bool sized = ftruncate(file, static_cast<off_t>(piece * sizeof(float))) == 0;
     void* all = mmap(nullptr, bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     good = sized && all != MAP_FAILED;
     data = static_cast<float*>(all);
-    for (std::size_t i = 0; good && i < size; i += piece)
-      good = mmap(data + i, std::min(piece * sizeof(float), bytes() - i * sizeof(float)), PROT_READ | PROT_WRITE,
-                  MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED;
+    for (std::size_t i = 0; good && i < repeated; i += piece)
+      good = mmap(data + i, piece * sizeof(float), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED;
+    good = good && mprotect(data + repeated, bytes() - repeated * sizeof(float), PROT_READ | PROT_WRITE) == 0;
     close(file);
   }
   Repeated(const Repeated&) = delete;
@@ -303,28 +290,38 @@ class Repeated {
   bool good = false;
 };
 
-// 2^31 + 17 = 5 * 429496733. x is i % 64 at element i, so that rows of any length have means near 31.5.
+// 2^31 + 17 = 5 * 429496733. x is i % 64 at element i, so that rows of any length have means near 31.5; from element 2^31
+// on it is 63 - i % 64, which stands nowhere else at such an i.
 TEST(LargeTensors, Row63MoreElementsThanAnIntCounts) {
   const Repeated x, y;
   if (!x.good || !y.good) GTEST_SKIP() << "no such mapping";
   for (std::size_t i = 0; i < Repeated::piece; ++i) x.data[i] = static_cast<float>(i % 64);
+  for (std::size_t i = Repeated::repeated; i < Repeated::size; ++i) x.data[i] = static_cast<float>(63 - i % 64);
   constexpr Index rows = 5, columns = Index(Repeated::size) / rows;
   static_assert(rows * columns == Index(Repeated::size));
   using Map = Eigen::TensorMap<Eigen::Tensor<float, 2, Eigen::RowMajor>>;
   using ConstMap = Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor>>;
-  const auto value = [](Index i) { return static_cast<double>(i % 64); };
+  const auto value = [](Index i) {
+    return static_cast<double>(i < Index(Repeated::repeated) ? i % 64 : 63 - i % 64);
+  };
   // Every five-th element, or the last 2^31 / 5: their numbers of each of the 64 values differ by one at most.
+  // The last 17 of one row in 2^31 / 5 change nothing.
   const double mean = 31.5, variance = (64 * 64 - 1) / 12.0, tolerance = 1e-4;
-  const auto last_elements = [&] {
+  const auto expect_last_elements = [&] {
     for (Index i = Index(Repeated::size) - 100; i < Index(Repeated::size); ++i)
       ASSERT_NEAR(y.data[i], (value(i) - mean) / std::sqrt(variance + 1e-5), tolerance) << i;
   };
   const ConstMap as_rows(x.data, rows, columns), as_columns(x.data, columns, rows);
+  const auto forget = [&] {
+    std::fill_n(y.data, Repeated::piece, -1.0F);
+    std::fill(y.data + Repeated::repeated, y.data + Repeated::size, -1.0F);
+  };
+  forget();
   tn::layer_norm(as_rows, Map(y.data, rows, columns), tn::none, tn::none);
-  last_elements();
-  std::fill_n(y.data, Repeated::piece, -1.0F);
+  expect_last_elements();
+  forget();
   tn::BatchNorm1d<float>(rows).forward(as_columns, Map(y.data, columns, rows));
-  last_elements();
+  expect_last_elements();
 }
 #endif
 

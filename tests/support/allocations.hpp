@@ -7,6 +7,9 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
+#include <new>
+#include <tensornorm/core/scratch.hpp>
+#include <thread>
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define TENSORNORM_TEST_SANITIZED 1
@@ -42,6 +45,27 @@ long allocations_in(const F& f, long fail_at = 0) {
   } armed(fail_at);
   f();
   return allocations.count;
+}
+
+/// Whether f throws std::bad_alloc, as the first call of a thread whose n-th allocation fails. The very first one
+/// registers a destructor of the thread's, and where there is no memory for that glibc itself ends the program: that
+/// one has been made.
+template <class F>
+bool throws_at_allocation(long n, const F& f) {
+  bool threw = false;
+  std::thread([&] {
+    tensornorm::Scratch::acquire(1);
+    allocations_in(
+        [&] {
+          try {
+            f();
+          } catch (const std::bad_alloc&) {
+            threw = true;
+          }
+        },
+        n);
+  }).join();
+  return threw;
 }
 
 }  // namespace support

@@ -15,11 +15,13 @@
 
 #include "kernels_once.hpp"
 #include "logical.hpp"
+#include "policies.hpp"
 
 namespace faults {
 
 namespace tn = tensornorm;
 using support::Index;
+using support::PositionAxes;
 
 using Parts = std::vector<std::string>;
 inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
@@ -93,13 +95,6 @@ Tensor random_tensor(const support::Shape& shape, unsigned seed = 1) {
   return support::tensor_of<Tensor>(shape,
                                     support::random_values<typename Tensor::Scalar>(support::size_of(shape), seed));
 }
-
-/// The channels of every position.
-struct PositionAxes {
-  static constexpr tn::AxisRole role(int axis, int /*rank*/) {
-    return axis == 1 ? tn::AxisRole::reduced_affine : tn::AxisRole::kept;
-  }
-};
 
 /// f(layer, x) for every layer with three channels (the last axis is 5) and an x it takes.
 template <class Kind, class F>

@@ -10,25 +10,10 @@
 #include <vector>
 
 #include "golden_layers.hpp"
+#include "policies.hpp"
 #include "reference.hpp"
 
 namespace support {
-
-/// Normalizes the channels of every position, as PONO (Li et al. 2019) does.
-struct PositionAxes {
-  static constexpr tn::AxisRole role(int axis, int /*rank*/) {
-    return axis == 1 ? tn::AxisRole::reduced_affine : tn::AxisRole::kept;
-  }
-};
-
-/// Every role once, and the affine axes not side by side.
-struct EveryRoleAxes {
-  static constexpr tn::AxisRole role(int axis, int /*rank*/) {
-    constexpr tn::AxisRole roles[] = {tn::AxisRole::kept_affine, tn::AxisRole::reduced, tn::AxisRole::kept,
-                                      tn::AxisRole::reduced_affine};
-    return roles[axis];
-  }
-};
 
 /// The ways to ask for gradients.
 enum class Ask {

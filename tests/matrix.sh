@@ -1,0 +1,203 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# The test suite over compilers, flags, Eigen versions and machines; a table at the end. Needs cmake/setup.sh's word
+# `matrix`.
+#   tests/matrix.sh [--eigen5 DIR] [--tests REGEX] [--build DIR] [--jobs N] [--list] [row...]
+# --eigen5  the include folder of an Eigen 5 (the one that holds Eigen/ and unsupported/), for the row eigen5
+# --tests   only tests whose name matches, as layers.laws_test: a trial instead of the suite
+# --build   where to build; default build/matrix. Each row keeps its folder there.
+# Without rows all of them. A row that this machine cannot run says so and is no pass. Exit status: 0 if every row
+# passed, 1 if one failed, 2 if none failed and some could not be run.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 1
+
+eigen5='' only=. build=build/matrix jobs=$(nproc)
+declare -a wanted=()
+list=0
+while (($# > 0)); do
+  case "$1" in
+    --eigen5) eigen5=$2; shift ;;
+    --tests) only=$2; shift ;;
+    --build) build=$2; shift ;;
+    --jobs) jobs=$2; shift ;;
+    --list) list=1 ;;
+    -*) echo "matrix.sh: unknown option $1" >&2; exit 1 ;;
+    *) wanted+=("$1") ;;
+  esac
+  shift
+done
+
+# The executables among the tests, by name. What else CTest runs (packages, headers, promised compile errors, units with
+# different flags) belongs to whole suites: it configures and compiles for this machine.
+mapfile -t executables < <(sed -nE 's/^tensornorm_add_test\(([a-z_]+)\/([a-z_0-9]+).*/\1.\2/p' tests/CMakeLists.txt)
+
+# Tests that neither throw nor catch: what can be built without exceptions. tests/odr has what an error does then.
+without_exceptions='^(axes\.|core\.parallel|kernels\.|ops\.(forward_op|schedule)|stats\.saved_stats|layers\.backward_(device|holders))'
+# Where all of a program is built with -ffast-math: accuracy is promised for means up to 100 deviations; NaN, infinity and a
+# mean of twice the digits are not.
+fast_math='^(kernels\.welford|ops\.functional_test|stats\.|layers\.layer_norm)'
+not_fast_math='-*.NothingHasNoMeanAndNoVariance:*.OneNumberHasVarianceZeroAndNoUnbiasedOne:*.TheMeanIsCarriedTwiceAsPrecisely'
+not_fast_math+=':*.NaNsAndInfinitiesAreData:*.MomentumOneForgetsWhatWasNotFinite:*.TheMeanIsNotRoundedToTheScalar'
+threads='^(core\.(parallel|scratch)|layers\.(threads|backward_device)|properties\.)'
+
+newest() {  # <command prefix> <version>...: the first that is there
+  local prefix=$1
+  shift
+  for version in "$@"; do
+    if command -v "$prefix$version" > /dev/null; then
+      echo "$prefix$version"
+      return
+    fi
+  done
+}
+clang=$(newest clang++- 22 21 20 19 18 17 16 15 14)
+
+# row <name> <what> <compiler> <tests: suite, executables or a regex> [cmake argument]...
+declare -a table=()
+row() {
+  local name=$1 what=$2 compiler=$3 tests=$4
+  shift 4
+  if ((list)); then
+    printf '%-14s %s\n' "$name" "$what"
+    return
+  fi
+  if ((${#wanted[@]} > 0)) && [[ " ${wanted[*]} " != *" $name "* ]]; then return; fi
+  local start=$SECONDS result
+  printf '\n==> %s: %s\n' "$name" "$what"
+  result=$(missing "$name" "$compiler")
+  if [[ -z $result ]]; then
+    mkdir -p "$build/$name"
+    run "$build/$name" "$compiler" "$tests" "$@" > "$build/$name/log" 2>&1
+    result=$(verdict "$build/$name" $?)$(bits "$name")
+  else
+    result="not run: $result"
+  fi
+  echo "$result"
+  table+=("$(printf '%-14s %-58s %5d s  %s' "$name" "$what" $((SECONDS - start)) "$result")")
+}
+
+# What this machine lacks for a row.
+missing() {
+  local name=$1 compiler=$2
+  if [[ -z $compiler ]] || ! command -v "$compiler" > /dev/null; then
+    echo "no ${compiler:-clang++-<version>}"
+  elif [[ $name == eigen5 && ! -e $eigen5/Eigen/Core ]]; then
+    echo "--eigen5 names no Eigen"
+  elif [[ $name == aarch64 || $name == s390x ]]; then
+    if ! command -v "qemu-$name-static" "qemu-$name" > /dev/null; then echo "no qemu-$name"; fi
+    if [[ ! -e /usr/src/googletest/CMakeLists.txt ]]; then echo "no /usr/src/googletest to build for it"; fi
+  fi
+}
+
+run() (
+  local folder=$1 compiler=$2 tests=$3
+  shift 3
+  rm -f "$folder"/digest*
+  set -x
+  cmake -S . -B "$folder" -DCMAKE_CXX_COMPILER="$compiler" -DCMAKE_BUILD_TYPE=None -DTENSORNORM_BUILD_TESTS=ON \
+    -DTENSORNORM_BUILD_EXAMPLES=OFF -DTENSORNORM_WERROR=ON "$@" || return 10
+  if [[ $tests == suite && $only == . ]]; then
+    cmake --build "$folder" --parallel "$jobs" || return 11
+    ctest --test-dir "$folder" --parallel "$jobs" --output-on-failure --no-tests=error || return 12
+    digest "$folder"
+    return 0
+  fi
+  local -a names=()
+  set +x
+  for test in "${executables[@]}"; do
+    if [[ $test =~ $only ]] && [[ $tests == suite || $tests == executables || $test =~ $tests ]]; then names+=("$test"); fi
+  done
+  set -x
+  if ((${#names[@]} == 0)); then return 13; fi
+  cmake --build "$folder" --parallel "$jobs" --target "${names[@]}" || return 11
+  local regex
+  regex="^($(IFS='|'; echo "${names[*]}"))\$"
+  ctest --test-dir "$folder" --parallel "$jobs" --output-on-failure --no-tests=error --tests-regex "$regex" || return 12
+  digest "$folder"
+)
+
+# Keeps what the same calls give here, bit by bit.
+digest() {
+  local folder=$1 test=$1/tests/properties.properties_test
+  local -a emulator=()
+  if [[ ! -x $test ]]; then return 0; fi
+  IFS=';' read -ra emulator < <(sed -n 's/^CMAKE_CROSSCOMPILING_EMULATOR:.*=//p' "$folder/CMakeCache.txt")
+  "${emulator[@]}" "$test" --gtest_filter='*.Digest*' | grep '^digest ' > "$folder/digest"
+}
+
+# The bits of a row beside those of g++ 12 on this machine: all with fused multiply-add, which aarch64 and s390x have.
+bits() {
+  local name=$1 of=digest
+  if [[ $name == aarch64 || $name == s390x ]] && ! grep -q '^flags.* fma ' /proc/cpuinfo; then
+    echo ', bits not compared: this machine has no fused multiply-add'
+    return
+  fi
+  if [[ $name == gcc12 || ! -e $build/$name/$of ]]; then return; fi
+  if [[ ! -e $build/gcc12/$of ]]; then
+    echo ', bits not compared: the row gcc12 has not run'
+  elif cmp -s "$build/$name/$of" "$build/gcc12/$of"; then
+    echo ", the same bits as gcc12"
+  else
+    echo ", FAILED to give the bits of gcc12: $(diff "$build/gcc12/$of" "$build/$name/$of" | grep -c '^>') types of 8"
+  fi
+}
+
+verdict() {
+  local log=$1/log passed
+  passed=$(sed -nE 's/.* tests passed, [0-9]+ tests failed out of ([0-9]+)$/\1/p' "$log" | tail -1)
+  case "$2" in
+    0) echo "passed: $passed tests$(skipped "$log")" ;;
+    10) echo "FAILED to configure: $log" ;;
+    11) echo "FAILED to build: $(grep -m1 -E 'error|Error' "$log") ($log)" ;;
+    13) echo "not run: --tests leaves none" ;;
+    *) echo "FAILED of $passed tests: $(sed -nE 's/^[[:space:]]+[0-9]+ - ([^ ]+) \((.*)\)$/\1/p' "$log" | sort -u | tr '\n' ' ')($log)" ;;
+  esac
+}
+skipped() {
+  local count
+  count=$(grep -c 'did not run' "$1")
+  if ((count > 0)); then echo ", some of them skipped"; fi
+}
+
+# What cross-compiled tests run on. The machine's googletest is built with them.
+emulated() {
+  local machine=$1 emulator
+  shift
+  emulator=$(command -v "qemu-$machine-static" || command -v "qemu-$machine")
+  printf '%s\n' -DCMAKE_SYSTEM_NAME=Linux "-DCMAKE_SYSTEM_PROCESSOR=$machine" \
+    "-DCMAKE_CROSSCOMPILING_EMULATOR=$emulator;-L;/usr/$machine-linux-gnu" -DCMAKE_DISABLE_FIND_PACKAGE_GTest=ON \
+    -DFETCHCONTENT_SOURCE_DIR_GOOGLETEST=/usr/src/googletest "-DCMAKE_CXX_FLAGS=-O2 -DNDEBUG $*"
+}
+mapfile -t aarch64 < <(emulated aarch64)
+# g++ 12 for s390x warns of what the 2^62nd round of a loop over one row would do.
+mapfile -t s390x < <(emulated s390x -Wno-aggressive-loop-optimizations)
+
+# A target named as the package's is taken for Eigen: these headers, wherever they lie.
+mkdir -p "$build"
+printf 'add_library(Eigen3::Eigen INTERFACE IMPORTED)\ntarget_include_directories(Eigen3::Eigen INTERFACE "%s")\n' \
+  "$(realpath -m "${eigen5:-none}")" > "$build/eigen5.cmake"
+
+flags() { echo "-DCMAKE_CXX_FLAGS=$*"; }
+release=$(flags -O2 -DNDEBUG)
+row gcc11 'g++ 11, the oldest' g++-11 suite "$release"
+row gcc12 'g++ 12' g++-12 suite "$release"
+row clang "the newest clang: ${clang:-none}" "$clang" suite "$release"
+row o0 '-O0, assertions on' g++-12 executables "$(flags -O0)"
+row o3-native '-O3 -march=native' g++-12 suite "$(flags -O3 -march=native -DNDEBUG)"
+row no-exceptions '-fno-exceptions -fno-rtti, tests that throw nothing' g++-12 "$without_exceptions" "$(flags -O2 -fno-exceptions -fno-rtti)"
+GTEST_FILTER=$not_fast_math row fast-math '-O3 -ffast-math, tests of ordinary numbers' g++-12 "$fast_math" "$(flags -O3 -ffast-math -DNDEBUG)"
+row no-vectorize 'EIGEN_DONT_VECTORIZE, _GLIBCXX_ASSERTIONS' g++-12 executables "$(flags -O2 -DEIGEN_DONT_VECTORIZE -D_GLIBCXX_ASSERTIONS)"
+row eigen5 "Eigen $(sed -nE 's/^#define EIGEN_(MAJOR|MINOR|PATCH)_VERSION ([0-9]+)$/\2/p' "$eigen5/Eigen/Version" 2> /dev/null | paste -sd.)" \
+  g++-12 executables "$release" "-DCMAKE_PROJECT_TOP_LEVEL_INCLUDES=$(realpath -m "$build")/eigen5.cmake"
+# Eigen's pool has fences, which g++ warns that the sanitizer does not see.
+row tsan 'ThreadSanitizer, tests with threads' g++-12 "$threads" "$(flags -O1 -g1 -Wno-tsan)" -DTENSORNORM_SANITIZE=thread
+row aarch64 'aarch64 (NEON) under qemu' aarch64-linux-gnu-g++ executables "${aarch64[@]}"
+row s390x 's390x (big endian) under qemu' s390x-linux-gnu-g++ executables "${s390x[@]}"
+if ((list)); then exit 0; fi
+
+printf '\n%s on %s\n' "$(git describe --always --dirty 2> /dev/null)" "$(sed -nE 's/^model name[^:]*: //p' /proc/cpuinfo | head -1)"
+printf '%s\n' "${table[@]}"
+case "${table[*]}" in
+  *FAILED*) exit 1 ;;
+  *'not run'*) exit 2 ;;
+esac
