@@ -66,5 +66,44 @@ TEST(ScratchPlan, PacksAlignedArrays) {
   EXPECT_EQ(plan.bytes(), 256U);
 }
 
+template <std::size_t kBytes>
+struct Sized {
+  std::byte bytes[kBytes];
+};
+
+/// Two arrays beside x, wherever in a page x begins: their distances from it within pages, and no byte that is not theirs.
+template <class T>
+void expect_apart() {
+  constexpr Index count = 7;
+  for (std::size_t x = 0; x < 4096; x += 60) {
+    T *first = nullptr, *second = nullptr;
+    ScratchPlan plan;
+    const void* const address = reinterpret_cast<const void*>(x);
+    plan.place_apart(first, count, address, 1, nullptr);
+    EXPECT_EQ(first, nullptr);
+    plan.place_apart(second, count, address, 2, nullptr);
+    std::byte* const memory = Scratch::acquire(plan.bytes());
+    ScratchPlan bound;
+    bound.place_apart(first, count, address, 1, memory);
+    bound.place_apart(second, count, address, 2, memory);
+    const std::byte *one = reinterpret_cast<std::byte*>(first), *two = reinterpret_cast<std::byte*>(second);
+    EXPECT_GE(one, memory);
+    EXPECT_GE(two, one + sizeof(T) * count);
+    EXPECT_LE(two + sizeof(T) * count, memory + plan.bytes());
+    for (const std::byte* array : {one, two}) {
+      const std::size_t distance = (reinterpret_cast<std::uintptr_t>(array) - x) % 4096;
+      EXPECT_EQ(reinterpret_cast<std::uintptr_t>(array) % Scratch::kAlignment, 0U);
+      EXPECT_GE(distance, array == one ? 1300U : 2600U);
+      EXPECT_LT(distance, array == one ? 1450U : 2800U);
+    }
+  }
+}
+
+TEST(ScratchPlan, KeepsArraysApart) {
+  expect_apart<float>();
+  expect_apart<Sized<152>>();
+  expect_apart<Sized<5000>>();
+}
+
 }  // namespace
 }  // namespace tensornorm

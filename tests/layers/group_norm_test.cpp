@@ -79,4 +79,31 @@ TEST(GroupNormOptions, DefaultsArePyTorchs) {
   EXPECT_EQ(text.str(), "GroupNorm(8, 64, eps=1e-05, affine=true)");
 }
 
+// ColMajor puts the batch innermost: pixels follow each other in wide rows, of which the last is a partial one.
+TEST(GroupNormChannelsLast, IsTheSameInColMajorWhereTheLastRowIsPartial) {
+  using Layer = tn::GroupNorm<float, tn::GroupAxes<-1>>;
+  using Rows = Eigen::Tensor<float, 4, Eigen::RowMajor>;
+  using Columns = Eigen::Tensor<float, 4, Eigen::ColMajor>;
+  const Eigen::array<int, 4> reversed{3, 2, 1, 0};
+  for (const Shape& shape : {Shape{4, 20, 20, 6}, {32, 7, 7, 8}, {100, 7, 7, 8}}) {
+    const Index channels = shape[3], size = size_of(shape);
+    Layer layer(2, channels);
+    set_parameters(layer, random_values<float>(channels, 1), random_values<float>(channels, 2));
+    const Rows x = tensor_of<Rows>(shape, random_values<float>(size, 3)), dy = tensor_of<Rows>(shape, random_values<float>(size, 4));
+    const Columns x_columns = x.swap_layout().shuffle(reversed), dy_columns = dy.swap_layout().shuffle(reversed);
+    Rows y(x.dimensions()), dx(x.dimensions());
+    Columns y_columns(x.dimensions()), dx_columns(x.dimensions());
+    tn::SavedStats<float> saved;
+    auto gradients = layer.zero_gradients(), column_gradients = layer.zero_gradients();
+    layer.forward(x, y, saved);
+    layer.backward(dy, x, saved, dx, gradients);
+    layer.forward(x_columns, y_columns, saved);
+    layer.backward(dy_columns, x_columns, saved, dx_columns, column_gradients);
+    const Rows y_of_columns = y_columns.swap_layout().shuffle(reversed), dx_of_columns = dx_columns.swap_layout().shuffle(reversed);
+    const auto largest = [](const Rows& a, const Rows& b) { return Eigen::Tensor<float, 0, Eigen::RowMajor>((a - b).abs().maximum())(); };
+    EXPECT_LT(largest(y, y_of_columns), 1e-5F) << shape[0];
+    EXPECT_LT(largest(dx, dx_of_columns), 1e-5F) << shape[0];
+  }
+}
+
 }  // namespace

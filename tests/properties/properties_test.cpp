@@ -329,9 +329,6 @@ TYPED_TEST(Properties, TheSameBitsForAnExampleAloneAndAmongOthers) {
     if (role != reference::Role::kept && !(given && role == reference::Role::reduced)) return;
     // In ColMajor the batch is innermost: its extent decides how the sums of an example are walked.
     if (TypeParam::order == Eigen::ColMajor && !given) return;
-    // Nor may a weight be there where statistics are given or a statistic has one sample: whether the row or the column walk
-    // is taken depends on the number of examples, and the one rounds rstd * weight once, the other rstd before it.
-    if ((given || layer.norm.samples() == 1) && layer.has_weight) return;
     Fixture::set_parameters(random, layer);
     layer.train(!given);
     const Index examples = layer.shape[0] + 1, size = support::size_of(layer.shape) / layer.shape[0];

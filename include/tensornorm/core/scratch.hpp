@@ -55,15 +55,17 @@ class ScratchPlan {
     const std::size_t offset = reserve<T>(count);
     array = memory != nullptr ? reinterpret_cast<T*>(memory + offset) : nullptr;
   }
-  /// The same for an array that is written element by element beside x: it begins `thirds` thirds of a page after x, counted within
-  /// pages.
+  /// The same for an array that is written element by element beside x: it begins about `thirds` thirds of a page after x, counted
+  /// within pages.
   ///
   /// A load waits for a store before it to the same place in another page, as if that were its own: rows of 4096 bytes took up to 2.4
   /// times as long, by chance of where the arrays lay.
   template <class T>
   void place_apart(T*& array, Index count, const void* x, std::size_t thirds, std::byte* memory) {
     constexpr std::size_t page = 4096, line = Scratch::kAlignment;
-    const std::size_t offset = reserve<T>(count + Index(page / sizeof(T)));
+    const std::size_t offset = reserve<T>(count);
+    reserve<std::byte>(Index(page - line));  // to begin at any line of a page
+    array = nullptr;
     if (memory == nullptr) return;
     const auto wanted = (reinterpret_cast<std::uintptr_t>(x) + line - 1) / line * line + page / 3 / line * line * thirds;
     array = reinterpret_cast<T*>(memory + offset + (wanted - reinterpret_cast<std::uintptr_t>(memory + offset)) % page);

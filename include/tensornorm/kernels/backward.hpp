@@ -105,7 +105,7 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
 
 /// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
 ///
-/// `from_memory`: x and dy are in no cache, and are fetched a few lines ahead, rows being many.
+/// `from_memory`: x and dy are in no cache, and are fetched a few lines ahead: each row is a stream of its own, and there are many.
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
                                             const TileSums<A>& tile, S* plain, S* centered, bool from_memory) {
@@ -158,7 +158,7 @@ struct TwoInputs {
     fetch_to_l2(x + i);
     fetch_to_l2(dy + i);
   }
-  static void pace() {}  // its stores are a third of what is moved
+  TENSORNORM_INLINE static void pace() {}  // its stores are a third of what is moved
 };
 
 /// dx = dy * scale + (x - mean) * slope + offset.

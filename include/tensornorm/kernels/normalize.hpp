@@ -29,7 +29,7 @@ struct PerElement {
   TENSORNORM_INLINE L at(Index i, const Loader& load) const {
     return load(values + i);
   }
-  static void pace() {}
+  TENSORNORM_INLINE static void pace() {}
 };
 
 /// y = (x - mean) * scale + shift.

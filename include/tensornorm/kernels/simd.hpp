@@ -40,8 +40,8 @@ struct LaneMasks {
 
 /// kWidth numbers of type T in hardware vectors of kHardware: halves down to one vector. No product is added except by fma().
 ///
-/// The copy constructor is user-provided so that lanes are passed in memory: no -Wpsabi warning, no ABI that depends on flags. g++ keeps
-/// such objects out of registers where they are const: those a loop uses, and what they are part of, are not.
+/// The copy constructor is user-provided so that lanes are passed in memory: no -Wpsabi warning, no ABI that depends on flags. g++ leaves
+/// such objects in memory where they are const: coefficients that a loop keeps, and the maps that hold them, are not.
 template <class T, int kWidth, int kHardware>
 class Lanes {
  public:
@@ -186,7 +186,7 @@ class Lanes<T, kLanes, kLanes> {
     requires(sizeof(T) == 8)
   {
     const auto narrow = __builtin_convertvector(v, typename vector_of<float, kLanes>::type);
-    __builtin_memcpy(p, &narrow, sizeof narrow);
+    write<kStore, (sizeof(Vector) > 16)>(narrow, p);
   }
   /// kLanes floats out of kLanes elements of 16 bits.
   template <Narrow E>

@@ -35,7 +35,7 @@ TENSORNORM_INLINE void write(const Vector& v, void* p) {
 }
 #endif
 
-/// Leaves `object` in memory, to be read from there again.
+/// Makes the compiler read `object` from memory at its next use.
 template <class T>
 TENSORNORM_INLINE void reload([[maybe_unused]] T& object) {
 #if defined(__GNUC__)

@@ -71,7 +71,7 @@ class BackwardOp {
 
   /// += the sums, in the caller's order of parameters; null where nobody asks.
   void add_gradients(Scalar* dweight, Scalar* dbias) const {
-    if (few_) {
+    if (few_) {  // one chunk: the arrays of the first worker
       RowScratch sums;
       sums.lay_out(beside_, args_.x, workers_);
       add_in_order(sums.dweight, dweight);

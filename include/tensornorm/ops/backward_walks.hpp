@@ -25,7 +25,8 @@ struct BackwardArguments {
   bool gradients = false;   ///< weight and bias gradients are wanted
 };
 
-/// Gradients of weight and bias as they are added up, one value per parameter; a vector of zeros may be added after the last.
+/// Gradients of weight and bias as they are added up, one value per parameter; a vector of zeros may be added after the last. Null where
+/// nobody adds to them.
 template <class S>
 struct ParameterSums {
   S *dweight, *dbias;
@@ -47,7 +48,7 @@ struct GradientCenter {
     scale = S(gradient_scale<A, typename Args::Element>(hi, rstd));
     near = scale == S(1) ? rstd : S(rstd / scale);
     factor = args.normalized ? A(1) : static_cast<A>(scale);
-    Center<A, S> center(hi * scale, lo * scale, rstd);
+    const Center<A, S> center(hi * scale, lo * scale, rstd);
     mean = center.mean;
     rest = center.rest;
     unit = args.normalized ? S(1) : near;
@@ -81,7 +82,7 @@ struct RowBackward {
   Store store;
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<S> totals;
-  A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients before they are folded into the totals, if any
+  A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients, folded into the totals unless those are null
   Index params;
 
   template <class I>
@@ -97,7 +98,7 @@ struct RowBackward {
       GradientSums<S> sums;
       if (args.gradients || !args.constant)
         for (Index i = runs; i > 0; --i, forwards.next()) add_run<I>(at + forwards.offsets(), center, sums);
-      if (beside && totals.dweight != nullptr && (++pending == kTileRows || k + 1 == last)) {
+      if (args.gradients && beside && totals.dweight != nullptr && (++pending == kTileRows || k + 1 == last)) {
         fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight, totals.dbias);
         pending = 0;
       }
@@ -129,7 +130,7 @@ struct RowBackward {
           totals.dbias[param] = totals.dbias[param] + run.plain;
         }
       } else {
-        RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
+        const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
         if (args.gradients) {
           RowGradients<A> beside = row;
           beside.dweight += param;
@@ -164,7 +165,7 @@ struct RowBackward {
         transform_run<A, I>(x, dx, n, map, ahead, store);
       } else {
         WeightedGradientMap<L, T, U, PerElement<L, A>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset,
-                                                                {args.weight + param});
+                                                          {args.weight + param});
         transform_run<A, I>(x, dx, n, map, ahead, store);
       }
     }

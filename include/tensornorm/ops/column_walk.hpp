@@ -9,9 +9,9 @@ namespace tensornorm::kernels {
 template <class A, class S>
 struct ColumnScratch {
   TileSums<A> tile;
-  A *pivot, *factor, *mean, *scale, *shift;
+  A *pivot, *factor, *mean;
   A *column_pivot, *column_factor, *column_mean, *column_scale, *column_shift, *weight, *bias;
-  S *sum, *squares, *column_sum, *column_squares;
+  S *sum, *squares, *column_sum, *column_squares;  ///< of the moments; then rstd and what rounding took from the mean
   /// The arrays beside columns, from element `elements` < kLine<A> on: aligned where the rows of y are.
   ColumnScratch shifted(Index elements) const {
     ColumnScratch result = *this;
@@ -28,7 +28,7 @@ struct ColumnScratch {
     for (S** array : {&sum, &squares}) plan.place(*array, statistics, memory);
     for (A** array : {&tile.plain, &tile.centered, &column_pivot, &column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
       plan.place(*array, columns, memory);
-    for (A** array : {&pivot, &factor, &mean, &scale, &shift}) plan.place(*array, statistics, memory);
+    for (A** array : {&pivot, &factor, &mean}) plan.place(*array, statistics, memory);
     return plan.bytes();
   }
 };
@@ -66,8 +66,8 @@ struct ColumnForward {
   TENSORNORM_INLINE bool keep(Index k, const Center<A, S>& center) const {
     scratch.factor[k] = center.factor;
     scratch.mean[k] = center.mean;
-    scratch.scale[k] = center.scale(S(1));
-    scratch.shift[k] = center.shift(S(1), S(0));
+    scratch.sum[k] = center.rstd;
+    scratch.squares[k] = center.rest;
     return center.factor != A(1);
   }
   bool given(const Strip& strip) const {
@@ -141,7 +141,7 @@ struct ColumnForward {
       ++good;
     if (good == strip.statistics) return false;
     if (!scaled) std::fill_n(scratch.factor, strip.statistics, A(1));
-    A* changed = scratch.scale;
+    A* changed = scratch.mean;
     bool any = false;
     for (Index k = 0; k < strip.statistics; ++k) {
       A &pivot = scratch.pivot[k], &factor = scratch.factor[k];
@@ -174,13 +174,14 @@ struct ColumnForward {
     constexpr Index line = kLine<A>;
     const Scratch arrays = scratch.shifted((line - elements_to_alignment(args.y + strip.at.data[1], line)) % line);
     expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
-    expand<&Loop::statistic>(strip.columns, arrays.scale, arrays.column_scale);
-    expand<&Loop::statistic>(strip.columns, arrays.shift, arrays.column_shift);
     if (scaled) expand<&Loop::statistic>(strip.columns, arrays.factor, arrays.column_factor);
-    if (!walk.affine && (args.weight != nullptr || args.bias != nullptr)) {
+    if (walk.affine) {
+      fill(arrays.weight, strip.width + line, A(1));
+      fill(arrays.bias, strip.width + line, A(0));
+    } else {
       expand_parameters(arrays, strip, strip.at.param, strip.width);
-      fold_parameters<I>(arrays, strip.width);
     }
+    set_coefficients<I>(arrays, strip);
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
     const Index ahead = frozen ? walk.row_stride[0] : -walk.row_stride[0];
@@ -202,21 +203,27 @@ struct ColumnForward {
   void expand_parameters(const Scratch& arrays, const Strip& strip, Index at, Index width) const {
     const LoopList columns = first_columns(strip, width);
     if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + at, arrays.weight);
-    else std::fill_n(arrays.weight, width + kLine<A>, A(1));
+    else fill(arrays.weight, width + kLine<A>, A(1));
     if (args.bias != nullptr) expand<&Loop::param>(columns, args.bias + at, arrays.bias);
-    else std::fill_n(arrays.bias, width + kLine<A>, A(0));
+    else fill(arrays.bias, width + kLine<A>, A(0));
   }
 
-  /// scale *= weight; shift = shift * weight + bias. Whole vectors: the arrays are padded.
+  /// Each column's scale = rstd * weight and shift = rest * rstd * weight + bias, rounded once as in the row form: which of the two runs
+  /// depends on the number of examples, and may not be seen in them. Whole vectors: the arrays are padded.
   template <class I>
-  TENSORNORM_INLINE void fold_parameters(const Scratch& arrays, Index width) const {
+  TENSORNORM_INLINE void set_coefficients(const Scratch& arrays, const Strip& strip) const {
     using L = HardwareLanes<A, I>;
-    for (Index c = 0; c < width; c += L::width) {
-      L weight = L::load(arrays.weight + c);
-      L shift = L::load(arrays.bias + c);
-      shift.fma(L::load(arrays.column_shift + c), weight);
+    using F = Lanes<S, L::width, hardware_width<S, I>>;
+    S *rstd = arrays.column_sum, *rest = arrays.column_squares;
+    expand<&Loop::statistic>(strip.columns, arrays.sum, rstd);
+    expand<&Loop::statistic>(strip.columns, arrays.squares, rest);
+    for (S* values : {rstd, rest}) std::fill_n(values + strip.width, kLine<A>, S(0));
+    for (Index c = 0; c < strip.width; c += L::width) {
+      const F scale = F::load(rstd + c) * F::load(arrays.weight + c);
+      F shift = F::load(arrays.bias + c);
+      shift.fma(F::load(rest + c), scale);
+      scale.store(arrays.column_scale + c);
       shift.store(arrays.column_shift + c);
-      (L::load(arrays.column_scale + c) * weight).store(arrays.column_scale + c);
     }
   }
 };

@@ -129,10 +129,10 @@ TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Of
       transform_run<A, I>(x, y, n, map, ahead, store);
     } else {
       AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
-                                                           uniform<A, I>(center.scale(S(1))),
-                                                           uniform<A, I>(center.shift(S(1), S(0))),
-                                                           {args.weight + param},
-                                                           {args.bias + param}};
+                                                     uniform<A, I>(center.scale(S(1))),
+                                                     uniform<A, I>(center.shift(S(1), S(0))),
+                                                     {args.weight + param},
+                                                     {args.bias + param}};
       transform_run<A, I>(x, y, n, map, ahead, store);
     }
   }
@@ -156,7 +156,7 @@ struct RowForward {
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
-      Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
+      const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
       const Index ahead = kept.offsets().data[0] - at.data[0];
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);

@@ -200,7 +200,7 @@ inline LoopList first_columns(const Strip& strip, Index width) {
 }
 
 /// Calls f(at, row, columns, fresh) for each row of a strip: the offsets of its group, its number in it, how many columns it has, and
-/// whether parameters that change from row to row are others than those of the row before.
+/// whether the parameters beside them are others, or more, than those of the row before.
 ///
 /// `backwards`: the last row first, for the second of two passes, which finds in the cache what the first has read last.
 template <class F>
@@ -209,9 +209,10 @@ TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, 
   Odometer group(walk.groups, backwards ? groups - 1 : 0);
   for (Index g = groups; g > 0; --g) {
     const Offsets at = strip.at + group.offsets();
-    for (Index i = 0; i < rows; ++i) {
-      const Index row = backwards ? rows - 1 - i : i;
-      f(at, row, walk.width_of_row(row, strip.width), i == 0 || walk.row_param != 0);
+    for (Index i = 0, known = 0; i < rows; ++i) {
+      const Index row = backwards ? rows - 1 - i : i, width = walk.width_of_row(row, strip.width);
+      f(at, row, width, width > known || walk.row_param != 0);
+      known = width;
     }
     if (backwards) group.previous();
     else group.next();
