@@ -21,12 +21,14 @@ struct ColumnScratch {
   }
 
   /// Bytes for a strip of `columns` columns that belong to `statistics` statistics; binds the arrays where `memory` is given.
-  std::size_t lay_out(Index columns, Index statistics, std::byte* memory) {
+  std::size_t lay_out(Index columns, Index statistics, const void* x, std::byte* memory) {
     columns += 2 * kLine<A>;
     ScratchPlan plan;
     for (S** array : {&column_sum, &column_squares}) plan.place(*array, columns, memory);
     for (S** array : {&sum, &squares}) plan.place(*array, statistics, memory);
-    for (A** array : {&tile.plain, &tile.centered, &column_pivot, &column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
+    plan.place_apart(tile.plain, columns, x, 1, memory);
+    plan.place_apart(tile.centered, columns, x, 2, memory);
+    for (A** array : {&column_pivot, &column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
       plan.place(*array, columns, memory);
     for (A** array : {&pivot, &factor, &mean}) plan.place(*array, statistics, memory);
     return plan.bytes();

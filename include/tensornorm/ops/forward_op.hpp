@@ -127,7 +127,7 @@ class ForwardOp {
                                                    : column_.statistics / column_.columns.loops[0].extent * column_.strip_extent;
       run = widest * Index(sizeof(T));
       kernels::ColumnScratch<A, S> layout;
-      column_bytes = layout.lay_out(widest, statistics, nullptr);
+      column_bytes = layout.lay_out(widest, statistics, x, nullptr);
       columns_ = widest;
       strip_statistics_ = statistics;
     }
@@ -155,7 +155,7 @@ class ForwardOp {
     parallel_for(device_, threads_, pieces_, [this](Index worker, Index first, Index last) noexcept {
       if (walk_ == Walk::column) {
         kernels::ColumnScratch<A, S> scratch;
-        scratch.lay_out(columns_, strip_statistics_, column_memory_ + std::size_t(worker) * column_bytes_);
+        scratch.lay_out(columns_, strip_statistics_, args_.x, column_memory_ + std::size_t(worker) * column_bytes_);
         kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
