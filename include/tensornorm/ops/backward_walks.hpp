@@ -104,7 +104,8 @@ struct RowBackward {
       }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
-      const Index ahead = kept.offsets().data[0] - at.data[0];
+      Index ahead = kept.offsets().data[0] - at.data[0];
+      if (ahead <= kFetchAhead<T>) ahead *= 2;  // the sums of a statistic have fetched the next one
       for (Index i = runs; i > 0; --i, backwards.previous()) write_run<I>(at + backwards.offsets(), center, ahead);
     }
     if (store == Store::streaming) fence<Store::streaming>();
