@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <tensornorm/core/check.hpp>
 #include <tensornorm/ops/forward_op.hpp>
 
@@ -84,7 +83,7 @@ class Affine {
  private:
   Tensor filled(Scalar value) const {
     typename Tensor::Dimensions extents;
-    std::copy(shape_.begin(), shape_.end(), extents.begin());
+    for (int i = 0; i < kRank; ++i) extents[std::size_t(i)] = shape_[i];
     Tensor tensor(extents);
     tensor.setConstant(value);
     return tensor;
