@@ -95,7 +95,7 @@ Measured judge(const Types& types, std::string layer, std::string data, const Pr
   errors[y] = error_of_y(types, problem, exact, values[y], true);
   errors[dx] = error_of_dx(types, problem, exact, values[dx]);
   const Wide largest_rstd = *std::max_element(exact.rstd.begin(), exact.rstd.end());
-  errors[dweight] = largest_rstd > Wide(types.element.largest)
+  errors[dweight] = largest_rstd > Wide(std::numeric_limits<double>::max())
                         ? kNothing
                         : error_of_sums(types.parameter, values[dweight], exact.dweight, exact.dweight_size);
   errors[dbias] = error_of_sums(types.parameter, values[dbias], exact.dbias, exact.dbias_size);

@@ -34,8 +34,6 @@ const char* kept(const Types& types, Quantity quantity) {
   if (types.element.digits < 24) return nullptr;
   if (quantity == norm)
     return "x - mean, rstd and their product are rounded one by one, and an outlier's square before them";
-  if (quantity == dbias && types.element.digits == 53)
-    return "GroupNorm's terms of a parameter are added up row after row, in their own type";
   return nullptr;
 }
 
@@ -142,8 +140,7 @@ void Report::print_summary() const {
       if (const char* why = kept(cases.front()->types, quantity(q)))
         std::printf("  %s %s: %s\n", cases.front()->types.name.c_str(), kNames[q], why);
   std::printf(
-      "- nothing to judge: no such result, or gradients about deviations so small that 1 / deviation is no number of "
-      "the type\n");
+      "- nothing to judge: no such result, dx beyond the largest number, or dweight where 1 / deviation is\n");
 }
 
 int Report::broken() const {

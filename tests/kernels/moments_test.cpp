@@ -272,8 +272,10 @@ class ColumnMoments : public testing::Test {
       for (std::size_t c = n; c < n + padding; ++c) EXPECT_EQ((*sums)[c], before) << "the padding takes part";
       sums->resize(n);
     }
-    EXPECT_EQ(plain, std::vector<T>(n + padding));
-    EXPECT_EQ(centered, std::vector<T>(n + padding));
+    if constexpr (!std::is_same_v<T, S>) {  // elsewhere the sums' rests
+      EXPECT_EQ(plain, std::vector<T>(n + padding));
+      EXPECT_EQ(centered, std::vector<T>(n + padding));
+    }
     return result;
   }
   /// All widths about the vectors of every instruction set.

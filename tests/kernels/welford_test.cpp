@@ -111,6 +111,14 @@ TYPED_TEST(WelfordOf, TheMeanIsCarriedTwiceAsPrecisely) {
   EXPECT_EQ(state.m2(), TypeParam(2));
 }
 
+// Equal terms, whose roundings all go one way.
+TYPED_TEST(WelfordOf, TheDeviationsOfManySetsAreAddedUpTwiceAsPrecisely) {
+  const TypeParam one = TypeParam(0.1);
+  Welford<TypeParam> state;
+  for (int i = 0; i < 10000; ++i) state.merge(Welford<TypeParam>(3, TypeParam(5), TypeParam(0), one));
+  EXPECT_EQ(state.m2(), TypeParam(10000) * one);
+}
+
 TYPED_TEST(WelfordOf, SumsAboutAPivotAreAnotherWayToSayIt) {
   // 8, 11, 14 about 10: sum 3, squares 4 + 1 + 16 = 21, so mean 11 and m2 = 21 - 9 / 3 = 18.
   Welford<TypeParam> state;

@@ -103,6 +103,32 @@ TEST(GroupNormChannelsLast, IsTheSameInColMajorWhereTheLastRowIsPartial) {
     const auto largest = [](const Rows& a, const Rows& b) { return Eigen::Tensor<float, 0, Eigen::RowMajor>((a - b).abs().maximum())(); };
     EXPECT_LT(largest(y, y_of_columns), 1e-5F) << shape[0];
     EXPECT_LT(largest(dx, dx_of_columns), 1e-5F) << shape[0];
+    for (Index c = 0; c < channels; ++c) {
+      const float terms = static_cast<float>(size / channels);
+      EXPECT_NEAR(gradients.weight(c), column_gradients.weight(c), 1e-6F * terms) << c;
+      EXPECT_NEAR(gradients.bias(c), column_gradients.bias(c), 1e-6F * terms) << c;
+    }
+  }
+}
+
+// One group's channels meet their parameters at every position: thousands of terms per statistic.
+TEST(GroupNormChannelsLast, GradientsOfOneGroupKeepTheirDigitsOverManyPositions) {
+  using Images = Eigen::Tensor<float, 3, Eigen::RowMajor>;
+  for (const Index positions : {15, 16, 17, 4096, 65536}) {
+    tn::GroupNorm<float, tn::GroupAxes<-1>> layer(1, 2);
+    const Images x = tensor_of<Images>({1, positions, 2}, random_values<float>(2 * positions, 1));
+    Images dy(x.dimensions()), y(x.dimensions());
+    dy.setConstant(0.1F);
+    tn::SavedStats<float> saved;
+    layer.forward(x, y, saved);
+    const auto [dx, dweight, dbias] = layer.backward(dy, x, saved);
+    for (Index c = 0; c < 2; ++c) {
+      double norms = 0;
+      for (Index i = 0; i < positions; ++i) norms += double(x(0, i, c)) - saved.mean()(0);
+      const double scale = double(0.1F) * double(positions);
+      EXPECT_NEAR(dbias(c), scale, 3e-7 * scale) << positions;
+      EXPECT_NEAR(dweight(c), double(0.1F) * norms * saved.rstd()(0), 1e-6 * scale) << positions;
+    }
   }
 }
 

@@ -71,6 +71,27 @@ TEST(Misuse, MovedFromLayersSaySo) {
   EXPECT_THROW(plain(x), std::logic_error);
 }
 
+TEST(Misuse, SelfAssignmentAndSwap) {
+  const Tensor<4> x = images();
+  tn::BatchNorm2d<float> trained(3), fresh(3, {.momentum = 0.5});
+  trained(x);
+  trained.weight()(1) = 2;
+  const float mean = trained.running_mean()(2);
+  auto& same = trained;
+  trained = same;
+  EXPECT_EQ(trained.running_mean()(2), mean);
+  EXPECT_EQ(trained.weight()(1), 2);
+  std::swap(trained, fresh);
+  EXPECT_EQ(fresh.running_mean()(2), mean);
+  EXPECT_EQ(fresh.weight()(1), 2);
+  EXPECT_EQ(fresh.running_stats().momentum(), 0.1);
+  EXPECT_EQ(trained.running_mean()(2), 0);
+  EXPECT_EQ(trained.weight()(1), 1);
+  EXPECT_EQ(trained.running_stats().momentum(), 0.5);
+  trained(x);
+  EXPECT_EQ(trained.running_stats().num_batches(), 1);
+}
+
 TEST(Misuse, GivenStatisticsAreReadWithTheirStrides) {
   Matrix rows(2, 3);
   rows << 1, 2, 3, 10, 20, 30;

@@ -2,8 +2,8 @@
 // Random layers, shapes, options, data and ways to call: what comes out is the reference's, and the same bits however it
 // was called.
 //
-// Each run draws its own cases and prints the seed; TENSORNORM_PROPERTY_SEED and TENSORNORM_PROPERTY_CASES (1000 of each
-// property, over all types) give them again.
+// A run by hand draws its own cases and prints the seed; TENSORNORM_PROPERTY_SEED and TENSORNORM_PROPERTY_CASES (1000 of each
+// property, over all types) give them again. Under ctest the seed is always the same.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -37,18 +37,15 @@ class Properties : public testing::Test {
   using Values = std::vector<Element>;
   using Parameters = std::vector<Parameter>;
   static constexpr bool narrow = sizeof(Element) == 2;
-  /// In double the sums have no wider accumulator than the data, and where the numbers are equal all roundings of a chain go
-  /// one way. Measured: 7 times the bound for float (RMSNorm over 3153 rows of a ColMajor tensor).
-  static constexpr double kChain = sizeof(Element) == 8 ? 16 : 1;
 
   // What the library promises: y within 4 ulp of its largest term, gradients within 8 of theirs, elements of 16 bits and
   // their gradients within 1. Statistics are at least those of float.
-  static constexpr double kForward = narrow ? 1 : 4 * kChain;
-  static constexpr double kBackward = narrow ? 1 : 8 * kChain;
-  static constexpr double kParameters = sizeof(Parameter) == 2 ? 1 : 8 * kChain;
+  static constexpr double kForward = narrow ? 1 : 4;
+  static constexpr double kBackward = narrow ? 1 : 8;
+  static constexpr double kParameters = sizeof(Parameter) == 2 ? 1 : 8;
   using Statistic = std::conditional_t<sizeof(Parameter) == 2, float, Parameter>;
   /// The running estimate, two products and a sum.
-  static constexpr double kRunning = 8 * kChain;
+  static constexpr double kRunning = 8;
 
   /// Results of elements below this are denormal numbers, or 0.
   static reference::Values tolerances(double k, reference::Values scales) {
@@ -160,10 +157,8 @@ class Properties : public testing::Test {
       mean[c] = (1 - momentum) * before.mean[c] + momentum * mean[c];
       variance[c] = (1 - momentum) * before.variance[c] + momentum * variance[c];
     }
-    // The average over the images is one sum of as many terms, in double.
-    const double chain = std::is_same_v<Statistic, double> ? static_cast<double>(count / channels) / 2 : 0;
     const auto tolerance = [&](const std::vector<double>& a, const reference::Values& b, long double terms) {
-      return ulps<Statistic>(kRunning + chain, std::max({largest(a), largest(b), terms}));
+      return ulps<Statistic>(kRunning, std::max({largest(a), largest(b), terms}));
     };
     EXPECT_TRUE(all_near(after.mean, mean, tolerance(before.mean, mean, largest(call.x)))) << "running mean";
     EXPECT_TRUE(all_near(after.variance, variance, tolerance(before.variance, variance, 0))) << "running variance";
@@ -291,8 +286,10 @@ TYPED_TEST(Properties, TheSameBitsForAnyThreadsAlignmentAndPlace) {
   using S = typename TypeParam::Scalar;
   // Work for several threads is 2 MiB and more, and one case in ten.
   Fixture::for_layers(5000, [](Random& random, auto& small) {
-    const bool large = random.between(0, 9) == 0;
-    const auto layer = large ? random_layer<TypeParam>(random, Index((6 << 20) / sizeof(S))) : small.copy();
+    auto layer = small.copy();
+    if (random.between(0, 9) == 0)
+      do layer = random_layer<TypeParam>(random, Index((6 << 20) / sizeof(S)));
+      while (support::size_of(layer->shape) * Index(sizeof(S)) < Index{2 << 20});
     SCOPED_TRACE(layer->name);
     Fixture::set_parameters(random, *layer);
     if (random.coin()) layer->train(false);

@@ -186,14 +186,25 @@ TYPED_TEST(RunningStatsOf, RefuseWhatDoesNotFitAndChangeNothing) {
     EXPECT_EQ(stats.num_batches(), 5);
   };
   const Doubles two{1, 1}, three{1, 1, 1};
-  refused("update: mean should contain 2 elements, got 3", [&] { stats.update(three, two, 4); });
-  refused("update: variance should contain 2 elements, got 3", [&] { stats.update(two, three, 4); });
+  refused("update: mean: expected 2 elements, got 3", [&] { stats.update(three, two, 4); });
+  refused("update: variance: expected 2 elements, got 3", [&] { stats.update(two, three, 4); });
   refused("update: expected more than 1 sample per feature, got 1", [&] { stats.update(two, two, 1); });
-  refused("load: running_mean should contain 2 elements, got 3", [&] { stats.load(three, two, 4); });
-  refused("load: running_var should contain 2 elements, got 3", [&] { stats.load(two, three, 4); });
+  refused("load: running_mean: expected 2 elements, got 3", [&] { stats.load(three, two, 4); });
+  refused("load: running_var: expected 2 elements, got 3", [&] { stats.load(two, three, 4); });
   refused("load: expected running_var >= 0, got -2 at index 1", [&] { stats.load(two, Doubles{1, -2}, 4); });
   refused("load: expected running_var >= 0, got nan at index 0", [&] { stats.load(two, Doubles{std::nan(""), 1}, 4); });
   refused("load: expected num_batches >= 0, got -1", [&] { stats.load(two, two, -1); });
+}
+
+// The average of equal numbers is that number.
+TYPED_TEST(RunningStatsOf, AveragesOverThousandsOfImages) {
+  for (const bool feature_fastest : {true, false}) {
+    RunningStats<TypeParam> stats(1, 1.0, VarianceEstimator::biased);
+    const Doubles means(2197, 0.1), variances(2197, 0.7);
+    stats.update(means.data(), variances.data(), 10, 2197, feature_fastest);
+    EXPECT_EQ(stats.mean()(0), TypeParam(0.1));
+    EXPECT_EQ(stats.variance()(0), TypeParam(0.7));
+  }
 }
 
 // The sum of the two images' variances is beyond the largest double, their average is not.
@@ -216,7 +227,7 @@ TEST(RunningStatsOfHalf, AreStoredInFloat) {
 TEST(RunningStatsNames, MessagesNameTheLayer) {
   RunningStats<float> stats(2, 0.1, VarianceEstimator::unbiased, "MyNorm");
   EXPECT_EQ(text_of_failure([&] { stats.load(Doubles{1}, Doubles{1}, 0); }),
-            "MyNorm::load: running_mean should contain 2 elements, got 1");
+            "MyNorm::load: running_mean: expected 2 elements, got 1");
 }
 
 }  // namespace

@@ -8,7 +8,9 @@ namespace tensornorm {
 /// What an axis of x does in a normalization: is it averaged away or does it index the statistics, and does it index weight and bias.
 enum class AxisRole { kept, kept_affine, reduced, reduced_affine };
 
+/// The axis is averaged away.
 constexpr bool is_reduced(AxisRole role) { return role == AxisRole::reduced || role == AxisRole::reduced_affine; }
+/// The axis indexes weight and bias.
 constexpr bool is_affine(AxisRole role) { return role == AxisRole::kept_affine || role == AxisRole::reduced_affine; }
 
 /// An axis counted from the end when negative, as an index from the front.

@@ -80,4 +80,43 @@ void parallel_for([[maybe_unused]] const Device& device, Index threads, Index pi
   }
 }
 
+/// The threads of a device, without its type: for the parts of a job that has more to do before and after them.
+class Crew {
+ public:
+  /// No thread but the caller's.
+  Crew() = default;
+  /// `device` must outlive the crew.
+  template <class Device>
+  Crew(const Device& device, Index threads)
+      : device_(&device), threads_(threads), share_([](const void* on, Index among, Index parts, const void* body, Part part) noexcept {
+          parallel_for(*static_cast<const Device*>(on), among, parts, [=](Index, Index first, Index last) noexcept {
+            for (Index i = first; i < last; ++i) part(body, i);
+          });
+        }) {}
+  /// Calls body(i), which must be noexcept, for every i < parts; one thread alone takes them in this order.
+  template <class Body>
+  void for_each(Index parts, const Body& body) const noexcept {
+    if (threads_ > 1 && parts > 1) {
+      share_(device_, threads_, parts, &body, [](const void* self, Index i) noexcept { (*static_cast<const Body*>(self))(i); });
+    } else {
+      for (Index i = 0; i < parts; ++i) body(i);
+    }
+  }
+
+ private:
+  using Part = void (*)(const void* body, Index part) noexcept;
+  const void* device_ = nullptr;
+  Index threads_ = 1;
+  void (*share_)(const void* device, Index threads, Index parts, const void* body, Part part) noexcept = nullptr;
+};
+
+/// The crew for the cuts of each piece, where there are fewer pieces than threads to be used: `threads` is then 1.
+template <class Device>
+Crew crew_for_cuts(const Device& device, Index cuts, Index bytes, Index& threads) {
+  const Index crew = useful_threads(device, cuts, bytes);
+  if (crew <= threads) return {};
+  threads = 1;
+  return {device, crew};
+}
+
 }  // namespace tensornorm

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 #include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 
@@ -57,7 +58,7 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
   const auto add = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
     add_gradients<kWeighted, kGradients>(L::load(x + i) - mean, L::load(dy + i), row, rstd, shift, i, plain, centered);
   };
-  GradientSums<S> total;
+  GradientSums<S> total, rests;
   const Index full = n / w * w;
   for (Index first = 0; first < full; first += kBlock<A>) {
     const Index end = std::min(full, first + kBlock<A>);
@@ -74,8 +75,8 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
       add(i + w, plain1, centered1);
     }
     if (i < end) add(i, plain0, centered0);
-    total.plain = total.plain + S((plain0 + plain1).sum());
-    total.centered = total.centered + S((centered0 + centered1).sum());
+    accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S((plain0 + plain1).sum()));
+    accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S((centered0 + centered1).sum()));
   }
   if (full < n) {
     // The last few elements and what lies beside them, in vectors of their own.
@@ -97,8 +98,8 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
       store_few(L::load(dweight), row.dweight + full, rest);
       store_few(L::load(dbias), row.dbias + full, rest);
     }
-    total.plain = total.plain + S(plain.sum());
-    total.centered = total.centered + S(centered.sum());
+    accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S(plain.sum()));
+    accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));
   }
   return total;
 }
@@ -140,13 +141,58 @@ TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index w
     const H g = count == w ? H::load(dy + c) : load_few<H, A>(dy + c, count);
     const H weighted = g * H::load(row.weight + c);
     (H::load(row.sums.plain + c) + weighted).store(row.sums.plain + c);
-    H sum = H::load(row.sums.centered + c), norm = H::load(row.shift + c);
+    H sum = H::load(row.sums.centered + c);
     sum.fma(weighted, d);
     sum.store(row.sums.centered + c);
-    norm.fma(d, H::load(row.rstd + c));
-    (g * norm).store(row.weight_terms + c);
+    // Not g * (d * rstd + shift): where x takes few values, that sum would be rounded the same way over and over.
+    H term = g * H::load(row.shift + c);
+    term.fma(g * H::load(row.rstd + c), d);
+    term.store(row.weight_terms + c);
     g.store(row.bias_terms + c);
   }
+}
+
+/// Sums of kRows rows with one weight each: those of the columns, in row.sums, are added to; f(k, S, S) is given the sums of dy * norm and
+/// of dy over the columns of row k, added in A in short blocks. To a column it is what affine_row_gradient_sums() is.
+template <int kRows, class A, class S, class I, class T, class F>
+TENSORNORM_INLINE void weighted_rows_gradient_sums(const T* x, Index x_stride, const T* dy, Index dy_stride, Index width, const A* weight,
+                                                   Index weight_stride, const AffineRow<A>& row, const F& f) {
+  using L = VirtualLanes<A, I>;
+  constexpr Index w = L::width, block = w * (keeps_rest<A, S> ? kPlainTerms : kTileRows);
+  L weights[kRows], dweight[kRows], dbias[kRows];
+  GradientSums<S> all[kRows], rests[kRows];
+  const auto rows = [&](const auto& each) TENSORNORM_INLINE_LAMBDA {
+    [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
+      (each(std::integral_constant<int, k>()), ...);
+    }(std::make_integer_sequence<int, kRows>());
+  };
+  rows([&](auto k) TENSORNORM_INLINE_LAMBDA { weights[k] = L(weight[k * weight_stride]); });
+  const auto add = [&](Index c, const auto& load) TENSORNORM_INLINE_LAMBDA {
+    L mean = L::load(row.mean + c), rstd = L::load(row.rstd + c), shift = L::load(row.shift + c);
+    L plain = L::load(row.sums.plain + c), centered = L::load(row.sums.centered + c);
+    rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
+      L g = load(dy + k * dy_stride + c), d = load(x + k * x_stride + c) - mean, weighted = g * weights[k];
+      plain = plain + weighted;
+      centered.fma(weighted, d);
+      dweight[k].fma(g * rstd, d);
+      dweight[k].fma(g, shift);
+      dbias[k] = dbias[k] + g;
+    });
+    plain.store(row.sums.plain + c);
+    centered.store(row.sums.centered + c);
+  };
+  for (Index first = 0; first < width; first += block) {
+    const Index end = std::min(width, first + block);
+    rows([&](auto k) TENSORNORM_INLINE_LAMBDA { dweight[k] = dbias[k] = L(); });
+    Index c = first;
+    for (; c + w <= end; c += w) add(c, WholeLoader<L>{});
+    if (c < end) add(c, FewLoader<L, A>{end - c});
+    rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
+      accumulate<keeps_rest<A, S>>(all[k].plain, rests[k].plain, S(dbias[k].sum()));
+      accumulate<keeps_rest<A, S>>(all[k].centered, rests[k].centered, S(dweight[k].sum()));
+    });
+  }
+  rows([&](auto k) TENSORNORM_INLINE_LAMBDA { f(Index{k}, all[k].centered, all[k].plain); });
 }
 
 /// Maps of x that read dy beside it.

@@ -22,6 +22,7 @@
 #else
 #define TENSORNORM_ISA_ABI baseline
 #endif
+// A namespace's name out of two macros: the preprocessor alone can join them, after a first macro has replaced them by their values.
 #define TENSORNORM_JOIN_(a, b) a##b
 #define TENSORNORM_JOIN(a, b) TENSORNORM_JOIN_(a, b)
 #define TENSORNORM_ABI TENSORNORM_JOIN(TENSORNORM_FP_ABI, TENSORNORM_ISA_ABI)
@@ -105,6 +106,18 @@ void dispatch(const Job& job) noexcept {
 #endif
   run_baseline(job);
 }
+
+/// A job made of a lambda []<class I>() TENSORNORM_INLINE_LAMBDA {...}: a part of another job, compiled for itself.
+template <class F>
+struct PartOfJob {
+  const F& f;
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    f.template operator()<I>();
+  }
+};
+template <class F>
+PartOfJob(const F&) -> PartOfJob<F>;
 
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

@@ -57,16 +57,35 @@ struct AddRounded {
   }
 };
 
-/// The sum of n numbers in S, in the order of virtual lanes.
-template <class S, class T>
-S sum_of(const T* values, Index n) {
+/// to[0] += the sum of n numbers, in the order of virtual lanes.
+template <class A, class S, class T>
+void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
   using L = VirtualLanes<S, Isa<16>>;
-  L lanes;
+  constexpr bool keeps = keeps_rest<A, S>;
+  const Index at_once = keeps ? kPlainTerms * L::width : n;
+  L lanes, rests;
   Index i = 0;
-  for (; i + L::width <= n; i += L::width) lanes = lanes + L::load(values + i);
-  S rest = S(0);
-  for (; i < n; ++i) rest = rest + S(values[i]);
-  return lanes.sum() + rest;
+  while (i + L::width <= n) {
+    L some;
+    for (const Index end = std::min(n, i + at_once); i + L::width <= end; i += L::width) some = some + L::load(values + i);
+    accumulate<keeps>(lanes, rests, some);
+  }
+  S tail = S(0);
+  for (; i < n; ++i) tail = tail + S(values[i]);
+  if constexpr (keeps) {
+    S sums[L::width];
+    lanes.store(sums);
+    S rest = rests.sum() + tail;
+    for (int half = L::width / 2; half > 0; half /= 2)
+      for (int k = 0; k < half; ++k) {
+        settle(sums[k], sums[k + half]);
+        rest = rest + sums[k + half];
+      }
+    to.add(0, rest);
+    to.add(0, sums[0]);
+  } else {
+    to.add(0, lanes.sum() + tail);
+  }
 }
 
 /// to[i] = from[i] in A.
@@ -93,56 +112,35 @@ void expand(const LoopList& columns, const Source* from, A* to) {
   fill(to, kLine<A>, A(0));
 }
 
-// Doubles have no wider type to be added up in: they are, some in a row, and then what rounding takes from the sum waits for the next ones
-// (Kahan 1965).
-inline constexpr Index kFoldedInARow = 16;
-/// Statistics so few that many of a strip's columns are of the same one.
-inline constexpr Index kFewTargets = 64;
-
-template <Index Loop::* kStride, class A, class S, class T>
-void fold(const LoopList& columns, const T* from, S* to);
-
-/// fold() of doubles for rows of such columns, one after the other.
-template <Index Loop::* kStride>
-void fold_rows(const LoopList& row, Index rows, const double* from, double* to, Index targets) {
-  double some[kFewTargets] = {};
-  const Index width = row.size(), at_once = std::max<Index>(kFoldedInARow * targets / width, 1);
-  for (Index r = 1; r <= rows; ++r, from += width) {
-    if (row.depth == 1 && targets == width) add_to(some, from, width);
-    else fold<kStride, double>(row, from, some);
-    if (r % at_once != 0 && r < rows) continue;
-    for (Index i = 0; i < targets; ++i) {
-      const double before = to[i];
-      to[i] = before + some[i];
-      const double lost = some[i] - (to[i] - before);
-      some[i] = is_finite(lost) ? lost : 0;
+/// to[i] += from[i], with the rests of doubles.
+template <class A, class S, class T>
+void add_to(const SumArray<A, S>& to, const T* from, Index n) {
+  if constexpr (!keeps_rest<A, S>) {
+    add_to(to.sum, from, n);
+  } else {
+    using L = HardwareLanes<S, Isa<16>>;
+    Index i = 0;
+    for (; i + L::width <= n; i += L::width) {
+      L sum = L::load(to.sum + i), rest = L::load(to.rest + i);
+      accumulate<true>(sum, rest, L::load(from + i));
+      sum.store(to.sum + i);
+      rest.store(to.rest + i);
     }
+    for (; i < n; ++i) to.add(i, from[i]);
   }
 }
 
-/// Adds each column's value to its statistic's, or its parameter's. A: the type of what is normalized, to whose precision S may have
-/// nothing to add.
+/// Adds each column's value to its statistic's, or its parameter's.
 template <Index Loop::* kStride, class A, class S, class T>
-void fold(const LoopList& columns, const T* from, S* to) {
-  if constexpr (std::is_same_v<A, double>) {
-    if (columns.depth > 1 && columns.loops[0].*kStride == 0) {
-      LoopList row;
-      Index targets = 1;
-      for (int i = 1; i < columns.depth; ++i) {
-        row.push(columns.loops[i]);
-        targets += (columns.loops[i].extent - 1) * (columns.loops[i].*kStride);
-      }
-      if (targets <= kFewTargets) return fold_rows<kStride>(row, columns.loops[0].extent, from, to, targets);
-    }
-  }
+void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
   LoopList outer = columns;
   const Loop inner = columns.loops[--outer.depth];
   Odometer at(outer);
   for (Index k = outer.size(); k > 0; --k, at.next(), from += inner.extent) {
-    S* target = to + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
-    if (inner.*kStride == 0) *target = *target + sum_of<S>(from, inner.extent);
+    const SumArray<A, S> target = to.from(kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
+    if (inner.*kStride == 0) add_sum(target, from, inner.extent);
     else if (inner.*kStride == 1) add_to(target, from, inner.extent);
-    else for (Index i = 0; i < inner.extent; ++i) target[i * (inner.*kStride)] = target[i * (inner.*kStride)] + S(from[i]);
+    else for (Index i = 0; i < inner.extent; ++i) target.add(i * (inner.*kStride), S(from[i]));
   }
 }
 
@@ -166,17 +164,24 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
   std::fill_n(pivot, statistics, A(0));
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
-  for (Index i = 0; i < samples; ++i) {
+  const auto for_each = [&](Index i, const auto& f) {
     const Index position = std::min(sample_position(i, samples, total), total - 1);
     const T* sample = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
     Odometer at(outer);
     for (Index k = outer.size(); k > 0; --k, at.next()) {
-      const T* from = sample + at.offsets().data[0];
-      A* to = pivot + at.offsets().statistic;
+      f(sample + at.offsets().data[0], pivot + at.offsets().statistic);
+    }
+  };
+  for (Index i = 0; i < samples; ++i) {
+    for_each(i, [&](const T* from, A* to) {
       if (inner.data[0] == 1) add_to(to, from, inner.extent, share);
       else for (Index c = 0; c < inner.extent; ++c) to[c] = fused<A>(load_one<A>(from + c * inner.data[0]), share, to[c]);
-    }
+    });
   }
+  if (total >= kChunk)
+    for_each(0, [&](const T* from, A* to) {
+      for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(from + c * inner.data[0]));
+    });
   for (Index k = 0; k < statistics; ++k)
     if (!is_finite(pivot[k])) pivot[k] = A(0);  // so that an infinite element is the only one
 }

@@ -8,8 +8,6 @@
 
 namespace tensornorm::kernels {
 
-/// Elements that share a pivot: a chunk fits the L1 cache, so a bad pivot is redone from there.
-inline constexpr Index kChunk = 4096;
 /// Rows added in the accumulator's type before a column's sums are folded.
 inline constexpr Index kTileRows = 16;
 
@@ -108,7 +106,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
   using L = VirtualLanes<A, I>;
   for (;;) {
     PivotSums<S> total;
-    FoldLanes<A, S, I> folded;
+    FoldLanes<A, S, I> folded, rest;
     ScaledBlock<A, T> copy;
     for (Index i = 0; i < n; i += kBlock<A>) {
       const Index k = std::min(kBlock<A>, n - i);
@@ -117,7 +115,9 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
       total.sum = total.sum + S(sum.sum());
       A lanes[L::width];
       squares.store(lanes);
-      folded = folded + FoldLanes<A, S, I>::load(lanes);
+      const auto block = FoldLanes<A, S, I>::load(lanes);
+      if (i == 0) folded = block;
+      else accumulate<keeps_rest<A, S>>(folded, rest, block);
     }
     total.squares = folded.sum();
     const A wanted = scale == A(1) ? scale_for<A, T>(n, pivot, total.squares) : A(1);
@@ -130,7 +130,9 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
       continue;
     }
     if (!repivot || !is_bad_pivot(n, total.sum, total.squares)) return total;
-    pivot = static_cast<A>(S(pivot) + total.sum / S(n));
+    const S shift = total.sum / S(n);
+    pivot = static_cast<A>(S(pivot) + shift);
+    if (n >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
     repivot = false;
   }
 }
@@ -151,6 +153,7 @@ TENSORNORM_INLINE void row_moments(const T* x, Index n, bool centered, ScaledWel
   for (Index i = 0; i < n; i += kChunk) {
     const Index k = std::min(kChunk, n - i);
     A pivot = !centered ? A(0) : to.state.count() > 0 ? static_cast<A>(to.mean()) : first_pivot<A, I>(x + i, k), scale = A(1);
+    if (centered && to.state.count() + k >= kChunk) pivot = coarse<A>(pivot, pivot - load_one<A>(x + i));
     if (!is_finite(pivot)) pivot = A(0);  // so that an infinite element is the only one
     const PivotSums<S> sums = chunk_sums<A, S, I>(x + i, k, pivot, scale, centered);
     Welford<S> block(k, S(0), S(0), sums.squares);
@@ -163,40 +166,25 @@ TENSORNORM_INLINE void row_moments(const T* x, Index n, bool centered, ScaledWel
 template <class A>
 struct TileSums {
   A *plain, *centered;
+  TENSORNORM_INLINE TileSums from(Index column) const { return {plain + column, centered + column}; }
 };
 
-/// Its finite lanes, 0 in the place of the others.
-template <class L>
-TENSORNORM_INLINE L finite_lanes(const L& lanes) {
-  if constexpr (L::width == 1) {
-    return is_finite(lanes.v) ? lanes : L();
-  } else {
-    const typename L::Integers finite = lanes.v - lanes.v == typename L::Vector{};
-    typename L::Integers bits;
-    __builtin_memcpy(&bits, &lanes.v, sizeof bits);
-    bits &= finite;
-    L result;
-    __builtin_memcpy(&result.v, &bits, sizeof bits);
-    return result;
-  }
-}
-
-/// Folds the sums of a tile into those of S and sets them to 0; with kKeep, where S is no wider than A, to what rounding took from them
-/// (Kahan 1965): thousands of double squares lose 25 ulp without it.
-template <class A, class S, class I, bool kKeep = false>
+/// Folds the sums of a tile into those of S and sets them to 0; where S is no wider than A, to what rounding took from them.
+template <class A, class S, class I>
 TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain, S* centered) {
   using H = HardwareLanes<A, I>;
   using F = Lanes<S, H::width, hardware_width<S, I>>;
   const auto fold = [&](A* from, S* to) TENSORNORM_INLINE_LAMBDA {
     for (Index c = 0; c < width; c += H::width) {
-      if constexpr (kKeep && std::is_same_v<A, S>) {
-        const F before = F::load(to + c), added = F::load(from + c), after = before + added;
-        after.store(to + c);
-        finite_lanes<F>(added - (after - before)).store(from + c);
+      F sum = F::load(to + c), rest = F::load(from + c);
+      if constexpr (keeps_rest<A, S>) {
+        settle(sum, rest);
+        rest.store(from + c);
       } else {
-        (F::load(to + c) + F::load(from + c)).store(to + c);
+        sum = sum + rest;
         H().store(from + c);
       }
+      sum.store(to + c);
     }
   };
   fold(tile.plain, plain);
@@ -206,10 +194,27 @@ TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain,
 /// The rows from `first` on that a sweep takes together; a sweep reads and writes a column's sums once for all of them.
 inline constexpr Index kSweepRows = 8;
 
+/// p += and q += the terms of a few rows of columns; kInTwo: in two sums each, half as long.
+template <bool kInTwo, class H, class Load, class Term>
+TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& load, const Term& term, H& p, H& q) {
+  if constexpr (kInTwo) {
+    H even, even_centered, odd, odd_centered;
+    for (Index k = 0; k < rows; k += 2) {
+      term(first + k, c, load, even, even_centered);
+      if (k + 1 < rows) term(first + k + 1, c, load, odd, odd_centered);
+    }
+    p = p + (even + odd);
+    q = q + (even_centered + odd_centered);
+  } else {
+    for (Index k = 0; k < rows; ++k) term(first + k, c, load, p, q);
+  }
+}
+
 /// Column kernel: for each of `width` columns adds, over the rows, plain[c] += p and centered[c] += q with (p, q) = term(row, c).
 ///
-/// Memory is walked a few rows at a time, in its order; a term must be 0 in lanes its loader fills up. A tile of kTileRows rows is added in A and folded into S. Columns do not see
-/// each other: their bits do not depend on width. `tile` is 0 before and after.
+/// Memory is walked a few rows at a time, in its order; a term must be 0 in lanes its loader fills up. A tile of kTileRows rows is added
+/// in A and folded into S. Columns do not see each other: their bits do not depend on width. `tile` is 0 before the first call for its
+/// columns, and keeps their rests from call to call.
 template <class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
   using H = HardwareLanes<A, I>;
@@ -221,22 +226,15 @@ TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, co
       for (Index c = 0; c < width; c += w) {
         H p = H::load(tile.plain + c), q = H::load(tile.centered + c);
         const Index lanes = std::min(w, width - c);
-        if (count == kSweepRows && lanes == w) {
-          for (Index k = 0; k < kSweepRows; ++k) term(r + k, c, WholeLoader<H>{}, p, q);
-        } else if (lanes == w) {
-          for (Index k = 0; k < count; ++k) term(r + k, c, WholeLoader<H>{}, p, q);
-        } else {
-          for (Index k = 0; k < count; ++k) term(r + k, c, FewLoader<H, A>{lanes}, p, q);
-        }
+        if (count == kSweepRows && lanes == w) add_rows<keeps_rest<A, S>>(r, kSweepRows, c, WholeLoader<H>{}, term, p, q);
+        else if (lanes == w) add_rows<keeps_rest<A, S>>(r, count, c, WholeLoader<H>{}, term, p, q);
+        else add_rows<keeps_rest<A, S>>(r, count, c, FewLoader<H, A>{lanes}, term, p, q);
         p.store(tile.plain + c);
         q.store(tile.centered + c);
       }
     }
-    fold_tile<A, S, I, true>(tile, width, plain, centered);
+    fold_tile<A, S, I>(tile, width, plain, centered);
   }
-  if constexpr (std::is_same_v<A, S>)
-    for (A* sums : {tile.plain, tile.centered})
-      for (Index c = 0; c < width; c += w) H().store(sums + c);
 }
 
 /// Column kernel: for each of `width` columns adds, over the rows, (x - pivot[c]) to sum[c] and its square to squares[c].

@@ -9,6 +9,8 @@
 
 namespace tensornorm::kernels {
 
+/// Elements that share a pivot: a chunk fits the L1 cache, so a bad pivot is redone from there.
+inline constexpr Index kChunk = 4096;
 /// Elements a lane adds in its own type before the sum is folded into the statistic's: 8 per lane and accumulator.
 template <class A>
 inline constexpr Index kBlock = 32 * virtual_width<A>;
@@ -44,11 +46,6 @@ inline constexpr bool may_scale = SafeScale<A>::needed && (std::numeric_limits<T
 
 inline namespace TENSORNORM_ABI {
 
-/// Neither infinite nor NaN.
-template <class S>
-TENSORNORM_INLINE bool is_finite(S x) {
-  return x - x == S(0);
-}
 template <class S>
 TENSORNORM_INLINE S magnitude(S x) {
   return x < S(0) ? S(0) - x : x;
@@ -94,6 +91,19 @@ TENSORNORM_INLINE A gradient_scale([[maybe_unused]] S mean, [[maybe_unused]] S r
     if (!(rstd >= S(1 / Safe::gradient) && rstd <= S(Safe::gradient))) return far_gradient_scale<A>(mean, rstd);
   }
   return A(1);
+}
+
+/// A number to subtract from kChunk others or more: x, rounded to half of the digits beside `spread`, about how far they are from it.
+///
+/// Differences to a number with digits beyond theirs are all rounded the same way, and in the sum of millions that shows.
+template <class A>
+TENSORNORM_INLINE A coarse(A x, [[maybe_unused]] A spread) {
+  if constexpr (SafeScale<A>::needed) {
+    const A grid = spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23), rounded = (x + grid) - grid;
+    return is_finite(rounded) ? rounded : x;
+  } else {
+    return x;
+  }
 }
 
 /// Room for the scaled copy of a block of elements; none for types that are never scaled.

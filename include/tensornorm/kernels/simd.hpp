@@ -116,6 +116,7 @@ class Lanes<T, kLanes, kLanes> {
   TENSORNORM_INLINE void store(T* p) const {
     write<kStore, (sizeof(Vector) > 16)>(v, p);
   }
+// Whether clang fuses a * b + c is said function by function, by a pragma that g++ would warn of.
 #if defined(__clang__)
 #define TENSORNORM_CONTRACT(onoff) _Pragma(onoff)
 #else

@@ -1,32 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cmath>
-#include <tensornorm/core/scalar.hpp>
-#include <tensornorm/kernels/dispatch.hpp>
+#include <tensornorm/kernels/sums.hpp>
 
 namespace tensornorm {
 
-namespace kernels {
-
-/// a * b + c, rounded once for float and double.
-template <class S>
-TENSORNORM_INLINE S fused(S a, S b, S c) {
-#if defined(__GNUC__)
-  if constexpr (std::is_same_v<S, double>) return __builtin_fma(a, b, c);
-  else if constexpr (std::is_same_v<S, float>) return __builtin_fmaf(a, b, c);
-  else return a * b + c;
-#else
-  if constexpr (std::is_floating_point_v<S>) return std::fma(a, b, c);
-  else return a * b + c;
-#endif
-}
-
-}  // namespace kernels
-
 /// Count, mean and sum of squared deviations (m2) of a set of numbers; two sets merge into their union's in O(1).
 ///
-/// Units    mean in units of x, variance in units of x^2; the mean is carried as hi + lo, twice the precision of T.
+/// Units    mean in units of x, variance in units of x^2; both sums are carried as hi + lo, twice the precision of T.
 /// Errors   none: of no number mean and variance are NaN, of one the variance is 0 and the unbiased variance NaN.
 /// Source   Welford 1962; Chan, Golub & LeVeque 1979.
 template <class T>
@@ -49,9 +30,10 @@ class Welford {
     const Index count = count_ + other.count_;
     const T distance = (other.mean_ - mean_) + (other.mean_lo_ - mean_lo_);
     const T share = T(other.count_) / T(count);
-    m2_ = kernels::fused<T>(distance * distance, T(count_) * share, m2_ + other.m2_);
+    m2_lo_ = kernels::fused<T>(distance * distance, T(count_) * share, m2_lo_ + other.m2_lo_ + other.m2_);
+    kernels::settle(m2_, m2_lo_);
     // From an infinite mean no finite step leads back to it.
-    if (mean_ - mean_ == T(0)) set_mean(mean_, kernels::fused<T>(distance, share, mean_lo_));
+    if (kernels::is_finite<T>(mean_)) set_mean(mean_, kernels::fused<T>(distance, share, mean_lo_));
     else set_mean(mean_ + other.mean_, T(0));
     count_ = count;
   }
@@ -65,9 +47,21 @@ class Welford {
     block.set_mean(pivot, shift);
     return block;
   }
+  /// The same where sum + rest is known, to more digits than T has: the mean comes out as exactly.
+  static Welford of_sums(Index count, T pivot, T sum, T rest, T sum_of_squares) {
+    Welford block = of_sums(count, pivot, sum, sum_of_squares);
+    const T shift = sum / T(count);
+    const T correction = kernels::finite_or_zero<T>((kernels::fused<T>(T(0) - shift, T(count), sum) + rest) / T(count));
+    block.set_mean(block.mean_, block.mean_lo_ + correction);
+    return block;
+  }
 
   /// The set of all numbers times a power of two.
-  Welford scaled(T factor) const { return Welford(count_, mean_ * factor, mean_lo_ * factor, m2_ * factor * factor); }
+  Welford scaled(T factor) const {
+    Welford result(count_, mean_ * factor, mean_lo_ * factor, m2_ * factor * factor);
+    result.m2_lo_ = m2_lo_ * factor * factor;
+    return result;
+  }
 
   Index count() const { return count_; }
   TENSORNORM_INLINE T mean() const { return count_ > 0 ? mean_ : nan(); }
@@ -82,15 +76,14 @@ class Welford {
  private:
   static T nan() { return nan_of<T>(); }
   static TENSORNORM_INLINE T positive(T x) { return x < T(0) ? T(0) : x; }  // a NaN stays one
-  /// mean = hi + lo, both renormalized (Knuth's two-sum); an infinite mean lacks nothing.
   TENSORNORM_INLINE void set_mean(T hi, T lo) {
-    mean_ = hi + lo;
-    const T rest = mean_ - hi, lacking = (hi - (mean_ - rest)) + (lo - rest);
-    mean_lo_ = lacking - lacking == T(0) ? lacking : T(0);
+    mean_ = hi;
+    mean_lo_ = lo;
+    kernels::settle(mean_, mean_lo_);
   }
 
   Index count_ = 0;
-  T mean_ = T(0), mean_lo_ = T(0), m2_ = T(0);
+  T mean_ = T(0), mean_lo_ = T(0), m2_ = T(0), m2_lo_ = T(0);
 };
 
 }  // namespace tensornorm

@@ -5,11 +5,12 @@
 
 namespace tensornorm {
 
+/// Options of BatchNorm.
 struct BatchNormOptions {
-  double eps = 1e-5;
-  std::optional<double> momentum = 0.1;  ///< weight of the new value; nullopt: cumulative average
-  bool affine = true;
-  bool track_running_stats = true;
+  double eps = 1e-5;                     ///< finite and >= 0, added to the variance
+  std::optional<double> momentum = 0.1;  ///< weight of the new value, in [0, 1]; nullopt: cumulative average
+  bool affine = true;                    ///< has weight and bias
+  bool track_running_stats = true;       ///< without, each batch is normalized by itself in eval mode too
   VarianceEstimator running_variance = VarianceEstimator::unbiased;  ///< biased, as Keras, Flax and ONNX have it
 };
 
@@ -39,10 +40,13 @@ class BatchNorm : public TrackedNormalization<Scalar, Axes, Axes, kSpatialRank, 
   static constexpr const char* kName = kSpatialRank == 1 ? "BatchNorm1d" : kSpatialRank == 2 ? "BatchNorm2d" : "BatchNorm3d";
 };
 
+/// x: (N, C) or (N, C, L).
 template <class Scalar, class Axes = BatchAxes<1>>
 using BatchNorm1d = BatchNorm<Scalar, 1, Axes>;
+/// x: (N, C, H, W).
 template <class Scalar, class Axes = BatchAxes<1>>
 using BatchNorm2d = BatchNorm<Scalar, 2, Axes>;
+/// x: (N, C, D, H, W).
 template <class Scalar, class Axes = BatchAxes<1>>
 using BatchNorm3d = BatchNorm<Scalar, 3, Axes>;
 

@@ -5,9 +5,10 @@
 
 namespace tensornorm {
 
+/// Options of GroupNorm.
 struct GroupNormOptions {
-  double eps = 1e-5;
-  bool affine = true;
+  double eps = 1e-5;   ///< finite and >= 0, added to the variance
+  bool affine = true;  ///< has weight and bias
 };
 
 /// y = (x - mean) * rstd * weight + bias, with one mean and one rstd per image and group of channels; weight and bias per channel.

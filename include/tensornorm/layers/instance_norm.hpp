@@ -5,11 +5,12 @@
 
 namespace tensornorm {
 
+/// Options of InstanceNorm.
 struct InstanceNormOptions {
-  double eps = 1e-5;
-  std::optional<double> momentum = 0.1;  ///< weight of the new value; nullopt: cumulative average
-  bool affine = false;
-  bool track_running_stats = false;
+  double eps = 1e-5;                     ///< finite and >= 0, added to the variance
+  std::optional<double> momentum = 0.1;  ///< weight of the new value, in [0, 1]; nullopt: cumulative average
+  bool affine = false;                   ///< has weight and bias
+  bool track_running_stats = false;      ///< without, each image is normalized by itself in eval mode too
   VarianceEstimator running_variance = VarianceEstimator::unbiased;
 };
 
@@ -36,10 +37,13 @@ class InstanceNorm : public TrackedNormalization<Scalar, Axes, BatchAxes<Axes::c
   static constexpr const char* kName = kSpatialRank == 1 ? "InstanceNorm1d" : kSpatialRank == 2 ? "InstanceNorm2d" : "InstanceNorm3d";
 };
 
+/// x: (N, C, L) or (C, L).
 template <class Scalar, class Axes = InstanceAxes<1>>
 using InstanceNorm1d = InstanceNorm<Scalar, 1, Axes>;
+/// x: (N, C, H, W) or (C, H, W).
 template <class Scalar, class Axes = InstanceAxes<1>>
 using InstanceNorm2d = InstanceNorm<Scalar, 2, Axes>;
+/// x: (N, C, D, H, W) or (C, D, H, W).
 template <class Scalar, class Axes = InstanceAxes<1>>
 using InstanceNorm3d = InstanceNorm<Scalar, 3, Axes>;
 

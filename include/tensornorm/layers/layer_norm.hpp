@@ -5,10 +5,11 @@
 
 namespace tensornorm {
 
+/// Options of LayerNorm.
 struct LayerNormOptions {
-  double eps = 1e-5;
-  bool elementwise_affine = true;
-  bool bias = true;
+  double eps = 1e-5;               ///< finite and >= 0
+  bool elementwise_affine = true;  ///< has weight
+  bool bias = true;                ///< and bias, if elementwise_affine
   VarianceEstimator variance = VarianceEstimator::biased;
   EpsAddedTo eps_added_to = EpsAddedTo::variance;
 };

@@ -9,10 +9,11 @@
 
 namespace tensornorm {
 
+/// Options of Normalization.
 struct NormalizationOptions {
-  double eps = 1e-5;
-  bool affine = true;
-  bool bias = true;
+  double eps = 1e-5;   ///< finite and >= 0, in units of x^2 (of x where added to the deviation)
+  bool affine = true;  ///< has weight
+  bool bias = true;    ///< and bias, if affine
   VarianceEstimator variance = VarianceEstimator::biased;
   EpsAddedTo eps_added_to = EpsAddedTo::variance;
 };
@@ -32,6 +33,7 @@ class Normalization {
   static_assert(AxisPolicy<Policy>, "tensornorm: a policy needs a member `static constexpr AxisRole role(int axis, int rank)`");
 
  public:
+  /// What forward(x, y, saved) keeps for backward.
   using Saved = SavedStats<Scalar>;
 
   /// A layer with a policy of the user's own; `affine_shape` is the shape of the policy's affine axes, kept flat.
@@ -52,6 +54,7 @@ class Normalization {
   auto operator()(const X& x, const Device& device = {}) {
     return infer(x, device);
   }
+  /// y = the normalized x, into memory of x's shape; y may be x.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
   void forward(const X& x, Y&& y, const Device& device = {}) {
@@ -62,12 +65,13 @@ class Normalization {
   void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
     run("forward", x, y, &saved, device);
   }
-  /// Safe from many threads at once.
+  /// forward(x, y) of a const layer: safe from many threads at once.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
   void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, device);
   }
+  /// The same in a new tensor.
   template <class X, HostDevice Device = Eigen::DefaultDevice>
   auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like(x);
@@ -75,6 +79,7 @@ class Normalization {
     return y;
   }
 
+  /// Gradients of weight and bias, added to by backward; see zero_gradients().
   using Gradients = ParameterGradients<Scalar, kParameterRank>;
 
   /// dx, dweight and dbias in new tensors, from the x and the statistics of a forward(x, y, saved).
@@ -107,18 +112,24 @@ class Normalization {
   /// Gradients of the parameters' shapes, all 0.
   Gradients zero_gradients() const { return affine_.zero_gradients(); }
 
+  /// The mode, for symmetry with the layers that have running statistics: it changes nothing here.
   void train() { training_ = true; }
   void eval() { training_ = false; }
   bool is_training() const { return training_; }
   double eps() const { return rule_.eps; }
+  /// The layer's name, as in its errors.
   const char* name() const { return name_; }
+  /// The role of each axis.
   const Policy& policy() const { return policy_; }
+  /// How a statistic is made of its sums: estimator, eps and what it is added to.
   const StatisticsRule& rule() const { return rule_; }
 
+  /// Tensors of the affine axes' shape, which may be written to. Errors: std::logic_error where the layer has none.
   auto& weight() { return affine_.weight(); }
   const auto& weight() const { return affine_.weight(); }
   auto& bias() { return affine_.bias(); }
   const auto& bias() const { return affine_.bias(); }
+  /// Both, and their shape.
   const Affine<Scalar, kParameterRank>& affine() const { return affine_; }
 
   /// What the ops need to know of a call of this layer.

@@ -5,9 +5,10 @@
 
 namespace tensornorm {
 
+/// Options of RMSNorm.
 struct RMSNormOptions {
-  std::optional<double> eps = std::nullopt;  ///< nullopt: the epsilon of the accumulator's type
-  bool elementwise_affine = true;
+  std::optional<double> eps = std::nullopt;  ///< finite and >= 0; nullopt: the epsilon of the accumulator's type
+  bool elementwise_affine = true;            ///< has weight
 };
 
 /// y = x / sqrt(mean of x^2 + eps) * weight, over the last kNormalizedRank axes.

@@ -48,7 +48,9 @@ class TrainingTurn {
 template <class Scalar, AxisPolicy Policy, AxisPolicy ChannelPolicy, int kSpatialRank, bool kUnbatched>
 class TrackedNormalization {
  public:
+  /// What forward(x, y, saved) keeps for backward.
   using Saved = SavedStats<Scalar>;
+  /// What training moves and eval uses.
   using Running = RunningStats<Scalar>;
 
   struct Options {
@@ -73,6 +75,7 @@ class TrackedNormalization {
     forward(x, y, device);
     return y;
   }
+  /// y = the normalized x, into memory of x's shape; y may be x. The table above says by which statistics.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
   void forward(const X& x, Y&& y, const Device& device = {}) {
@@ -83,11 +86,13 @@ class TrackedNormalization {
   void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
     run("forward", x, y, &saved, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
   }
+  /// By the running statistics in any mode, where they are tracked; nothing moves.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
   void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, tracking_, nullptr, device);
   }
+  /// The same in a new tensor.
   template <class X, HostDevice Device = Eigen::DefaultDevice>
   auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like(x);
@@ -95,6 +100,7 @@ class TrackedNormalization {
     return y;
   }
 
+  /// Gradients of weight and bias, added to by backward; see zero_gradients().
   using Gradients = ParameterGradients<Scalar>;
 
   /// dx, dweight and dbias in new tensors, from the x and the statistics of a forward(x, y, saved).
@@ -124,10 +130,13 @@ class TrackedNormalization {
   /// Gradients of the parameters' shapes, all 0.
   Gradients zero_gradients() const { return normalization_.zero_gradients(); }
 
+  /// The mode a layer begins in: statistics are the batch's, and the running ones move.
   void train() { training_ = true; }
+  /// Running statistics, where they are tracked, are used and do not move.
   void eval() { training_ = false; }
   bool is_training() const { return training_; }
 
+  /// Tensors of shape (C), which may be written to. Errors: std::logic_error where the layer has none.
   auto& weight() { return normalization_.weight(); }
   const auto& weight() const { return normalization_.weight(); }
   auto& bias() { return normalization_.bias(); }
@@ -139,8 +148,10 @@ class TrackedNormalization {
   bool affine() const { return normalization_.affine().has_weight(); }
   bool track_running_stats() const { return tracking_; }
 
+  /// Mean, variance and number of batches of what training has seen.
   Running& running_stats() { return running_; }
   const Running& running_stats() const { return running_; }
+  /// (C); 0 and 1 before the first batch. The variance is unbiased unless the options say otherwise.
   const auto& running_mean() const { return running_.mean(); }
   const auto& running_var() const { return running_.variance(); }
 

@@ -32,10 +32,8 @@ class BackwardOp {
     } else {
       column_ = make_column_walk(walked, merged, 2 * Index(sizeof(T)));
       pieces_ = column_.problems.size() * column_.strips;
-      columns_ = column_.width / column_.columns.loops[0].extent * column_.strip_extent;
-      statistics_ = column_.strips == 1 ? column_.statistics : column_.statistics / column_.columns.loops[0].extent * column_.strip_extent;
       unit = 3 * bytes;
-      run = columns_ * Index(sizeof(T));
+      run = column_.strip_width() * Index(sizeof(T));
     }
     const bool in_place = args.dx == args.x || args.dx == args.dy;
     store_ = choose_store(walk_, 3 * bytes, unit, run, in_place, args.dx, Index(sizeof(T)));
@@ -44,12 +42,13 @@ class BackwardOp {
     const bool apart = params_ == nest.statistics && !order_.within();
     const Index fitting = apart || params_ == 0 ? kMostChunks : bytes / (8 * params_ * 2 * Index(sizeof(S)));
     chunks_ = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces_, kMostChunks));
-    few_ = beside_ > 0 && chunks_ == 1 && pieces_ <= kernels::kTileRows;
-    sums_ = few_ ? 0 : apart ? 1 : chunks_;
+    const bool few = beside_ > 0 && chunks_ == 1 && pieces_ * row_.runs.size() <= kernels::kTileRows * row_.runs_apart();
+    sums_ = few ? 0 : apart ? 1 : chunks_;
     threads_ = useful_threads(device, chunks_, 3 * bytes);
+    if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, 3 * bytes, threads_);
 
     kernels::ColumnBackwardScratch<A, S> layout;
-    worker_bytes_ = walk_ == Walk::column ? layout.lay_out(columns_, statistics_, args.x, nullptr) : RowScratch().lay_out(beside_, args.x, nullptr);
+    worker_bytes_ = walk_ == Walk::column ? layout.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args.x, nullptr) : RowScratch().lay_out(beside_, args.x, nullptr);
     ScratchPlan plan;
     const std::size_t workers_at = plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
     const std::size_t sums_at = plan.reserve<S>(stride() * sums_);
@@ -66,12 +65,12 @@ class BackwardOp {
       for (Index chunk = first; chunk < last; ++chunk) run_chunk(chunk, workers_ + std::size_t(worker) * worker_bytes_);
     });
     for (Index i = 1; i < sums_; ++i)
-      for (Index p = 0; p < 2 * params_; ++p) totals_[p] = totals_[p] + totals_[stride() * i + p];
+      for (Index p = 0; p < 2 * params_; ++p) sums_of(0).add(p, totals_[stride() * i + p]);
   }
 
   /// += the sums, in the caller's order of parameters; null where nobody asks.
   void add_gradients(Scalar* dweight, Scalar* dbias) const {
-    if (few_) {  // one chunk: the arrays of the first worker
+    if (sums_ == 0) {  // one chunk: the arrays of the first worker
       RowScratch sums;
       sums.lay_out(beside_, args_.x, workers_);
       add_in_order(sums.dweight, dweight);
@@ -87,7 +86,12 @@ class BackwardOp {
   static constexpr Index kPadding = 16;  ///< elements after an array, for whole vectors
 
   /// From the sums of one chunk to those of the next.
-  Index stride() const { return 2 * params_ + kPadding; }
+  Index stride() const { return (kernels::keeps_rest<A, S> ? 4 : 2) * params_ + kPadding; }
+  /// Those of a chunk: dweight, dbias, and their rests.
+  kernels::SumArray<A, S> sums_of(Index chunk) const {
+    S* sums = totals_ + stride() * chunk;
+    return {sums, kernels::keeps_rest<A, S> ? sums + 2 * params_ : sums};
+  }
 
   template <class Sum>
   void add_in_order(const Sum* sums, Scalar* to) const {
@@ -115,13 +119,16 @@ class BackwardOp {
 
   void run_chunk(Index chunk, std::byte* memory) const noexcept {
     const Index first = pieces_ * chunk / chunks_, last = pieces_ * (chunk + 1) / chunks_;
-    S* sums = totals_ + (sums_ > 1 ? stride() * chunk : 0);
-    const kernels::ParameterSums<S> totals{few_ ? nullptr : sums, few_ ? nullptr : sums + params_};
+    kernels::ParameterSums<A, S> totals;
+    if (sums_ > 0) {
+      const auto sums = sums_of(sums_ > 1 ? chunk : 0);
+      totals = {sums, sums.from(params_)};
+    }
     using Arguments = kernels::BackwardArguments<T>;
     if (walk_ == Walk::column) {
       kernels::ColumnBackwardScratch<A, S> scratch;
-      scratch.lay_out(columns_, statistics_, args_.x, memory);
-      kernels::dispatch(kernels::ColumnBackward<Arguments>{args_, column_, store_, first, last, totals, order_.within(), scratch});
+      scratch.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args_.x, memory);
+      kernels::dispatch(kernels::ColumnBackward<Arguments>{args_, column_, store_, first, last, totals, order_.within(), scratch, crew_});
     } else {
       RowScratch scratch;
       scratch.lay_out(beside_, args_.x, memory);
@@ -139,8 +146,9 @@ class BackwardOp {
   RowWalk row_;
   ColumnWalk column_;
   kernels::Store store_{};
-  Index pieces_ = 0, chunks_ = 1, sums_ = 1, threads_ = 1, params_ = 0, beside_ = 0, columns_ = 0, statistics_ = 0;
-  bool few_ = false;  ///< so few rows that their gradients need no totals
+  Crew crew_;
+  Index sums_ = 1;  ///< arrays of totals; none where so few rows lie beside parameters that a worker's own arrays are the result
+  Index pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
   std::size_t worker_bytes_ = 0;
   std::byte* workers_ = nullptr;
   S* totals_ = nullptr;

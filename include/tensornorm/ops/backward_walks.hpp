@@ -27,31 +27,40 @@ struct BackwardArguments {
 
 /// Gradients of weight and bias as they are added up, one value per parameter; a vector of zeros may be added after the last. Null where
 /// nobody adds to them.
-template <class S>
+template <class A, class S>
 struct ParameterSums {
-  S *dweight, *dbias;
+  SumArray<A, S> dweight, dbias;
 };
 
 /// A statistic as gradients meet it: dx = dy * weight * rstd + (x - mean) * slope + offset.
 template <class A, class S>
 struct GradientCenter {
   A mean, factor;      ///< x is multiplied with factor, 1 but for an rstd far from it
-  S rest, rstd, unit;  ///< norm = (x * factor - mean + rest) * unit
+  S rest, unit;        ///< norm = (x * factor - mean + rest) * unit
+  S rstd;              ///< of dx, where it is at most the largest number: 0 times it is 0
   S scale, near;       ///< rstd = scale * near: a power of two, and something about 1 where rstd is far from it
   A slope = A(0), offset = A(0);
 
   template <class Args>
   TENSORNORM_INLINE GradientCenter(const Args& args, Index k) {
     const S hi = args.normalized ? S(0) : args.statistics.mean[k], lo = args.normalized ? S(0) : args.statistics.mean_lo[k];
-    rstd = args.statistics.rstd[k];
-    if constexpr (may_scale<A, typename Args::Element>) rstd = std::min(rstd, S(std::numeric_limits<A>::max()));  // 0 times it is 0
+    const auto at_most = [](S x) {
+      if constexpr (may_scale<A, typename Args::Element>) return std::min(x, S(std::numeric_limits<A>::max()));
+      else return x;
+    };
+    const S exact = args.statistics.rstd[k];
+    rstd = at_most(exact);
     scale = S(gradient_scale<A, typename Args::Element>(hi, rstd));
-    near = scale == S(1) ? rstd : S(rstd / scale);
+    near = unit = rstd;
+    if (scale != S(1)) {
+      near = rstd / scale;
+      unit = keeps_rest<A, S> ? near : at_most(S(exact / scale));
+    }
+    if (args.normalized) unit = S(1);
     factor = args.normalized ? A(1) : static_cast<A>(scale);
-    const Center<A, S> center(hi * scale, lo * scale, rstd);
-    mean = center.mean;
-    rest = center.rest;
-    unit = args.normalized ? S(1) : near;
+    mean = static_cast<A>(hi * scale);
+    if (args.samples >= kChunk) mean = coarse(mean, static_cast<A>(args.rule.deviation(near, scale)));
+    rest = (S(mean) - hi * scale) - lo * scale;
   }
   TENSORNORM_INLINE A shift() const { return static_cast<A>(rest * unit); }
   /// sum of g * (x - mean), of g * norm in units of 1 / unit.
@@ -81,27 +90,30 @@ struct RowBackward {
   const RowWalk& walk;
   Store store;
   Index first, last;  ///< statistics in the order of memory
-  ParameterSums<S> totals;
+  ParameterSums<A, S> totals;
   A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients, folded into the totals unless those are null
   Index params;
 
   template <class I>
   TENSORNORM_INLINE void run() const {
     const bool beside = walk.run.param != 0;
-    const Index runs = walk.runs.size();
+    const Index runs = walk.runs.size(), folded_after = kTileRows * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
-      GradientSums<S> sums;
+      GradientSums<S> sums, rests;
       if (args.gradients || !args.constant)
-        for (Index i = runs; i > 0; --i, forwards.next()) add_run<I>(at + forwards.offsets(), center, sums);
-      if (args.gradients && beside && totals.dweight != nullptr && (++pending == kTileRows || k + 1 == last)) {
-        fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight, totals.dbias);
-        pending = 0;
-      }
+        for (Index i = runs; i > 0; --i, forwards.next()) {
+          add_run<I>(at + forwards.offsets(), center, sums, rests);
+          if (!args.gradients || !beside || totals.dweight.sum == nullptr) continue;
+          if (++pending == folded_after || (i == 1 && k + 1 == last)) {
+            fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
+            pending = 0;
+          }
+        }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
       Index ahead = kept.offsets().data[0] - at.data[0];
@@ -113,7 +125,7 @@ struct RowBackward {
 
  private:
   template <class I>
-  TENSORNORM_INLINE void add_run(const Offsets& at, const GradientCenter<A, S>& center, GradientSums<S>& sums) const {
+  TENSORNORM_INLINE void add_run(const Offsets& at, const GradientCenter<A, S>& center, GradientSums<S>& sums, GradientSums<S>& rests) const {
     const bool from_memory = store == Store::streaming, scaled = center.factor != A(1);
     const Index step = scaled ? ScaledBlock<A, T>::size : walk.run.extent;
     for (Index i = 0; i < walk.run.extent; i += step) {
@@ -127,8 +139,8 @@ struct RowBackward {
         run = row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, from_memory);
         if (args.weight != nullptr) weight = S(args.weight[param]);
         if (args.gradients) {
-          totals.dweight[param] = fused<S>(center.unit, center.centered(run), totals.dweight[param]);
-          totals.dbias[param] = totals.dbias[param] + run.plain;
+          totals.dweight.add(param, center.unit, center.centered(run));
+          totals.dbias.add(param, run.plain);
         }
       } else {
         const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
@@ -141,8 +153,8 @@ struct RowBackward {
           run = row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_memory);
         }
       }
-      sums.plain = fused<S>(weight, run.plain, sums.plain);
-      sums.centered = fused<S>(weight, run.centered, sums.centered);
+      accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
+      accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, weight, run.centered);
     }
   }
 

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <tensornorm/core/scratch.hpp>
+#include <tensornorm/ops/column_cuts.hpp>
 #include <tensornorm/ops/backward_walks.hpp>
 
 namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
 
 /// The arrays a strip of columns works in, backward.
 template <class A, class S>
@@ -12,25 +14,21 @@ struct ColumnBackwardScratch {
   A *mean, *factor, *rstd, *shift, *slope, *offset;  ///< per statistic
   A *column_mean, *column_factor, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
   A *weight_terms, *bias_terms;
-  TileSums<A> tile;
-  S *column_plain, *column_centered, *sum_plain, *sum_centered;
+  CutSums<A, S> column_sums;
+  SumArray<A, S> plain, centered;  ///< per statistic
 
-  std::size_t lay_out(Index columns, Index statistics, const void* x, std::byte* memory) {
+  std::size_t lay_out(Index columns, Index statistics, Index cuts, const void* x, std::byte* memory) {
     ScratchPlan plan;
     columns += 2 * kLine<A>;
-    for (S** array : {&column_plain, &column_centered}) plan.place(*array, columns, memory);
-    for (S** array : {&sum_plain, &sum_centered}) plan.place(*array, statistics, memory);
+    column_sums.lay_out(plan, columns, cuts, x, memory);
+    for (SumArray<A, S>* array : {&plain, &centered}) array->place(plan, statistics, memory);
     for (A** array : {&mean, &factor, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
     for (A** array : {&column_mean, &column_factor, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight})
       plan.place(*array, columns, memory);
-    plan.place_apart(tile.plain, columns, x, 1, memory);
-    plan.place_apart(tile.centered, columns, x, 2, memory);
     for (A** array : {&weight_terms, &bias_terms}) plan.place(*array, columns, memory);
     return plan.bytes();
   }
 };
-
-inline namespace TENSORNORM_ABI {
 
 /// Folded columns, backward: the sums of every column in one pass over x and dy, the gradients in a second.
 template <class Args>
@@ -43,9 +41,10 @@ struct ColumnBackward {
   const ColumnWalk& walk;
   Store store;
   Index first, last;  ///< strips, counted through all problems
-  ParameterSums<S> totals;
+  ParameterSums<A, S> totals;
   bool within;  ///< a parameter changes within a statistic, from column to column
   ColumnBackwardScratch<A, S> scratch;
+  Crew crew;  ///< for the cuts of a strip
 
   template <class I>
   TENSORNORM_INLINE void run() const {
@@ -63,14 +62,11 @@ struct ColumnBackward {
       expand<&Loop::statistic>(strip.columns, scratch.mean, scratch.column_mean);
       if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
       if (args.gradients || !args.constant) {
-        for (S* sums : {scratch.column_plain, scratch.column_centered}) std::fill_n(sums, strip.width + kLine<A>, S(0));
-        for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, strip.width + kLine<A>, A(0));
         if (walk.affine) affine_sums<I>(strip, scaled);
-        else plain_sums<I>(strip, scaled);
+        else plain_sums(strip, scaled);
       }
-      if (args.dx != nullptr) write<I>(strip, scaled && !args.constant);
+      if (args.dx != nullptr) differentiate<I>(strip, scaled && !args.constant);
     }
-    if (store == Store::streaming) fence<Store::streaming>();
   }
 
  private:
@@ -79,13 +75,28 @@ struct ColumnBackward {
 
   static constexpr Index kCopiedColumns = std::max<Index>(ScaledBlock<A, T>::size / kTileRows, 1);
 
+  void plain_sums(const Strip& strip, bool scaled) const {
+    crew.for_each(walk.cuts, [&](Index cut) noexcept {
+      const auto sums = scratch.column_sums.of(cut);
+      sums.clear(0, strip.width, strip.width);
+      const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
+      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add_up<I>(strip, rows, sums, scaled); }});
+    });
+    scratch.column_sums.gather(walk.cuts, 0, strip.width);
+    scratch.plain.clear(strip.statistics);
+    scratch.centered.clear(strip.statistics);
+    if (within) weighted_column_sums(strip);
+    else statistic_sums(strip);
+  }
+
   template <class I>
-  TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled) const {
+  TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, bool scaled) const {
     ScaledBlock<A, T> copy;
+    const Index whole = std::min(range.last, walk.moment_rows);
     for (const bool tail : {false, true}) {
-      const T* x = x_of(strip) + (tail ? walk.moment_rows * walk.row_stride[0] : 0);
-      const T* dy = dy_of(strip) + (tail ? walk.moment_rows * walk.row_stride[1] : 0);
-      const Index all = tail ? 1 : walk.moment_rows, end = tail ? walk.moment_tail : strip.width;
+      const Index from = tail ? whole : range.first;
+      const T *x = x_of(strip) + from * walk.row_stride[0], *dy = dy_of(strip) + from * walk.row_stride[1];
+      const Index all = tail ? range.last - whole : whole - range.first, end = tail ? walk.moment_tail : strip.width;
       for (Index row = 0; row < all; row += scaled ? kTileRows : all) {
         for (Index c = 0; c < end; c += scaled ? kCopiedColumns : end) {
           const Index rows = scaled ? std::min(kTileRows, all - row) : all, width = scaled ? std::min(kCopiedColumns, end - c) : end;
@@ -96,54 +107,50 @@ struct ColumnBackward {
             stride = width;
           }
           column_gradient_sums<A, S, I>(source, dy + row * walk.row_stride[1] + c, rows, stride, walk.row_stride[1], width,
-                                        scratch.column_mean + c, scratch.tile, scratch.column_plain + c, scratch.column_centered + c,
+                                        scratch.column_mean + c, sums.tile.from(c), sums.plain + c, sums.centered + c,
                                         store == Store::streaming);
         }
       }
     }
-    std::fill_n(scratch.sum_plain, strip.statistics, S(0));
-    std::fill_n(scratch.sum_centered, strip.statistics, S(0));
-    if (within) weighted_column_sums(strip);
-    else statistic_sums(strip);
   }
 
   /// One weight for all of a statistic: its columns are folded first.
   void statistic_sums(const Strip& strip) const {
-    fold<&Loop::statistic, A>(strip.columns, scratch.column_plain, scratch.sum_plain);
-    fold<&Loop::statistic, A>(strip.columns, scratch.column_centered, scratch.sum_centered);
+    fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
+    fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
     LoopList kept;
     for (int i = 0; i < strip.columns.depth; ++i)
       if (!reduces(strip.columns.loops[i])) kept.push(strip.columns.loops[i]);
     Odometer at(kept);
     for (Index i = strip.statistics; i > 0; --i, at.next()) {
       const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
-      GradientSums<S> sums{scratch.sum_plain[k], scratch.sum_centered[k]};
+      GradientSums<S> sums{scratch.plain[k], scratch.centered[k]};
       if (args.gradients) {
         const GradientCenter<A, S> center(args, strip.at.statistic + k);
-        totals.dweight[p] = fused<S>(center.unit, center.centered(sums), totals.dweight[p]);
-        totals.dbias[p] = totals.dbias[p] + sums.plain;
+        totals.dweight.add(p, center.unit, center.centered(sums));
+        totals.dbias.add(p, sums.plain);
       }
       if (args.weight == nullptr) continue;
-      scratch.sum_plain[k] = sums.plain * S(args.weight[p]);
-      scratch.sum_centered[k] = sums.centered * S(args.weight[p]);
+      scratch.plain[k] = sums.plain * S(args.weight[p]);
+      scratch.centered[k] = sums.centered * S(args.weight[p]);
     }
   }
 
   /// Each column its own weight.
   void weighted_column_sums(const Strip& strip) const {
-    S *plain = scratch.column_plain, *centered = scratch.column_centered;
+    const S *plain = scratch.column_sums.plain, *centered = scratch.column_sums.centered;
     Odometer at(strip.columns);
     for (Index c = 0; c < strip.width; ++c, at.next()) {
       const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
       const GradientSums<S> sums{plain[c], centered[c]};
       if (args.gradients) {
         const GradientCenter<A, S> center(args, strip.at.statistic + k);
-        totals.dweight[p] = fused<S>(center.unit, center.centered(sums), totals.dweight[p]);
-        totals.dbias[p] = totals.dbias[p] + sums.plain;
+        totals.dweight.add(p, center.unit, center.centered(sums));
+        totals.dbias.add(p, sums.plain);
       }
       const S weight = args.weight != nullptr ? S(args.weight[p]) : S(1);
-      scratch.sum_plain[k] = fused<S>(weight, sums.plain, scratch.sum_plain[k]);
-      scratch.sum_centered[k] = fused<S>(weight, sums.centered, scratch.sum_centered[k]);
+      scratch.plain.add(k, weight, sums.plain);
+      scratch.centered.add(k, weight, sums.centered);
     }
   }
 
@@ -152,13 +159,17 @@ struct ColumnBackward {
   TENSORNORM_INLINE void affine_sums(const Strip& strip, bool scaled) const {
     expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
     expand<&Loop::statistic>(strip.columns, scratch.shift, scratch.column_shift);
+    const CutSums<A, S>& sums = scratch.column_sums;
+    sums.clear(0, strip.width, strip.width);
     ScaledBlock<A, T> copy;
     Index pending = 0;
     const auto flush = [&]() TENSORNORM_INLINE_LAMBDA {
-      fold_tile<A, S, I>(scratch.tile, strip.width, scratch.column_plain, scratch.column_centered);
+      fold_tile<A, S, I>(sums.tile, strip.width, sums.plain, sums.centered);
       pending = 0;
     };
-    for_each_row(walk, strip, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+    if (walk.uniform_rows && !scaled)
+      weighted_rows<I>(strip, flush, pending);
+    else for_each_row(walk, strip, {0, walk.rows_of_group()}, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index param = at.param + r * walk.row_param;
       const LoopList columns = first_columns(strip, width);
       if (fresh) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
@@ -169,30 +180,57 @@ struct ColumnBackward {
         if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
         const AffineRow<A> row{scratch.column_mean + c,  scratch.column_rstd + c,
                                scratch.column_shift + c, scratch.weight + c,
-                               {scratch.tile.plain + c,  scratch.tile.centered + c},
+                               sums.tile.from(c),
                                scratch.weight_terms + c, scratch.bias_terms + c};
         affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
       }
       if (args.gradients) {
-        fold<&Loop::param, A>(columns, scratch.weight_terms, totals.dweight + param);
-        fold<&Loop::param, A>(columns, scratch.bias_terms, totals.dbias + param);
+        fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight.from(param));
+        fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias.from(param));
       }
       if (++pending == kTileRows) flush();
     });
     flush();
-    std::fill_n(scratch.sum_plain, strip.statistics, S(0));
-    std::fill_n(scratch.sum_centered, strip.statistics, S(0));
-    fold<&Loop::statistic, A>(strip.columns, scratch.column_plain, scratch.sum_plain);
-    fold<&Loop::statistic, A>(strip.columns, scratch.column_centered, scratch.sum_centered);
+    scratch.plain.clear(strip.statistics);
+    scratch.centered.clear(strip.statistics);
+    fold<&Loop::statistic>(strip.columns, sums.plain, scratch.plain);
+    fold<&Loop::statistic>(strip.columns, sums.centered, scratch.centered);
+  }
+
+  /// Rows of one weight each: whole ones a few at a time, as far as they are of one group and of one tile, the others singly.
+  template <class I, class Flush>
+  TENSORNORM_INLINE void weighted_rows(const Strip& strip, const Flush& flush, Index& pending) const {
+    constexpr Index together = I::bytes / 16;
+    const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, nullptr, scratch.column_sums.tile, nullptr, nullptr};
+    const auto add = [&]<int kRows>(std::integral_constant<int, kRows>, const Offsets& at, Index r, Index width) TENSORNORM_INLINE_LAMBDA {
+      const Index param = at.param + r * walk.row_param;
+      weighted_rows_gradient_sums<kRows, A, S, I>(
+          args.x + at.data[0] + r * walk.row_stride[0], walk.row_stride[0], args.dy + at.data[1] + r * walk.row_stride[1], walk.row_stride[1],
+          width, args.weight + param, walk.row_param, row, [&](Index k, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
+            if (!args.gradients) return;
+            totals.dweight.add(param + k * walk.row_param, dweight);
+            totals.dbias.add(param + k * walk.row_param, dbias);
+          });
+      pending += kRows;
+      if (pending == kTileRows) flush();
+    };
+    Odometer group(walk.groups);
+    for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
+      const Offsets at = strip.at + group.offsets();
+      bool several = false;
+      for (Index r = 0; r < walk.rows_of_group(); r += several ? together : 1) {
+        several = r + together <= walk.group_rows && pending + together <= kTileRows;
+        if (several) add(std::integral_constant<int, int(together)>(), at, r, strip.width);
+        else add(std::integral_constant<int, 1>(), at, r, walk.width_of_row(r, strip.width));
+      }
+    }
   }
 
   template <class I>
-  TENSORNORM_INLINE void write(const Strip& strip, bool scaled) const {
-    using L = HardwareLanes<A, I>;
-    using P = PerElement<L, A>;
+  TENSORNORM_INLINE void differentiate(const Strip& strip, bool scaled) const {
     for (Index k = 0; k < strip.statistics; ++k) {
       GradientCenter<A, S> center(args, strip.at.statistic + k);
-      if (!args.constant) center.finish(args, {scratch.sum_plain[k], scratch.sum_centered[k]});
+      if (!args.constant) center.finish(args, {scratch.plain[k], scratch.centered[k]});
       scratch.rstd[k] = static_cast<A>(center.rstd);
       scratch.slope[k] = center.slope;
       scratch.offset[k] = center.offset;
@@ -201,19 +239,42 @@ struct ColumnBackward {
     expand<&Loop::statistic>(strip.columns, scratch.slope, scratch.column_slope);
     expand<&Loop::statistic>(strip.columns, scratch.offset, scratch.column_offset);
     if (!walk.affine) weigh<I>(strip.columns, strip.at.param, strip.width);
+    write_parts(strip, scaled);
+  }
+
+  /// No template of I, nor is plain_sums(): whoever takes a part dispatches it anew.
+  void write_parts(const Strip& strip, bool scaled) const {
+    crew.for_each(walk.cuts, [&](Index i) noexcept {
+      const RowRange rows = RowRange::cut(walk.rows_of_group(), walk.cuts - 1 - i, walk.cuts);
+      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, scaled); }});
+    });
+  }
+
+  template <class I>
+  TENSORNORM_INLINE void write(const Strip& strip, const RowRange& range, bool scaled) const {
+    using L = HardwareLanes<A, I>;
+    using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
-    for_each_row(walk, strip, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      if (walk.affine && fresh) weigh<I>(first_columns(strip, width), at.param + r * walk.row_param, width);
+    for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+      const Index param = at.param + r * walk.row_param;
+      if (walk.affine && fresh && !walk.uniform_rows) weigh<I>(first_columns(strip, width), param, width);
       const Index step = scaled ? copy.size : width;
       for (Index c = 0; c < width; c += step) {
-        GradientMap<L, T, P> map(args.dy + at.data[1] + r * walk.row_stride[1] + c, {scratch.column_mean + c}, {scratch.column_scale + c},
-                                 {scratch.column_slope + c}, {scratch.column_offset + c});
-        const Index n = std::min(step, width - c);
-        const T* x = args.constant ? map.dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
+        const Index n = std::min(step, width - c), ahead = -walk.row_stride[0];
+        const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
+        const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
         if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
-        transform_run<A, I>(x, args.dx + at.data[2] + r * walk.row_stride[2] + c, n, map, -walk.row_stride[0], store);
+        T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
+        const P mean{scratch.column_mean + c}, slope{scratch.column_slope + c}, offset{scratch.column_offset + c};
+        if (walk.uniform_rows) {
+          WeightedGradientMap<L, T, P, Uniform<L>> map(dy, mean, {scratch.column_rstd + c}, slope, offset, uniform<A, I>(args.weight[param]));
+          transform_run<A, I>(x, dx, n, map, ahead, store);
+        } else {
+          transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {scratch.column_scale + c}, slope, offset), ahead, store);
+        }
       }
     });
+    if (store == Store::streaming) fence<Store::streaming>();
   }
 
   /// column_scale = rstd * weight, whole vectors: the arrays are padded.

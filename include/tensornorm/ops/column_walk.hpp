@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <tensornorm/ops/column_cuts.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
 
 namespace tensornorm::kernels {
 
+inline namespace TENSORNORM_ABI {
+
 /// The arrays a strip of columns works in; `A` per column or statistic, `S` for sums.
 template <class A, class S>
 struct ColumnScratch {
-  TileSums<A> tile;
   A *pivot, *factor, *mean;
   A *column_pivot, *column_factor, *column_mean, *column_scale, *column_shift, *weight, *bias;
-  S *sum, *squares, *column_sum, *column_squares;  ///< of the moments; then rstd and what rounding took from the mean
+  SumArray<A, S> sum, squares;  ///< of the moments; then rstd and Center::rest
+  CutSums<A, S> column_sums;  ///< of the moments; then the columns' rstd and rest
   /// The arrays beside columns, from element `elements` < kLine<A> on: aligned where the rows of y are.
   ColumnScratch shifted(Index elements) const {
     ColumnScratch result = *this;
@@ -21,21 +24,17 @@ struct ColumnScratch {
   }
 
   /// Bytes for a strip of `columns` columns that belong to `statistics` statistics; binds the arrays where `memory` is given.
-  std::size_t lay_out(Index columns, Index statistics, const void* x, std::byte* memory) {
+  std::size_t lay_out(Index columns, Index statistics, Index cuts, const void* x, std::byte* memory) {
     columns += 2 * kLine<A>;
     ScratchPlan plan;
-    for (S** array : {&column_sum, &column_squares}) plan.place(*array, columns, memory);
-    for (S** array : {&sum, &squares}) plan.place(*array, statistics, memory);
-    plan.place_apart(tile.plain, columns, x, 1, memory);
-    plan.place_apart(tile.centered, columns, x, 2, memory);
+    column_sums.lay_out(plan, columns, cuts, x, memory);
+    for (SumArray<A, S>* array : {&sum, &squares}) array->place(plan, statistics, memory);
     for (A** array : {&column_pivot, &column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
       plan.place(*array, columns, memory);
     for (A** array : {&pivot, &factor, &mean}) plan.place(*array, statistics, memory);
     return plan.bytes();
   }
 };
-
-inline namespace TENSORNORM_ABI {
 
 /// Folded columns, sliced into strips that stay in the cache, or in two passes over memory where one strip is all; or frozen.
 template <class Args>
@@ -47,15 +46,15 @@ struct ColumnForward {
   Index first, last;  ///< strips, counted through all problems
   using Scratch = ColumnScratch<typename Args::A, typename Args::S>;
   Scratch scratch;
+  Crew crew;  ///< for the cuts of a strip
 
   template <class I>
   TENSORNORM_INLINE void run() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
-      const bool scaled = frozen ? given(strip) : moments<I>(strip);
+      const bool scaled = frozen ? given(strip) : moments(strip);
       if (args.y != nullptr) normalize<I>(strip, scaled);
     }
-    if (store == Store::streaming) fence<Store::streaming>();
   }
 
  private:
@@ -82,7 +81,6 @@ struct ColumnForward {
   /// last such statistic are added up once more: good ones among them come out as they were, bit for bit.
   ///
   /// Returns whether a statistic needs its x scaled.
-  template <class I>
   TENSORNORM_INLINE bool moments(const Strip& strip) const {
     const T* x = args.x + strip.at.data[0];
     if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
@@ -90,35 +88,48 @@ struct ColumnForward {
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     Index from = 0, to = strip.width;
     bool scaled = false;
-    for (S* sums : {scratch.column_sum, scratch.column_squares}) std::fill_n(sums + strip.width, kLine<A>, S(0));
     for (int attempt = 0;; ++attempt) {
-      for (S* sums : {scratch.column_sum, scratch.column_squares}) std::fill_n(sums + from, to - from, S(0));
-      for (A* sums : {scratch.tile.plain, scratch.tile.centered}) std::fill_n(sums, to - from + kLine<A>, A(0));
-      add_up<I>(strip, from, to, scaled);
-      std::fill_n(scratch.sum, strip.statistics, S(0));
-      std::fill_n(scratch.squares, strip.statistics, S(0));
-      fold<&Loop::statistic, A>(strip.columns, scratch.column_sum, scratch.sum);
-      fold<&Loop::statistic, A>(strip.columns, scratch.column_squares, scratch.squares);
+      sum_parts(strip, from, to, scaled);
+      scratch.column_sums.gather(walk.cuts, from, to);
+      scratch.sum.clear(strip.statistics);
+      scratch.squares.clear(strip.statistics);
+      fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.sum);
+      fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.squares);
       if (attempt == 3 || !improve(strip, attempt, from, to, scaled)) break;
     }
     bool far = false;
     for (Index k = 0; k < strip.statistics; ++k) {
       ScaledWelford<A, S> state;
       Welford<S> sums(args.samples, S(0), S(0), scratch.squares[k]);
-      if (args.rule.centered) sums = Welford<S>::of_sums(args.samples, S(scratch.pivot[k]), scratch.sum[k], scratch.squares[k]);
+      if (args.rule.centered) {
+        const S pivot = S(scratch.pivot[k]);
+        if constexpr (keeps_rest<A, S>) sums = Welford<S>::of_sums(args.samples, pivot, scratch.sum[k], scratch.sum.rest[k], scratch.squares[k]);
+        else sums = Welford<S>::of_sums(args.samples, pivot, scratch.sum[k], scratch.squares[k]);
+      }
       state.merge(sums, scaled ? S(scratch.factor[k]) : S(1));
       far |= keep(k, finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
     }
     return far;
   }
 
-  /// Adds up the columns [from, to); scaled: of copies of x times column_factor.
+  /// Each part's sums of the columns [from, to). No template of I, nor is write_parts(): whoever takes a part dispatches it anew.
+  void sum_parts(const Strip& strip, Index from, Index to, bool scaled) const {
+    crew.for_each(walk.cuts, [&](Index cut) noexcept {
+      const auto sums = scratch.column_sums.of(cut);
+      sums.clear(from, to, strip.width);
+      const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
+      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add_up<I>(strip, rows, sums, from, to, scaled); }});
+    });
+  }
+
+  /// Adds up the columns [from, to) of some rows; scaled: of copies of x times column_factor.
   template <class I>
-  TENSORNORM_INLINE void add_up(const Strip& strip, Index from, Index to, bool scaled) const {
+  TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
     ScaledBlock<A, T> copy;
+    const Index whole = std::min(range.last, walk.moment_rows);
     for (const bool tail : {false, true}) {
-      const T* x = args.x + strip.at.data[0] + (tail ? walk.moment_rows * walk.row_stride[0] : 0);
-      const Index all = tail ? 1 : walk.moment_rows, end = tail ? std::min(to, walk.moment_tail) : to;
+      const T* x = args.x + strip.at.data[0] + (tail ? whole : range.first) * walk.row_stride[0];
+      const Index all = tail ? range.last - whole : whole - range.first, end = tail ? std::min(to, walk.moment_tail) : to;
       for (Index row = 0; row < all; row += scaled ? kTileRows : all) {
         for (Index c = from; c < end; c += scaled ? kCopiedColumns : end - from) {
           const Index rows = scaled ? std::min(kTileRows, all - row) : all, width = scaled ? std::min(kCopiedColumns, end - c) : end - from;
@@ -128,8 +139,8 @@ struct ColumnForward {
             source = copy.fill(source, rows, stride, width, scratch.column_factor + c);
             stride = width;
           }
-          column_moments<A, S, I>(source, rows, stride, width, scratch.column_pivot + c, scratch.tile, scratch.column_sum + c,
-                                  scratch.column_squares + c);
+          column_moments<A, S, I>(source, rows, stride, width, scratch.column_pivot + c, sums.tile.from(c), sums.plain + c,
+                                  sums.centered + c);
         }
       }
     }
@@ -153,7 +164,9 @@ struct ColumnForward {
         pivot = pivot * wanted;
         scaled = true;
       } else if (args.rule.centered && (attempt == 0 || factor != A(1)) && is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])) {
-        pivot = static_cast<A>(S(pivot) + scratch.sum[k] / S(args.samples));
+        const S shift = scratch.sum[k] / S(args.samples);
+        pivot = static_cast<A>(S(pivot) + shift);
+        if (args.samples >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
       }
       const bool again = wanted != A(1) || !(pivot == before);
       changed[k] = again ? A(1) : A(0);
@@ -171,8 +184,6 @@ struct ColumnForward {
   /// Rows with the same coefficients, into which weight and bias go; or, where a parameter changes from row to row, with its own.
   template <class I>
   TENSORNORM_INLINE void normalize(const Strip& strip, bool scaled) const {
-    using L = HardwareLanes<A, I>;
-    using P = PerElement<L, A>;
     constexpr Index line = kLine<A>;
     const Scratch arrays = scratch.shifted((line - elements_to_alignment(args.y + strip.at.data[1], line)) % line);
     expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
@@ -184,21 +195,42 @@ struct ColumnForward {
       expand_parameters(arrays, strip, strip.at.param, strip.width);
     }
     set_coefficients<I>(arrays, strip);
+    write_parts(strip, arrays, scaled);
+  }
+
+  void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
+    crew.for_each(walk.cuts, [&](Index i) noexcept {
+      const RowRange rows = RowRange::cut(walk.rows_of_group(), frozen ? i : walk.cuts - 1 - i, walk.cuts);
+      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); }});
+    });
+  }
+
+  template <class I>
+  TENSORNORM_INLINE void write(const Strip& strip, const RowRange& range, const Scratch& arrays, bool scaled) const {
+    using L = HardwareLanes<A, I>;
+    using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
     const Index ahead = frozen ? walk.row_stride[0] : -walk.row_stride[0];
-    for_each_row(walk, strip, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      if (walk.affine && fresh) expand_parameters(arrays, strip, at.param + r * walk.row_param, width);
+    for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+      const Index param = at.param + r * walk.row_param;
+      if (walk.affine && fresh && !walk.uniform_rows) expand_parameters(arrays, strip, param, width);
       const Index step = scaled ? copy.size : width;
       for (Index c = 0; c < width; c += step) {
         const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
         T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
         const Index n = std::min(step, width - c);
         if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
-        if (walk.affine) transform_run<A, I>(x, y, n, AffineMap<L, P, P>{{mean + c}, {scale + c}, {shift + c}, {weight + c}, {bias + c}}, ahead, store);
+        if (walk.uniform_rows)
+          transform_run<A, I>(x, y, n,
+                              AffineMap<L, P, Uniform<L>>{
+                                  {mean + c}, {scale + c}, {shift + c}, uniform<A, I>(args.weight[param]), uniform<A, I>(args.bias[param])},
+                              ahead, store);
+        else if (walk.affine) transform_run<A, I>(x, y, n, AffineMap<L, P, P>{{mean + c}, {scale + c}, {shift + c}, {weight + c}, {bias + c}}, ahead, store);
         else transform_run<A, I>(x, y, n, ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}, ahead, store);
       }
     });
+    if (store == Store::streaming) fence<Store::streaming>();
   }
 
   /// The parameters from `at` on beside the first `width` columns, which are whole rows: there are no more of them at the end.
@@ -216,9 +248,9 @@ struct ColumnForward {
   TENSORNORM_INLINE void set_coefficients(const Scratch& arrays, const Strip& strip) const {
     using L = HardwareLanes<A, I>;
     using F = Lanes<S, L::width, hardware_width<S, I>>;
-    S *rstd = arrays.column_sum, *rest = arrays.column_squares;
-    expand<&Loop::statistic>(strip.columns, arrays.sum, rstd);
-    expand<&Loop::statistic>(strip.columns, arrays.squares, rest);
+    S *rstd = arrays.column_sums.plain, *rest = arrays.column_sums.centered;
+    expand<&Loop::statistic>(strip.columns, arrays.sum.sum, rstd);
+    expand<&Loop::statistic>(strip.columns, arrays.squares.sum, rest);
     for (S* values : {rstd, rest}) std::fill_n(values + strip.width, kLine<A>, S(0));
     for (Index c = 0; c < strip.width; c += L::width) {
       const F scale = F::load(rstd + c) * F::load(arrays.weight + c);

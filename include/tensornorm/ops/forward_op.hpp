@@ -119,21 +119,17 @@ class ForwardOp {
       unit = nest.samples * Index(sizeof(T));
       run = row_.run.extent * Index(sizeof(T));
     } else {
-      column_ = make_column_walk(walked, merged, Index(sizeof(T)));
+      column_ = make_column_walk(walked, merged, Index(sizeof(T)), frozen);
       pieces = column_.problems.size() * column_.strips;
       unit = bytes;
-      const Index widest = column_.width / column_.columns.loops[0].extent * column_.strip_extent;
-      const Index statistics = column_.strips == 1 ? column_.statistics
-                                                   : column_.statistics / column_.columns.loops[0].extent * column_.strip_extent;
-      run = widest * Index(sizeof(T));
+      run = column_.strip_width() * Index(sizeof(T));
       kernels::ColumnScratch<A, S> layout;
-      column_bytes = layout.lay_out(widest, statistics, x, nullptr);
-      columns_ = widest;
-      strip_statistics_ = statistics;
+      column_bytes = layout.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, x, nullptr);
     }
     pieces_ = pieces;
     store_ = choose_store(walk_, 2 * bytes, unit, run, x == y, y, Index(sizeof(T)));
     threads_ = useful_threads(device, pieces, bytes);
+    if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);
     const std::size_t parameters_at = plan.reserve<A>(order_.copied());
@@ -155,8 +151,8 @@ class ForwardOp {
     parallel_for(device_, threads_, pieces_, [this](Index worker, Index first, Index last) noexcept {
       if (walk_ == Walk::column) {
         kernels::ColumnScratch<A, S> scratch;
-        scratch.lay_out(columns_, strip_statistics_, args_.x, column_memory_ + std::size_t(worker) * column_bytes_);
-        kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch});
+        scratch.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args_.x, column_memory_ + std::size_t(worker) * column_bytes_);
+        kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch, crew_});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
       }
@@ -175,7 +171,8 @@ class ForwardOp {
   RowWalk row_;
   ColumnWalk column_;
   kernels::Store store_{};
-  Index pieces_ = 0, threads_ = 1, columns_ = 0, strip_statistics_ = 0;
+  Crew crew_;
+  Index pieces_ = 0, threads_ = 1;
   std::byte* column_memory_ = nullptr;
   std::size_t column_bytes_ = 0;
   S* statistics_memory_ = nullptr;

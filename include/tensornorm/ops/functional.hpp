@@ -7,15 +7,19 @@ namespace tensornorm {
 
 // The layers without a layer: the parameters are the caller's, a tensor, a map of a flat buffer, an Eigen vector, or tn::none.
 
+/// Options of group_norm().
 struct GroupNormFunctionOptions {
   double eps = 1e-5;
 };
+/// Options of instance_norm().
 struct InstanceNormFunctionOptions {
   double eps = 1e-5;
 };
+/// Options of batch_norm().
 struct BatchNormFunctionOptions {
   double eps = 1e-5;
 };
+/// Options of rms_norm().
 struct RMSNormFunctionOptions {
   std::optional<double> eps = std::nullopt;  ///< nullopt: the epsilon of the accumulator's type
 };

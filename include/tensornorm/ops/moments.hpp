@@ -11,7 +11,7 @@ struct Moments {
   T mean, variance;
 };
 
-/// How `normalize` and the functional layers turn a variance into a factor.
+/// Options of normalize() and layer_norm(): how a variance becomes a factor.
 struct NormalizeOptions {
   double eps = 1e-5;
   VarianceEstimator variance = VarianceEstimator::biased;

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cstdint>
 #include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/core/parallel.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -23,6 +24,8 @@ inline constexpr Index kTileColumns = 1024;
 inline constexpr Index kNarrowestStrip = 384;
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
+/// Rows of columns are cut into at most so many parts, each of at least so many rows and bytes.
+inline constexpr Index kMostCuts = 16, kFewestCutRows = 64, kCutBytes = 2 * kBytesPerThread;
 
 /// Bytes of the last-level cache a thread reaches: what the system says, but not above 32 MiB, since some systems add up the caches
 /// of all cores (335 MB was seen where there were 32).
@@ -41,15 +44,18 @@ inline Index last_level_cache() {
 
 enum class Walk { row, column };
 
+/// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
+inline bool leaves_cache(Index traffic) { return 4 * traffic >= 3 * last_level_cache(); }
+
 /// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
-/// past the size of the cache for rows, three quarters of it for strips of columns, whose next use of x is farther away.
+/// past the size of the cache for rows, three quarters of it for columns.
 ///
-/// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of place: a streaming store
-/// throws the line it writes to out of the cache.
+/// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of
+/// place: a streaming store throws the line it writes to out of the cache.
 inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index run, bool in_place, const void* y, Index element) {
   const Index cache = last_level_cache();
   const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
-  const bool large = walk == Walk::column ? 4 * traffic >= 3 * cache
+  const bool large = walk == Walk::column ? leaves_cache(traffic)
                                           : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
   return !in_place && aligned && large && run >= (Index{3} << 10) ? kernels::Store::streaming : kernels::Store::ordinary;
 }
@@ -62,6 +68,13 @@ struct RowWalk {
   LoopList runs;        ///< reduced loops around a run
   Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
   bool affine = false;  ///< a parameter changes within a statistic
+
+  /// Runs one after the other that lie beside other parameters each, before a parameter is met again.
+  Index runs_apart() const {
+    Index result = 1;
+    for (int i = runs.depth; i > 0 && runs.loops[i - 1].param != 0; --i) result *= runs.loops[i - 1].extent;
+    return result;
+  }
 };
 
 /// Rows of neighbouring columns: `problems` independent ones, cut into strips of columns.
@@ -82,11 +95,19 @@ struct ColumnWalk {
   Index statistics = 1;    ///< statistics of a problem
   Index strips = 1;        ///< pieces a problem is cut into, along the first of `columns`
   Index strip_extent = 1;  ///< extent of that loop in a strip
+  Index cuts = 1;          ///< parts the rows of a strip are taken in, each with sums of its own
   bool affine = false;     ///< a parameter changes from row to row
+  bool uniform_rows = false;  ///< and each row has one for all of its columns
 
+  /// Columns of the widest strip.
+  Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
+  /// Statistics of the widest strip.
+  Index strip_statistics() const { return strips == 1 ? statistics : statistics / columns.loops[0].extent * strip_extent; }
   /// Rows of a group, the partial one included.
   Index rows_of_group() const { return group_rows + (group_tail > 0 ? 1 : 0); }
-  /// Columns of row r, in a strip of `strip_width`; only an uncut walk has a partial row.
+  /// Those of all groups together, as the statistics see them.
+  Index rows_of_moments() const { return moment_rows + (moment_tail > 0 ? 1 : 0); }
+  /// Columns of row r, in a strip of `strip_width`; only a walk of one strip has a partial row.
   Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }
 };
 
@@ -126,7 +147,8 @@ inline RowWalk make_frozen_row_walk(const LoopNest& nest) {
   return walk;
 }
 
-inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element) {
+/// once: the elements are read once, the statistics being given.
+inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element, bool once = false) {
   ColumnWalk walk;
   int outermost = 0;
   while (outermost < merged.depth && !reduces(merged.loops[outermost])) ++outermost;
@@ -161,18 +183,33 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   walk.row_param = row.param * together;
   walk.width *= together;
 
+  walk.uniform_rows = walk.affine;
+  for (int i = 0; i < walk.columns.depth; ++i) walk.uniform_rows &= walk.columns.loops[i].param == 0;
+
   const Loop& first = walk.columns.loops[0];
   walk.strip_extent = first.extent;
   const Index unit = walk.width / first.extent;
-  if (!reduces(first) && walk.moment_rows * walk.width * element > kCacheBytes) {
+  const bool in_strips = walk.moment_rows * walk.width * element > kCacheBytes && !(once && leaves_cache(2 * nest.size() * element));
+  if (!reduces(first) && in_strips) {
     const Index fitting = std::min(kTileColumns, kCacheBytes / (walk.moment_rows * element));
     if (fitting >= std::max(unit, kNarrowestStrip)) {
       walk.strip_extent = std::min(first.extent, fitting / unit);
-      walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
+    } else if (walk.width >= 2 * kTileColumns && unit <= kTileColumns) {
+      walk.strip_extent = kTileColumns / unit;
     }
+    walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
   }
+  const Index bytes = walk.moment_rows * walk.strip_width() * element;
+  if (walk.groups.depth == 0 && !walk.affine)
+    walk.cuts = std::clamp<Index>(std::min(bytes / kCutBytes, walk.moment_rows / kFewestCutRows), 1, kMostCuts);
   return walk;
 }
+
+/// Wide rows [first, last), the partial one counted with them.
+struct RowRange {
+  Index first, last;
+  static RowRange cut(Index rows, Index i, Index cuts) { return {rows * i / cuts, rows * (i + 1) / cuts}; }
+};
 
 /// One strip of one problem of a column walk.
 struct Strip {
@@ -199,18 +236,18 @@ inline LoopList first_columns(const Strip& strip, Index width) {
   return columns;
 }
 
-/// Calls f(at, row, columns, fresh) for each row of a strip: the offsets of its group, its number in it, how many columns it has, and
-/// whether the parameters beside them are others, or more, than those of the row before.
+/// Calls f(at, row, columns, fresh) for each row of a strip (of its group, those in `range`): the offsets of its group, its number in
+/// it, how many columns it has, and whether the parameters beside them are others, or more, than those of the row before.
 ///
 /// `backwards`: the last row first, for the second of two passes, which finds in the cache what the first has read last.
 template <class F>
-TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, bool backwards, const F& f) {
-  const Index groups = walk.groups.size(), rows = walk.rows_of_group();
+TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
+  const Index groups = walk.groups.size();
   Odometer group(walk.groups, backwards ? groups - 1 : 0);
   for (Index g = groups; g > 0; --g) {
     const Offsets at = strip.at + group.offsets();
-    for (Index i = 0, known = 0; i < rows; ++i) {
-      const Index row = backwards ? rows - 1 - i : i, width = walk.width_of_row(row, strip.width);
+    for (Index i = range.first, known = 0; i < range.last; ++i) {
+      const Index row = backwards ? range.first + range.last - 1 - i : i, width = walk.width_of_row(row, strip.width);
       f(at, row, width, width > known || walk.row_param != 0);
       known = width;
     }

@@ -31,6 +31,17 @@ struct StatisticsRule {
     const S deviation = eps_added_to == EpsAddedTo::variance ? S(sqrt(square)) : S(sqrt(square) + S(eps) * scale);
     return deviation == S(0) ? S(0) : S(S(1) / deviation);
   }
+  /// The deviation behind an rstd, 0 where it is nothing beside eps. `scale`: all of x * scale.
+  template <class S>
+  TENSORNORM_INLINE S deviation(S rstd, S scale) const {
+    using std::sqrt;
+    if (rstd == S(0)) return S(0);
+    const bool squared = eps_added_to == EpsAddedTo::variance;
+    const S root = S(1) / rstd, whole = squared ? S(root * root) : root;
+    const S rest = whole - (squared ? S(S(eps) * scale * scale) : S(S(eps) * scale));
+    if (!(rest > S(0x1p-10) * whole)) return S(0);
+    return squared ? S(sqrt(rest)) : rest;
+  }
   /// The factor of (x - mean) in dx, from `sum` = sum of dy * weight * (x - mean).
   ///
   /// -rstd^3 / (n - c) * sum; with eps beside the deviation s, -rstd^2 / (s * (n - c)) * sum, 0 where s is 0. `scale`: all of x * scale.

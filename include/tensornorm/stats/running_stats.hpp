@@ -5,6 +5,7 @@
 #include <limits>
 #include <optional>
 #include <tensornorm/core/tensor.hpp>
+#include <tensornorm/kernels/sums.hpp>
 #include <tensornorm/stats/estimator.hpp>
 
 namespace tensornorm {
@@ -32,6 +33,7 @@ class RunningStats {
     reset();
   }
 
+  /// One value per feature; 0 and 1 before the first batch.
   const Vector& mean() const { return mean_; }
   const Vector& variance() const { return variance_; }
   std::int64_t num_batches() const { return num_batches_; }
@@ -58,19 +60,8 @@ class RunningStats {
     const S correction = estimator_ == VarianceEstimator::unbiased ? S(S(samples) / S(samples - 1)) : S(1);
     const Index features = num_features();
     for (Index c = 0; c < features; ++c) {
-      S mean = S(0), variance = S(0);
-      for (Index i = 0; i < repeats; ++i) {
-        const Index k = feature_fastest ? i * features + c : c * repeats + i;
-        mean = mean + batch_mean[k];
-        variance = variance + batch_variance[k];
-      }
-      mean = mean / S(repeats);
-      variance = variance / S(repeats);
-      if (repeats > 1 && !((mean - mean) + (variance - variance) == S(0))) {
-        const Index first = feature_fastest ? c : c * repeats, step = feature_fastest ? features : 1;
-        mean = average(batch_mean + first, step, repeats);
-        variance = average(batch_variance + first, step, repeats);
-      }
+      const Index first = feature_fastest ? c : c * repeats, step = feature_fastest ? features : 1;
+      const S mean = average(batch_mean + first, step, repeats), variance = average(batch_variance + first, step, repeats);
       mean_.data()[c] = blend<S>(mean_.data()[c], mean, f);
       variance_.data()[c] = blend<S>(variance_.data()[c], variance * correction, f);
     }
@@ -117,17 +108,23 @@ class RunningStats {
   /// num_features elements without gaps: an Eigen type whose inner stride is 1, or a standard container.
   template <class Values>
   void check_values(const Call& call, const char* name, const Values& values) const {
-    if (Index(values.size()) != num_features()) fail(call, name, " should contain ", num_features(), " elements, got ", Index(values.size()));
+    if (Index(values.size()) != num_features()) fail(call, name, ": expected ", num_features(), " elements, got ", Index(values.size()));
     if constexpr (EigenMatrix<Values> || traits_of<Values>::readable) {
       const auto view = view_of(values);
       if (view.span() != view.size()) fail(call, name, ": expected elements without gaps");
     }
   }
-  /// The average of numbers whose sum may be beyond the largest one.
+  /// As exact as its type; the sum may be beyond the largest number.
   template <class S>
-  static TENSORNORM_RARE S average(const S* values, Index step, Index count) {
-    S sum = S(0);
-    for (Index i = 0; i < count; ++i) sum = sum + values[i * step] / S(count);
+  static S average(const S* values, Index step, Index count) {
+    if (count == 1) return *values;
+    const S mean = sum_of(values, step, count, S(1)) / S(count);
+    return kernels::is_finite<S>(mean) ? mean : sum_of(values, step, count, S(count));
+  }
+  template <class S>
+  static S sum_of(const S* values, Index step, Index count, S divisor) {
+    S sum = S(0), rest = S(0);
+    for (Index i = 0; i < count; ++i) kernels::accumulate<kernels::keeps_rest<Value, S>>(sum, rest, S(values[i * step] / divisor));
     return sum;
   }
   /// Exact at the ends: f = 0 leaves every bit, f = 1 replaces.

@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <cmath>
+#include <tensornorm/core/scratch.hpp>
+#include <tensornorm/kernels/simd.hpp>
+
+namespace tensornorm::kernels {
+
+/// a * b + c, rounded once for float and double.
+template <class S>
+TENSORNORM_INLINE S fused(S a, S b, S c) {
+#if defined(__GNUC__)
+  if constexpr (std::is_same_v<S, double>) return __builtin_fma(a, b, c);
+  else if constexpr (std::is_same_v<S, float>) return __builtin_fmaf(a, b, c);
+  else return a * b + c;
+#else
+  if constexpr (std::is_floating_point_v<S>) return std::fma(a, b, c);
+  else return a * b + c;
+#endif
+}
+
+inline namespace TENSORNORM_ABI {
+
+/// Neither infinite nor NaN.
+template <class S>
+TENSORNORM_INLINE bool is_finite(S x) {
+  return x - x == S(0);
+}
+
+// Doubles have no wider type to be added up in: what rounding takes from a long sum of them is kept beside it, and goes along with what
+// is added next (Kahan 1965). Once per block, tile or row that is free.
+
+/// x, or 0 where it is infinite or no number.
+template <class S>
+TENSORNORM_INLINE S finite_or_zero(const S& x) {
+  return is_finite<S>(x) ? x : S(0);
+}
+template <class T, int kWidth, int kHardware>
+TENSORNORM_INLINE Lanes<T, kWidth, kHardware> finite_or_zero(const Lanes<T, kWidth, kHardware>& x) {
+  using L = Lanes<T, kWidth, kHardware>;
+  if constexpr (kWidth > kHardware) {
+    return L(finite_or_zero(x.lo), finite_or_zero(x.hi));
+  } else if constexpr (kWidth == 1) {
+    return L(finite_or_zero(x.v));
+  } else {
+    const typename L::Integers finite = x.v - x.v == typename L::Vector{};
+    typename L::Integers bits;
+    __builtin_memcpy(&bits, &x.v, sizeof bits);
+    bits &= finite;
+    L result;
+    __builtin_memcpy(&result.v, &bits, sizeof bits);
+    return result;
+  }
+}
+
+/// sum + rest once more, as the rounded sum and what rounding took from it (Knuth 1969), which is nothing where the sum is infinite.
+/// Of numbers, or of lanes of them.
+template <class L>
+TENSORNORM_INLINE void settle(L& sum, L& rest) {
+  const L before = sum;
+  sum = before + rest;
+  const L added = sum - before, kept = sum - added, of_sum = before - kept, of_rest = rest - added;
+  rest = finite_or_zero(L(of_sum + of_rest));
+}
+
+/// What began as A is added up in S with a rest: S is no wider.
+template <class A, class S>
+inline constexpr bool keeps_rest = std::is_same_v<A, S>;
+/// Terms of a sum that keeps rests which are added up without: where all roundings go one way, they are as many in ulp.
+inline constexpr Index kPlainTerms = 4;
+
+/// sum += value; with kKeep its rest, 0 at first, is kept.
+template <bool kKeep, class S>
+TENSORNORM_INLINE void accumulate(S& sum, [[maybe_unused]] S& rest, S value) {
+  if constexpr (kKeep) {
+    rest = rest + value;
+    settle(sum, rest);
+  } else {
+    sum = sum + value;
+  }
+}
+/// sum += factor * value.
+template <bool kKeep, class S>
+TENSORNORM_INLINE void accumulate(S& sum, [[maybe_unused]] S& rest, S factor, S value) {
+  if constexpr (kKeep) {
+    rest = fused<S>(factor, value, rest);
+    settle(sum, rest);
+  } else {
+    sum = fused<S>(factor, value, sum);
+  }
+}
+
+/// Sums in memory, of what began as A.
+template <class A, class S>
+struct SumArray {
+  static constexpr bool keeps = keeps_rest<A, S>;
+
+  S* sum = nullptr;
+  S* rest = nullptr;  ///< sum, where there is none
+  TENSORNORM_INLINE SumArray from(Index i) const { return {sum + i, rest + i}; }
+  TENSORNORM_INLINE S& operator[](Index i) const { return sum[i]; }
+  void place(ScratchPlan& plan, Index count, std::byte* memory) {
+    plan.place(sum, count, memory);
+    rest = sum;
+    if constexpr (keeps) plan.place(rest, count, memory);
+  }
+  void clear(Index count) const {
+    std::fill_n(sum, count, S(0));
+    if (keeps) std::fill_n(rest, count, S(0));
+  }
+  TENSORNORM_INLINE void add(Index i, S value) const { accumulate<keeps>(sum[i], rest[i], value); }
+  TENSORNORM_INLINE void add(Index i, S factor, S value) const { accumulate<keeps>(sum[i], rest[i], factor, value); }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels

@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/core/scratch.hpp>
+#include <tensornorm/kernels/fold.hpp>
+#include <tensornorm/kernels/moments.hpp>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// Two sums of each column: those of all rows, and where the rows are cut into parts, of each part, to be added up in their order. The
+/// same bits come out whoever takes which part.
+template <class A, class S>
+struct CutSums {
+  TileSums<A> tile;
+  S *plain = nullptr, *centered = nullptr;
+  Index stride = 0;  ///< from the arrays of one part to those of the next
+
+  void lay_out(ScratchPlan& plan, Index columns, Index cuts, const void* x, std::byte* memory) {
+    constexpr Index page = 4096 / Index(sizeof(A)) > 0 ? 4096 / Index(sizeof(A)) : 1;
+    stride = (columns + page - 1) / page * page;
+    const Index all = columns + (cuts - 1) * stride;
+    for (S** array : {&plain, &centered}) plan.place(*array, all, memory);
+    plan.place_apart(tile.plain, all, x, 1, memory);
+    plan.place_apart(tile.centered, all, x, 2, memory);
+  }
+  CutSums of(Index cut) const { return {tile.from(cut * stride), plain + cut * stride, centered + cut * stride, stride}; }
+
+  /// Sets the columns [from, to) of `width` to 0, and what vectors read after the last.
+  void clear(Index from, Index to, Index width) const {
+    for (S* sums : {plain, centered}) {
+      fill(sums + from, to - from, S(0));
+      fill(sums + width, kLine<A>, S(0));
+    }
+    for (A* sums : {tile.plain, tile.centered}) fill(sums, width + kLine<A>, A(0));
+  }
+  /// Adds the columns [from, to) of the other parts to those of the first.
+  void gather(Index cuts, Index from, Index to) const {
+    for (Index i = 1; i < cuts; ++i) {
+      const CutSums part = of(i);
+      add_to(with_rests(plain, tile.plain).from(from), part.plain + from, to - from);
+      add_to(with_rests(centered, tile.centered).from(from), part.centered + from, to - from);
+    }
+  }
+
+ private:
+  /// A tile keeps what rounding took from its sums.
+  static SumArray<A, S> with_rests(S* sums, [[maybe_unused]] A* tile) {
+    if constexpr (keeps_rest<A, S>) return {sums, tile};
+    else return {sums, sums};
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: MIT
+// Batches so large that the rows of their columns are cut into parts, an odd number of rows and columns in each: against
+// sums of long doubles, and the same bits for any number of threads. And rows of columns that have one weight each.
+#define EIGEN_USE_THREADS
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include "support/compare.hpp"
+#include "support/dispatch_level.hpp"
+#include "support/kernels_once.hpp"
+#include "support/logical.hpp"
+#include "support/pool.hpp"
+
+namespace {
+
+namespace tn = tensornorm;
+using support::Index;
+using support::Pool;
+using Wide = long double;
+
+/// Channels last in a RowMajor tensor, and in the middle of a ColMajor one: either way the innermost axis is a kept one,
+/// or short.
+template <class Kind>
+class LargeBatch : public testing::Test {
+ protected:
+  using Value = typename Kind::Scalar;
+  using X = typename Kind::template Tensor<4>;
+  static constexpr bool kLast = int{X::Layout} == int{Eigen::RowMajor};
+  static constexpr int kChannelAxis = kLast ? -1 : 1;
+  static constexpr Index kChannels = 23, kSamples = 5 * 101 * 107;
+  using Layer = tn::BatchNorm2d<Value, tn::BatchAxes<kChannelAxis>>;
+
+  static X tensor() { return kLast ? X(5, 101, 107, kChannels) : X(5, kChannels, 101, 107); }
+  static X random(unsigned seed, Value mean) {
+    X x = tensor();
+    const auto values = support::random_values<Value>(x.size(), seed);
+    for (Index i = 0; i < x.size(); ++i) x.data()[i] = mean + values[static_cast<std::size_t>(i)];
+    return x;
+  }
+  /// f(channel, flat index in memory) for every element.
+  template <class F>
+  static void for_each(F f) {
+    for (Index i = 0; i < kSamples * kChannels; ++i) f(static_cast<std::size_t>(kLast ? i % kChannels : i / 5 % kChannels), i);
+  }
+
+  struct Exact {
+    std::array<Wide, kChannels> mean{}, variance{}, sum{}, product{};  // sum of dy and of dy * norm
+    Wide rstd(std::size_t c) const { return 1 / std::sqrt(variance[c] + Wide(1e-5)); }
+    Wide norm(std::size_t c, Wide x) const { return (x - mean[c]) * rstd(c); }
+  };
+  static Exact exact(const X& x, const X& dy) {
+    Exact e;
+    for_each([&](std::size_t c, Index i) { e.mean[c] += Wide(x.data()[i]) / kSamples; });
+    for_each([&](std::size_t c, Index i) { e.variance[c] += std::pow(x.data()[i] - e.mean[c], 2) / kSamples; });
+    for_each([&](std::size_t c, Index i) {
+      e.sum[c] += dy.data()[i];
+      e.product[c] += dy.data()[i] * e.norm(c, x.data()[i]);
+    });
+    return e;
+  }
+};
+TYPED_TEST_SUITE(LargeBatch, support::Kinds, support::KindNames);
+
+TYPED_TEST(LargeBatch, StatisticsAndGradients) {
+  using S = typename TypeParam::Scalar;
+  constexpr Wide eps = std::numeric_limits<S>::epsilon();
+  const auto x = this->random(1, S(3)), dy = this->random(2, S(0.25));
+  ASSERT_GE(x.size() * Index(sizeof(S)), 2 * tn::kCutBytes);
+  const auto exact = this->exact(x, dy);
+  typename TestFixture::Layer layer(this->kChannels);
+  for (Index c = 0; c < this->kChannels; ++c) layer.weight()(c) = S(0.5) + S(c) / 16;
+  std::vector<std::vector<S>> dx_of, y_of, dweight_of;
+  for (const int threads : {1, 2, 3}) {
+    const Pool pool(threads);
+    auto y = this->tensor(), dx = this->tensor();
+    tn::SavedStats<S> saved;
+    auto gradients = layer.zero_gradients();
+    layer.forward(x, y, saved, pool.device);
+    layer.backward(dy, x, saved, dx, gradients, pool.device);
+    y_of.emplace_back(y.data(), y.data() + y.size());
+    dx_of.emplace_back(dx.data(), dx.data() + dx.size());
+    dweight_of.emplace_back(gradients.weight.data(), gradients.weight.data() + this->kChannels);
+    EXPECT_TRUE(support::same_bits(y_of.back(), y_of.front()) && support::same_bits(dx_of.back(), dx_of.front()) &&
+                support::same_bits(dweight_of.back(), dweight_of.front()))
+        << threads << " threads";
+    for (std::size_t c = 0; c < std::size_t(this->kChannels); ++c) {
+      const auto i = static_cast<Index>(c);
+      EXPECT_LE(std::abs(Wide(saved.mean()(i)) - exact.mean[c]), 4 * eps * std::abs(exact.mean[c]));
+      EXPECT_LE(std::abs(Wide(saved.rstd()(i)) - exact.rstd(c)), 4 * eps * exact.rstd(c));
+      const Wide size = std::sqrt(Wide(this->kSamples)) * 8;
+      EXPECT_LE(std::abs(Wide(gradients.weight(i)) - exact.product[c]), 4 * eps * std::max(size, std::abs(exact.product[c])));
+      EXPECT_LE(std::abs(Wide(gradients.bias(i)) - exact.sum[c]), 4 * eps * std::max(size, std::abs(exact.sum[c])));
+    }
+  }
+  Wide worst_y = 0, worst_dx = 0;
+  this->for_each([&](std::size_t c, Index i) {
+    const Wide weight = layer.weight()(static_cast<Index>(c)), norm = exact.norm(c, x.data()[i]);
+    const Wide dx = exact.rstd(c) * weight *
+                    (dy.data()[i] - exact.sum[c] / this->kSamples - norm * exact.product[c] / this->kSamples);
+    worst_y = std::max(worst_y, std::abs(Wide(y_of[0][static_cast<std::size_t>(i)]) - norm * weight));
+    worst_dx = std::max(worst_dx, std::abs(Wide(dx_of[0][static_cast<std::size_t>(i)]) - dx));
+  });
+  EXPECT_LE(worst_y, 32 * eps);  // of values up to 10
+  EXPECT_LE(worst_dx, 32 * eps);
+}
+
+// An outlier in the last part spoils the pivot of its channel alone, whose columns are then added up once more.
+TYPED_TEST(LargeBatch, AnOutlierAmongTheLastRows) {
+  using S = typename TypeParam::Scalar;
+  auto x = this->random(3, S(0));
+  Index last = 0;
+  this->for_each([&](std::size_t c, Index i) { last = c == 7 ? i : last; });
+  const auto usual = x;
+  x.data()[last] = S(1e30);
+  typename TestFixture::Layer layer(this->kChannels);
+  auto y = this->tensor(), expected = this->tensor();
+  tn::SavedStats<S> saved, usual_saved;
+  const Pool pool(2);
+  layer.forward(x, y, saved, pool.device);
+  layer.forward(usual, expected, usual_saved, pool.device);
+  const auto dy = this->random(4, S(0));
+  auto dx = this->tensor(), usual_dx = this->tensor();
+  auto gradients = layer.zero_gradients(), usual_gradients = layer.zero_gradients();
+  layer.backward(dy, x, saved, dx, gradients, pool.device);
+  layer.backward(dy, usual, usual_saved, usual_dx, usual_gradients, pool.device);
+  // One of n values, the others nothing beside it: the variance is value^2 / n.
+  EXPECT_NEAR(double(saved.rstd()(7)) * 1e30 / std::sqrt(double(this->kSamples)), 1, 1e-4);
+  this->for_each([&](std::size_t c, Index i) {
+    if (c != 7) {
+      ASSERT_EQ(y.data()[i], expected.data()[i]) << c;
+      ASSERT_EQ(dx.data()[i], usual_dx.data()[i]) << c;
+    }
+  });
+}
+
+template <class Kind>
+class RowsOfOneWeight : public testing::Test {
+ protected:
+  template <class X>
+  static X random(X x, unsigned seed) {
+    const auto values = support::random_values<typename X::Scalar>(x.size(), seed);
+    std::copy(values.begin(), values.end(), x.data());
+    return x;
+  }
+};
+TYPED_TEST_SUITE(RowsOfOneWeight, support::Kinds, support::KindNames);
+
+// Groups of rows end at any place of a tile, the last row of each is a part of one, and a level takes as many rows at
+// once as it has registers for: they are folded at the same places all the same.
+TYPED_TEST(RowsOfOneWeight, TheSameBitsForEveryInstructionSetWithFma) {
+  using tn::kernels::Level;
+  using Value = typename TypeParam::Scalar;
+  if (support::AtLevel(Level::avx512).forced != Level::avx512) GTEST_SKIP() << "one level with FMA or none";
+  for (const Index images : {100, 277, 1100}) {
+    const auto x = this->random(typename TypeParam::template Tensor<3>(images, 49, 12), 1), dy = this->random(x, 2);
+    for (const Index groups : {1, 3}) {
+      tn::GroupNorm<Value, tn::GroupAxes<-1>> layer(groups, 12);
+      auto dx_at = [&](Level level) {
+        const support::AtLevel forced(level);
+        tn::SavedStats<Value> saved;
+        auto y = x, dx = x;
+        auto gradients = layer.zero_gradients();
+        layer.forward(x, y, saved);
+        layer.backward(dy, x, saved, dx, gradients);
+        std::vector<Value> all(dx.data(), dx.data() + dx.size());
+        for (Index c = 0; c < 12; ++c) all.push_back(gradients.weight(c));
+        return all;
+      };
+      EXPECT_TRUE(support::same_bits(dx_at(Level::avx2), dx_at(Level::avx512))) << images << " in " << groups;
+    }
+  }
+}
+
+// An example that is scaled takes its neighbours along through copies, which changes none of their bits.
+TYPED_TEST(RowsOfOneWeight, AnExampleOutOfRangeLeavesTheOthers) {
+  using Value = typename TypeParam::Scalar;
+  const Index examples = 611, features = 97;
+  const auto usual = this->random(typename TypeParam::template Tensor<2>(examples, features), 3), dy = this->random(usual, 4);
+  auto x = usual;
+  for (Index i = 0; i < features; ++i) x(17, i) *= Value(sizeof(Value) == 4 ? 1e30 : 1e200);
+  tn::LayerNorm<Value> layer(features);
+  const auto weight = this->random(Eigen::Tensor<Value, 1>(features), 5);
+  for (Index i = 0; i < features; ++i) layer.weight()(i) = weight(i);
+  const auto run = [&](const auto& of, auto& y, auto& dx) {
+    tn::SavedStats<Value> saved;
+    auto gradients = layer.zero_gradients();
+    layer.forward(of, y, saved);
+    layer.backward(dy, of, saved, dx, gradients);
+  };
+  auto y = x, dx = x, usual_y = x, usual_dx = x;
+  run(x, y, dx);
+  run(usual, usual_y, usual_dx);
+  for (Index n = 0; n < examples; ++n)
+    for (Index i = 0; i < features && n != 17; ++i) {
+      ASSERT_EQ(y(n, i), usual_y(n, i)) << n << ", " << i;
+      ASSERT_EQ(dx(n, i), usual_dx(n, i)) << n << ", " << i;
+    }
+}
+
+}  // namespace
