@@ -5,8 +5,8 @@
 // Rows without a test: 17 does not compile (tests/compile_fail); 19 cannot be told apart, and the policies'
 // documentation says so; 31 and 62 are documented preconditions beyond what 30 checks; 64 cannot happen, the library's sizes being
 // std::ptrdiff_t whatever Eigen's are; 85 needs a 32-bit build.
-// Elsewhere: 30 to 37, 53, 56 in backward_faults_test, 44 to 46 in scales_test, 95 in misuse_test, 96 and 97 in running_stats_test, 63 and 68 to 76 in threads_test, 82 to 84 in
-// environment_test; 81, 86, 87 and 88 are builds, tests/odr; 89 is tests/package/eigen_versions, and what takes other
+// Elsewhere: 30 to 37, 53, 56 in backward_faults_test, 44 to 46 in scales_test, 95 in misuse_test, 96 and 97 in running_stats_test, 63 and
+// 68 to 76 in threads_test, 82 to 84 in environment_test; 81, 86, 87 and 88 are builds, tests/odr; 89 is tests/package/eigen_versions, and what takes other
 // machines or compilers (90 to 92) is the full matrix. 79, 80, 93 and 94 wait for what they are about.
 #include <gtest/gtest.h>
 
@@ -569,6 +569,43 @@ TYPED_TEST(Faults, Row48SixteenMillionNumbersFarFromZero) {
   };
   check(1, Index{1} << 24, tn::over<1>, 1, 0);
   check(Index{1} << 23, 2, tn::over<0>, 2, 1);
+}
+
+// y = +-0 * weight + bias, by the sign rules of IEEE 754: what PyTorch's formula gives where the mean is 0.
+TYPED_TEST(Faults, Row54TheSignOfZero) {
+  using S = typename TypeParam::Scalar;
+  typename TypeParam::template Tensor<4> zeros(2, 6, 5, 7);
+  for (Index i = 0; i < zeros.size(); ++i) zeros.data()[i] = i % 3 == 0 ? S(-0.0) : S(0);
+  const std::vector<S> x = support::logical(zeros);
+  const auto check = [&](auto layer, bool has_bias) {
+    layer.eval();
+    std::vector<S> expected = x;
+    EXPECT_TRUE(same_bits(support::logical(layer(zeros)), expected)) << layer;
+    for (const S weight : {S(1.5), S(-2)})
+      for (const S bias : {S(0), S(-0.0)}) {
+        layer.weight().setConstant(weight);
+        if constexpr (requires { layer.bias(); }) {
+          if (has_bias) layer.bias().setConstant(bias);
+        }
+        for (std::size_t i = 0; i < x.size(); ++i) expected[i] = has_bias ? x[i] * weight + bias : x[i] * weight;
+        EXPECT_TRUE(same_bits(support::logical(layer(zeros)), expected)) << layer << ' ' << weight << ' ' << bias;
+      }
+  };
+  const auto with_negative_bias = [](auto layer) {
+    layer.bias().setConstant(S(-0.0));  // +-0 * 1 + -0 is the +-0 itself
+    return layer;
+  };
+  check(with_negative_bias(tn::BatchNorm2d<S>(6)), true);
+  check(with_negative_bias(tn::BatchNorm2d<S, tn::BatchAxes<-1>>(7)), true);
+  check(with_negative_bias(tn::LayerNorm<S>({7})), true);
+  check(with_negative_bias(tn::LayerNorm<S, 3>({6, 5, 7})), true);
+  check(with_negative_bias(tn::GroupNorm<S>(3, 6)), true);
+  check(tn::LayerNorm<S>(7, {.bias = false}), false);
+  check(tn::RMSNorm<S>({7}), false);
+  tn::BatchNorm2d<S> plain(6, {.affine = false});
+  plain.eval();
+  EXPECT_TRUE(same_bits(support::logical(plain(zeros)), x));
+  EXPECT_TRUE(same_bits(support::logical(tn::InstanceNorm2d<S>(6)(zeros)), x)) << "without parameters";
 }
 
 // ---- D. memory ----

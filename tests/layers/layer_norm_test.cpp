@@ -171,6 +171,15 @@ TEST(LayerNormOptions, DefaultsArePyTorchs) {
   EXPECT_EQ(text.str().rfind("LayerNorm(", 0), 0u) << text.str();
 }
 
+TEST(LayerNormOptions, OneExtentWithAndWithoutBraces) {
+  const std::size_t width = 7;
+  EXPECT_EQ(tn::LayerNorm<float>({768}).weight().size(), 768);
+  EXPECT_EQ(tn::LayerNorm<float>({width}).weight().size(), 7);
+  EXPECT_EQ((tn::LayerNorm<float>({width}, {.bias = false}).weight().size()), 7);
+  EXPECT_EQ(tn::LayerNorm<float>{5}.weight().size(), 5);
+  EXPECT_EQ(tn::RMSNorm<float>({768}).weight().size(), 768);
+}
+
 TEST(LayerNormOptions, ParametersThatAreNotThere) {
   tn::LayerNorm<float> none(3, {.elementwise_affine = false}), no_bias(3, {.bias = false});
   EXPECT_THROW(none.weight(), std::logic_error);

@@ -49,6 +49,13 @@ template <class T>
 concept RealScalar = !std::is_integral_v<T> && !bool(Eigen::NumTraits<T>::IsComplex) && !bool(Eigen::NumTraits<T>::IsInteger) &&
                      std::is_trivially_destructible_v<T>;
 
+/// Whether a floating-point number is 0; never of a type of the user's own, which may hold more than its value.
+template <class T>
+constexpr bool is_exact_zero([[maybe_unused]] const T& x) {
+  if constexpr (std::is_floating_point_v<T>) return x == T(0);
+  else return false;
+}
+
 /// NaN and epsilon by Eigen's traits, which a type of the user's own has, unlike those of the standard library.
 template <class T>
 T nan_of() {

@@ -77,6 +77,10 @@ class Lanes {
   TENSORNORM_INLINE T sum() const { return (lo + hi).sum(); }
   /// Lanes below `first` become +0.
   TENSORNORM_INLINE Lanes zero_below(int first) const { return Lanes(lo.zero_below(first), hi.zero_below(first - kWidth / 2)); }
+  /// Lanes where `test` is 0 become those of `other`.
+  TENSORNORM_INLINE Lanes or_where_zero(const Lanes& test, const Lanes& other) const {
+    return Lanes(lo.or_where_zero(test.lo, other.lo), hi.or_where_zero(test.hi, other.hi));
+  }
 
   Half lo, hi;
 };
@@ -174,6 +178,16 @@ class Lanes<T, kLanes, kLanes> {
     __builtin_memcpy(&r.v, &bits, sizeof bits);
     return r;
   }
+  TENSORNORM_INLINE Lanes or_where_zero(const Lanes& test, const Lanes& other) const {
+    const Integers zero = test.v == Vector{};
+    Integers bits, others;
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    __builtin_memcpy(&others, &other.v, sizeof others);
+    bits = (others & zero) | (bits & ~zero);
+    Lanes r;
+    __builtin_memcpy(&r.v, &bits, sizeof bits);
+    return r;
+  }
   /// kLanes doubles out of, or rounded to, kLanes floats.
   TENSORNORM_INLINE static Lanes load(const float* p)
     requires(sizeof(T) == 8)
@@ -233,6 +247,7 @@ class Lanes<T, 1, 1> {
   friend Lanes operator*(const Lanes& a, const Lanes& b) { return Lanes(a.v * b.v); }
   void fma(const Lanes& a, const Lanes& b) { v = a.v * b.v + v; }
   T sum() const { return v; }
+  Lanes or_where_zero(const Lanes& test, const Lanes& other) const { return is_exact_zero(test.v) ? other : *this; }
   Lanes zero_below(int first) const { return first > 0 ? Lanes() : *this; }
 
   T v;

@@ -50,6 +50,11 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
       : Base("LayerNorm", normalized_shape.extents(), {options.eps, options.variance, options.eps_added_to, true},
              options.elementwise_affine, options.elementwise_affine && options.bias, {}) {}
 
+  /// LayerNorm<float>({768}), which a copy of a layer made of 768 would match as well.
+  template <std::integral I>
+    requires(kNormalizedRank == 1)
+  explicit LayerNorm(const I (&normalized_shape)[1]) : LayerNorm(normalized_shape[0]) {}
+
   const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }
 
   friend std::ostream& operator<<(std::ostream& out, const LayerNorm& layer) {

@@ -24,6 +24,11 @@ class RMSNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormal
       : Base("RMSNorm", normalized_shape.extents(), {options.eps.value_or(default_eps()), VarianceEstimator::biased, EpsAddedTo::variance, false},
              options.elementwise_affine, false, {}) {}
 
+  /// RMSNorm<float>({768}), which a copy of a layer made of 768 would match as well.
+  template <std::integral I>
+    requires(kNormalizedRank == 1)
+  explicit RMSNorm(const I (&normalized_shape)[1]) : RMSNorm(normalized_shape[0]) {}
+
   /// What eps is when none is given, as in PyTorch.
   static double default_eps() { return epsilon_of<accumulator_t<Scalar>>(); }
   const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }

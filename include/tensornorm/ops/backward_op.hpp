@@ -42,13 +42,14 @@ class BackwardOp {
     const bool apart = params_ == nest.statistics && !order_.within();
     const Index fitting = apart || params_ == 0 ? kMostChunks : bytes / (8 * params_ * 2 * Index(sizeof(S)));
     chunks_ = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces_, kMostChunks));
-    const bool few = beside_ > 0 && chunks_ == 1 && pieces_ * row_.runs.size() <= kernels::kTileRows * row_.runs_apart();
+    const bool few = beside_ > 0 && chunks_ == 1 && pieces_ * row_.runs.size() <= kernels::kRowsPerFold * row_.runs_apart();
     sums_ = few ? 0 : apart ? 1 : chunks_;
     threads_ = useful_threads(device, chunks_, 3 * bytes);
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, 3 * bytes, threads_);
 
     kernels::ColumnBackwardScratch<A, S> layout;
-    worker_bytes_ = walk_ == Walk::column ? layout.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args.x, nullptr) : RowScratch().lay_out(beside_, args.x, nullptr);
+    worker_bytes_ = walk_ == Walk::row ? RowScratch().lay_out(beside_, args.x, nullptr)
+                                       : layout.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args.x, nullptr);
     ScratchPlan plan;
     const std::size_t workers_at = plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
     const std::size_t sums_at = plan.reserve<S>(stride() * sums_);

@@ -77,6 +77,9 @@ struct GradientCenter {
   }
 };
 
+/// Rows whose gradients beside the elements are added up in A before S takes them: at half as many, the folding costs another 3 %.
+inline constexpr Index kRowsPerFold = 2 * kTileRows;
+
 inline namespace TENSORNORM_ABI {
 
 /// Row form: one statistic at a time, its sums, then its gradients while x and dy are in the cache, the last run first.
@@ -97,7 +100,7 @@ struct RowBackward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     const bool beside = walk.run.param != 0;
-    const Index runs = walk.runs.size(), folded_after = kTileRows * walk.runs_apart();
+    const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
     for (Index k = first; k < last; ++k) {

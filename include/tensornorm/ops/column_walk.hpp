@@ -190,7 +190,7 @@ struct ColumnForward {
     if (scaled) expand<&Loop::statistic>(strip.columns, arrays.factor, arrays.column_factor);
     if (walk.affine) {
       fill(arrays.weight, strip.width + line, A(1));
-      fill(arrays.bias, strip.width + line, A(0));
+      fill(arrays.bias, strip.width + line, A(-0.0));
     } else {
       expand_parameters(arrays, strip, strip.at.param, strip.width);
     }
@@ -239,7 +239,7 @@ struct ColumnForward {
     if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + at, arrays.weight);
     else fill(arrays.weight, width + kLine<A>, A(1));
     if (args.bias != nullptr) expand<&Loop::param>(columns, args.bias + at, arrays.bias);
-    else fill(arrays.bias, width + kLine<A>, A(0));
+    else fill(arrays.bias, width + kLine<A>, A(-0.0));
   }
 
   /// Each column's scale = rstd * weight and shift = rest * rstd * weight + bias, rounded once as in the row form: which of the two runs
@@ -254,10 +254,11 @@ struct ColumnForward {
     for (S* values : {rstd, rest}) std::fill_n(values + strip.width, kLine<A>, S(0));
     for (Index c = 0; c < strip.width; c += L::width) {
       const F scale = F::load(rstd + c) * F::load(arrays.weight + c);
-      F shift = F::load(arrays.bias + c);
-      shift.fma(F::load(rest + c), scale);
+      const F bias = F::load(arrays.bias + c), left = F::load(rest + c);
+      F shift = bias;
+      shift.fma(left, scale);
       scale.store(arrays.column_scale + c);
-      shift.store(arrays.column_shift + c);
+      shift.or_where_zero(left, bias).store(arrays.column_shift + c);
     }
   }
 };

@@ -39,9 +39,10 @@ struct Center {
 
   TENSORNORM_INLINE Center(S hi, S lo, S r, S scale = S(1))
       : mean(static_cast<A>(hi)), rest((S(mean) - hi) - lo), rstd(r), factor(static_cast<A>(scale)) {}
-  /// (x * factor - mean) * scale + shift is the norm times weight plus bias, all rounded once.
+  /// (x * factor - mean) * scale + shift is the norm times weight plus bias, all rounded once. Where nothing rests, the sign of a bias of
+  /// 0 is kept; one that is not there is -0.
   TENSORNORM_INLINE A scale(S weight) const { return static_cast<A>(rstd * weight); }
-  TENSORNORM_INLINE A shift(S weight, S bias) const { return static_cast<A>(fused<S>(rest, rstd * weight, bias)); }
+  TENSORNORM_INLINE A shift(S weight, S bias) const { return static_cast<A>(is_exact_zero(rest) ? bias : fused<S>(rest, rstd * weight, bias)); }
 };
 
 inline namespace TENSORNORM_ABI {
@@ -124,13 +125,13 @@ TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Of
     if (scaled) x = copy.fill(x, n, center.factor);
     T* y = args.y + at.data[1] + i;
     if (run.param == 0 || args.weight == nullptr) {
-      const S w = args.weight != nullptr ? S(args.weight[param]) : S(1), b = args.bias != nullptr ? S(args.bias[param]) : S(0);
+      const S w = args.weight != nullptr ? S(args.weight[param]) : S(1), b = args.bias != nullptr ? S(args.bias[param]) : S(-0.0);
       ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
       transform_run<A, I>(x, y, n, map, ahead, store);
     } else {
       AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
                                                      uniform<A, I>(center.scale(S(1))),
-                                                     uniform<A, I>(center.shift(S(1), S(0))),
+                                                     uniform<A, I>(center.shift(S(1), S(-0.0))),
                                                      {args.weight + param},
                                                      {args.bias + param}};
       transform_run<A, I>(x, y, n, map, ahead, store);
