@@ -110,17 +110,17 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
                                             const TileSums<A>& tile, S* plain, S* centered, bool from_memory) {
-  using H = HardwareLanes<A, I>;
-  const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {
+  using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
+  const auto term = [&](Index r, Index c, const auto& load, L& p, L& q) TENSORNORM_INLINE_LAMBDA {
     if (from_memory) {
       fetch_to_l2(dy + r * dy_stride + c + 8 * kLine<T>);
       fetch_to_l2(x + r * x_stride + c + 8 * kLine<T>);
     }
-    const H g = load(dy + r * dy_stride + c);
+    const L g = load(dy + r * dy_stride + c);
     p = p + g;
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
-  add_columns<A, S, I>(rows, width, term, tile, plain, centered);
+  add_columns<L, kSweepStreams / 2, A, S, I>(rows, width, term, tile, plain, centered);
 }
 
 /// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.

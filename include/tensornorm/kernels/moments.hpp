@@ -191,10 +191,11 @@ TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain,
   fold(tile.centered, centered);
 }
 
-/// The rows from `first` on that a sweep takes together; a sweep reads and writes a column's sums once for all of them.
-inline constexpr Index kSweepRows = 8;
+/// Rows that a sweep takes together, all operands counted; it reads and writes a column's sums once for all of them. Rows are often
+/// pages apart, and at 16 of them the lines in which they are read push each other out of the L1 cache.
+inline constexpr Index kSweepStreams = 8;
 
-/// p += and q += the terms of a few rows of columns; kInTwo: in two sums each, half as long.
+/// p += and q += the terms of the rows from `first` on of columns; kInTwo: in two sums each, half as long.
 template <bool kInTwo, class H, class Load, class Term>
 TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& load, const Term& term, H& p, H& q) {
   if constexpr (kInTwo) {
@@ -212,21 +213,20 @@ TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& lo
 
 /// Column kernel: for each of `width` columns adds, over the rows, plain[c] += p and centered[c] += q with (p, q) = term(row, c).
 ///
-/// Memory is walked a few rows at a time, in its order; a term must be 0 in lanes its loader fills up. A tile of kTileRows rows is added
-/// in A and folded into S. Columns do not see each other: their bits do not depend on width. `tile` is 0 before the first call for its
-/// columns, and keeps their rests from call to call.
-template <class A, class S, class I, class Term>
+/// Memory is walked kRows rows at a time, in its order, in vectors H; a term must be 0 in lanes its loader fills up. A tile of kTileRows
+/// rows is added in A and folded into S. Columns do not see each other: their bits do not depend on width. `tile` is 0 before the first
+/// call for its columns, and keeps their rests from call to call.
+template <class H, Index kRows, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
-  using H = HardwareLanes<A, I>;
   constexpr Index w = H::width;
   for (Index first = 0; first < rows; first += kTileRows) {
     const Index end = std::min(rows, first + kTileRows);
-    for (Index r = first; r < end; r += kSweepRows) {
-      const Index count = std::min(kSweepRows, end - r);
+    for (Index r = first; r < end; r += kRows) {
+      const Index count = std::min(kRows, end - r);
       for (Index c = 0; c < width; c += w) {
         H p = H::load(tile.plain + c), q = H::load(tile.centered + c);
         const Index lanes = std::min(w, width - c);
-        if (count == kSweepRows && lanes == w) add_rows<keeps_rest<A, S>>(r, kSweepRows, c, WholeLoader<H>{}, term, p, q);
+        if (count == kRows && lanes == w) add_rows<keeps_rest<A, S>>(r, kRows, c, WholeLoader<H>{}, term, p, q);
         else if (lanes == w) add_rows<keeps_rest<A, S>>(r, count, c, WholeLoader<H>{}, term, p, q);
         else add_rows<keeps_rest<A, S>>(r, count, c, FewLoader<H, A>{lanes}, term, p, q);
         p.store(tile.plain + c);
@@ -249,7 +249,7 @@ TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, 
     p = p + d;
     q.fma(d, d);
   };
-  add_columns<A, S, I>(rows, width, term, tile, sum, squares);
+  add_columns<H, kSweepStreams, A, S, I>(rows, width, term, tile, sum, squares);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -20,6 +20,8 @@ inline constexpr Index kLongSlice = 1024;
 inline constexpr Index kLongRun = 32;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
+/// Rows at least this wide that have one weight each stay apart, for a kernel that holds it in a register.
+inline constexpr Index kUniformRow = 64;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
 /// Bytes of x that are still in the L2 cache when they are normalized.
@@ -171,6 +173,9 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Loop row = any_row ? walk.groups.loops[--walk.groups.depth] : Loop{1, {}, 0, 0};
   bool contiguous = any_row;
   for (Index stride : row.data) contiguous &= stride == walk.width;
+  bool one_weight_each = row.param != 0 && walk.width >= kUniformRow;
+  for (int i = 0; i < columns.depth; ++i) one_weight_each &= columns.loops[i].param == 0;
+  contiguous &= !one_weight_each;
   const Index together = contiguous ? std::clamp<Index>(kTileColumns / walk.width, 1, row.extent) : 1;
   const Index all_rows = any_row ? merged.loops[outermost].extent : 1;
   if (together > 1) walk.columns.push({together, row.data, 0, row.param});
