@@ -176,30 +176,38 @@ TYPED_TEST(RowsOfOneWeight, TheSameBitsForEveryInstructionSetWithFma) {
   }
 }
 
-// An example that is scaled takes its neighbours along through copies, which changes none of their bits.
+// An example that is scaled takes its neighbours along through copies, and one that is no number lies beside those of the
+// next row where several are taken as a wide one: none of their bits change.
 TYPED_TEST(RowsOfOneWeight, AnExampleOutOfRangeLeavesTheOthers) {
   using Value = typename TypeParam::Scalar;
-  const Index examples = 611, features = 97;
-  const auto usual = this->random(typename TypeParam::template Tensor<2>(examples, features), 3), dy = this->random(usual, 4);
-  auto x = usual;
-  for (Index i = 0; i < features; ++i) x(17, i) *= Value(sizeof(Value) == 4 ? 1e30 : 1e200);
-  tn::LayerNorm<Value> layer(features);
-  const auto weight = this->random(Eigen::Tensor<Value, 1>(features), 5);
-  for (Index i = 0; i < features; ++i) layer.weight()(i) = weight(i);
-  const auto run = [&](const auto& of, auto& y, auto& dx) {
-    tn::SavedStats<Value> saved;
-    auto gradients = layer.zero_gradients();
-    layer.forward(of, y, saved);
-    layer.backward(dy, of, saved, dx, gradients);
-  };
-  auto y = x, dx = x, usual_y = x, usual_dx = x;
-  run(x, y, dx);
-  run(usual, usual_y, usual_dx);
-  for (Index n = 0; n < examples; ++n)
-    for (Index i = 0; i < features && n != 17; ++i) {
-      ASSERT_EQ(y(n, i), usual_y(n, i)) << n << ", " << i;
-      ASSERT_EQ(dx(n, i), usual_dx(n, i)) << n << ", " << i;
-    }
+  const Index features = 97;
+  for (const Index examples : {70, 100, 333, 611}) {
+    const auto usual = this->random(typename TypeParam::template Tensor<2>(examples, features), 3), dy = this->random(usual, 4);
+    tn::LayerNorm<Value> layer(features);
+    const auto weight = this->random(Eigen::Tensor<Value, 1>(features), 5);
+    for (Index i = 0; i < features; ++i) layer.weight()(i) = weight(i);
+    const auto run = [&](const auto& of, auto& y, auto& dx) {
+      tn::SavedStats<Value> saved;
+      auto gradients = layer.zero_gradients();
+      layer.forward(of, y, saved);
+      layer.backward(dy, of, saved, dx, gradients);
+    };
+    auto usual_y = usual, usual_dx = usual;
+    run(usual, usual_y, usual_dx);
+    for (const Value factor : {Value(sizeof(Value) == 4 ? 1e30 : 1e200), std::numeric_limits<Value>::infinity()})
+      for (const Index spoiled : {Index{0}, Index{17}, examples - 1}) {
+        auto x = usual;
+        for (Index i = 0; i < features; ++i) x(spoiled, i) *= factor;
+        auto y = x, dx = x;
+        run(x, y, dx);
+        EXPECT_EQ(std::isfinite(y(spoiled, 5)), std::isfinite(factor));
+        for (Index n = 0; n < examples; ++n)
+          for (Index i = 0; i < features && n != spoiled; ++i) {
+            ASSERT_EQ(y(n, i), usual_y(n, i)) << n << ", " << i << " of " << examples;
+            ASSERT_EQ(dx(n, i), usual_dx(n, i)) << n << ", " << i << " of " << examples;
+          }
+      }
+  }
 }
 
 }  // namespace

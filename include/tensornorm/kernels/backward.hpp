@@ -129,6 +129,9 @@ struct AffineRow {
   const A *mean, *rstd, *shift, *weight;
   TileSums<A> sums;  ///< += dy * weight, += dy * weight * (x - mean)
   A *weight_terms, *bias_terms;  ///< = dy * norm, = dy
+
+  /// The row without its weights and terms, from column c on.
+  AffineRow from(Index c) const { return {mean + c, rstd + c, shift + c, nullptr, sums.from(c), nullptr, nullptr}; }
 };
 
 template <class A, class I, class T>
@@ -167,7 +170,7 @@ TENSORNORM_INLINE void weighted_rows_gradient_sums(const T* x, Index x_stride, c
     }(std::make_integer_sequence<int, kRows>());
   };
   rows([&](auto k) TENSORNORM_INLINE_LAMBDA { weights[k] = L(weight[k * weight_stride]); });
-  const auto add = [&](Index c, const auto& load) TENSORNORM_INLINE_LAMBDA {
+  const auto add = [&](Index c, const auto& load, const auto& store) TENSORNORM_INLINE_LAMBDA {
     L mean = L::load(row.mean + c), rstd = L::load(row.rstd + c), shift = L::load(row.shift + c);
     L plain = L::load(row.sums.plain + c), centered = L::load(row.sums.centered + c);
     rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
@@ -178,15 +181,16 @@ TENSORNORM_INLINE void weighted_rows_gradient_sums(const T* x, Index x_stride, c
       dweight[k].fma(g, shift);
       dbias[k] = dbias[k] + g;
     });
-    plain.store(row.sums.plain + c);
-    centered.store(row.sums.centered + c);
+    store(plain, row.sums.plain + c);
+    store(centered, row.sums.centered + c);
   };
   for (Index first = 0; first < width; first += block) {
     const Index end = std::min(width, first + block);
     rows([&](auto k) TENSORNORM_INLINE_LAMBDA { dweight[k] = dbias[k] = L(); });
     Index c = first;
-    for (; c + w <= end; c += w) add(c, WholeLoader<L>{});
-    if (c < end) add(c, FewLoader<L, A>{end - c});
+    for (; c + w <= end; c += w) add(c, WholeLoader<L>{}, [](const L& sums, A* to) TENSORNORM_INLINE_LAMBDA { sums.store(to); });
+    // Beside the last columns may lie the first of another row.
+    if (c < end) add(c, FewLoader<L, A>{end - c}, [&](const L& sums, A* to) TENSORNORM_INLINE_LAMBDA { store_few(sums, to, end - c); });
     rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
       accumulate<keeps_rest<A, S>>(all[k].plain, rests[k].plain, S(dbias[k].sum()));
       accumulate<keeps_rest<A, S>>(all[k].centered, rests[k].centered, S(dweight[k].sum()));

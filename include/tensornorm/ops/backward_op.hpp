@@ -33,7 +33,7 @@ class BackwardOp {
       column_ = make_column_walk(walked, merged, 2 * Index(sizeof(T)));
       pieces_ = column_.problems.size() * column_.strips;
       unit = 3 * bytes;
-      run = column_.strip_width() * Index(sizeof(T));
+      run = column_.run_width(column_.strip_width()) * Index(sizeof(T));
     }
     const bool in_place = args.dx == args.x || args.dx == args.dy;
     store_ = choose_store(walk_, 3 * bytes, unit, run, in_place, args.dx, Index(sizeof(T)));

@@ -167,7 +167,7 @@ struct ColumnBackward {
       fold_tile<A, S, I>(sums.tile, strip.width, sums.plain, sums.centered);
       pending = 0;
     };
-    if (walk.uniform_rows && !scaled)
+    if (walk.weights > 0 && !scaled)
       weighted_rows<I>(strip, flush, pending);
     else for_each_row(walk, strip, {0, walk.rows_of_group()}, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index param = at.param + r * walk.row_param;
@@ -201,16 +201,19 @@ struct ColumnBackward {
   template <class I, class Flush>
   TENSORNORM_INLINE void weighted_rows(const Strip& strip, const Flush& flush, Index& pending) const {
     constexpr Index together = I::bytes / 16;
+    const Index run = walk.run_width(strip.width);
     const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, nullptr, scratch.column_sums.tile, nullptr, nullptr};
     const auto add = [&]<int kRows>(std::integral_constant<int, kRows>, const Offsets& at, Index r, Index width) TENSORNORM_INLINE_LAMBDA {
-      const Index param = at.param + r * walk.row_param;
-      weighted_rows_gradient_sums<kRows, A, S, I>(
-          args.x + at.data[0] + r * walk.row_stride[0], walk.row_stride[0], args.dy + at.data[1] + r * walk.row_stride[1], walk.row_stride[1],
-          width, args.weight + param, walk.row_param, row, [&](Index k, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
-            if (!args.gradients) return;
-            totals.dweight.add(param + k * walk.row_param, dweight);
-            totals.dbias.add(param + k * walk.row_param, dbias);
-          });
+      const T *x = args.x + at.data[0] + r * walk.row_stride[0], *dy = args.dy + at.data[1] + r * walk.row_stride[1];
+      Index param = at.param + r * walk.row_param;
+      for (Index c = 0; c < width; c += run, param += walk.weight_step)
+        weighted_rows_gradient_sums<kRows, A, S, I>(
+            x + c, walk.row_stride[0], dy + c, walk.row_stride[1], run, args.weight + param, walk.row_param, row.from(c),
+            [&](Index k, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
+              if (!args.gradients) return;
+              totals.dweight.add(param + k * walk.row_param, dweight);
+              totals.dbias.add(param + k * walk.row_param, dbias);
+            });
       pending += kRows;
       if (pending == kTileRows) flush();
     };
@@ -255,24 +258,26 @@ struct ColumnBackward {
     using L = HardwareLanes<A, I>;
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
+    const Index run = walk.run_width(strip.width);
     for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      const Index param = at.param + r * walk.row_param;
-      if (walk.affine && fresh && !walk.uniform_rows) weigh<I>(first_columns(strip, width), param, width);
-      const Index step = scaled ? copy.size : width;
-      for (Index c = 0; c < width; c += step) {
-        const Index n = std::min(step, width - c), ahead = -walk.row_stride[0];
-        const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
-        const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
-        if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
-        T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
-        const P mean{scratch.column_mean + c}, slope{scratch.column_slope + c}, offset{scratch.column_offset + c};
-        if (walk.uniform_rows) {
-          WeightedGradientMap<L, T, P, Uniform<L>> map(dy, mean, {scratch.column_rstd + c}, slope, offset, uniform<A, I>(args.weight[param]));
-          transform_run<A, I>(x, dx, n, map, ahead, store);
-        } else {
-          transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {scratch.column_scale + c}, slope, offset), ahead, store);
+      Index param = at.param + r * walk.row_param;
+      if (walk.affine && fresh && walk.weights == 0) weigh<I>(first_columns(strip, width), param, width);
+      const Index length = walk.weights > 0 ? run : width, step = scaled ? copy.size : length;
+      for (Index end = length; end <= width; end += length, param += walk.weight_step)
+        for (Index c = end - length; c < end; c += step) {
+          const Index n = std::min(step, end - c), ahead = -walk.row_stride[0];
+          const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
+          const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
+          if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+          T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
+          const P mean{scratch.column_mean + c}, slope{scratch.column_slope + c}, offset{scratch.column_offset + c};
+          if (walk.weights > 0) {
+            WeightedGradientMap<L, T, P, Uniform<L>> map(dy, mean, {scratch.column_rstd + c}, slope, offset, uniform<A, I>(args.weight[param]));
+            transform_run<A, I>(x, dx, n, map, ahead, store);
+          } else {
+            transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {scratch.column_scale + c}, slope, offset), ahead, store);
+          }
         }
-      }
     });
     if (store == Store::streaming) fence<Store::streaming>();
   }

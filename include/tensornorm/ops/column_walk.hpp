@@ -212,23 +212,28 @@ struct ColumnForward {
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
     const Index ahead = frozen ? walk.row_stride[0] : -walk.row_stride[0];
+    const Index run = walk.run_width(strip.width);
     for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      const Index param = at.param + r * walk.row_param;
-      if (walk.affine && fresh && !walk.uniform_rows) expand_parameters(arrays, strip, param, width);
-      const Index step = scaled ? copy.size : width;
-      for (Index c = 0; c < width; c += step) {
-        const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
-        T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
-        const Index n = std::min(step, width - c);
-        if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
-        if (walk.uniform_rows)
-          transform_run<A, I>(x, y, n,
-                              AffineMap<L, P, Uniform<L>>{
-                                  {mean + c}, {scale + c}, {shift + c}, uniform<A, I>(args.weight[param]), uniform<A, I>(args.bias[param])},
-                              ahead, store);
-        else if (walk.affine) transform_run<A, I>(x, y, n, AffineMap<L, P, P>{{mean + c}, {scale + c}, {shift + c}, {weight + c}, {bias + c}}, ahead, store);
-        else transform_run<A, I>(x, y, n, ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}, ahead, store);
-      }
+      Index param = at.param + r * walk.row_param;
+      if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, param, width);
+      const Index length = walk.weights > 0 ? run : width, step = scaled ? copy.size : length;
+      for (Index end = length; end <= width; end += length, param += walk.weight_step)
+        for (Index c = end - length; c < end; c += step) {
+          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+          T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
+          const Index n = std::min(step, end - c);
+          if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
+          const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
+          const auto write_run = [&](const auto& affine) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
+          if (walk.weights > 0) {
+            const A one_weight = args.weight[param], one_bias = args.bias[param];
+            write_run(AffineMap<L, P, Uniform<L>>{map.mean, map.scale, map.shift, uniform<A, I>(one_weight), uniform<A, I>(one_bias)});
+          } else if (walk.affine) {
+            write_run(AffineMap<L, P, P>{map.mean, map.scale, map.shift, {weight + c}, {bias + c}});
+          } else {
+            write_run(map);
+          }
+        }
     });
     if (store == Store::streaming) fence<Store::streaming>();
   }

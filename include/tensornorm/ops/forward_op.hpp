@@ -122,7 +122,7 @@ class ForwardOp {
       column_ = make_column_walk(walked, merged, Index(sizeof(T)), frozen);
       pieces = column_.problems.size() * column_.strips;
       unit = bytes;
-      run = column_.strip_width() * Index(sizeof(T));
+      run = column_.run_width(column_.strip_width()) * Index(sizeof(T));
       kernels::ColumnScratch<A, S> layout;
       column_bytes = layout.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, x, nullptr);
     }

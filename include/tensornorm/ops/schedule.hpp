@@ -20,7 +20,7 @@ inline constexpr Index kLongSlice = 1024;
 inline constexpr Index kLongRun = 32;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
-/// Rows at least this wide that have one weight each stay apart, for a kernel that holds it in a register.
+/// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a register.
 inline constexpr Index kUniformRow = 64;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
@@ -99,8 +99,11 @@ struct ColumnWalk {
   Index strip_extent = 1;  ///< extent of that loop in a strip
   Index cuts = 1;          ///< parts the rows of a strip are taken in, each with sums of its own
   bool affine = false;     ///< a parameter changes from row to row
-  bool uniform_rows = false;  ///< and each row has one for all of its columns
+  Index weights = 0;       ///< those of a wide row, one for each row in it; 0 where they change from column to column, or rows are short
+  Index weight_step = 0;   ///< from one of them to the next
 
+  /// Columns that are written without a gap, with the same weight or each with its own.
+  Index run_width(Index strip_width) const { return weights > 0 ? strip_width / weights : strip_width; }
   /// Columns of the widest strip.
   Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
   /// Statistics of the widest strip.
@@ -173,9 +176,6 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Loop row = any_row ? walk.groups.loops[--walk.groups.depth] : Loop{1, {}, 0, 0};
   bool contiguous = any_row;
   for (Index stride : row.data) contiguous &= stride == walk.width;
-  bool one_weight_each = row.param != 0 && walk.width >= kUniformRow;
-  for (int i = 0; i < columns.depth; ++i) one_weight_each &= columns.loops[i].param == 0;
-  contiguous &= !one_weight_each;
   const Index together = contiguous ? std::clamp<Index>(kTileColumns / walk.width, 1, row.extent) : 1;
   const Index all_rows = any_row ? merged.loops[outermost].extent : 1;
   if (together > 1) walk.columns.push({together, row.data, 0, row.param});
@@ -188,8 +188,10 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   walk.row_param = row.param * together;
   walk.width *= together;
 
-  walk.uniform_rows = walk.affine;
-  for (int i = 0; i < walk.columns.depth; ++i) walk.uniform_rows &= walk.columns.loops[i].param == 0;
+  bool one_weight_each = walk.affine && (together == 1 || columns.size() >= kUniformRow);
+  for (int i = 0; i < columns.depth; ++i) one_weight_each &= columns.loops[i].param == 0;
+  walk.weights = one_weight_each ? together : 0;
+  walk.weight_step = row.param;
 
   const Loop& first = walk.columns.loops[0];
   walk.strip_extent = first.extent;
