@@ -1,9 +1,9 @@
 #!/bin/bash
 # SPDX-License-Identifier: MIT
-# Line coverage of include/ by the tests, at each instruction-set level of this processor and of all together; what no test
-# reached is in <build>/lines.txt. Needs cmake/setup.sh's word `coverage`.
+# Line coverage of include/ by the tests, run at each instruction-set level of this processor (but for those tests that choose
+# levels themselves), and of all together; what no test reached is in <build>/lines.txt. Needs cmake/setup.sh's word `coverage`.
 #   tests/coverage.sh [--tests REGEX] [--build DIR] [--jobs N] [--least PERCENT]
-# --tests  only tests whose name matches, as layers.laws_test: a trial instead of the suite
+# --tests  only tests whose name matches, as layers.laws_test: a trial instead of the suite, which covers less
 # --build  where to build; default build/coverage
 # --least  exit status 1 where all levels together cover less; default 97
 set -euo pipefail

@@ -168,7 +168,10 @@ TYPED_TEST(RowsOfOneWeight, TheSameBitsForEveryInstructionSetWithFma) {
         layer.forward(x, y, saved);
         layer.backward(dy, x, saved, dx, gradients);
         std::vector<Value> all(dx.data(), dx.data() + dx.size());
-        for (Index c = 0; c < 12; ++c) all.push_back(gradients.weight(c));
+        for (Index c = 0; c < 12; ++c) {
+          all.push_back(gradients.weight(c));
+          all.push_back(gradients.bias(c));
+        }
         return all;
       };
       EXPECT_TRUE(support::same_bits(dx_at(Level::avx2), dx_at(Level::avx512))) << images << " in " << groups;

@@ -201,10 +201,10 @@ struct ColumnBackward {
   template <class I, class Flush>
   TENSORNORM_INLINE void weighted_rows(const Strip& strip, const Flush& flush, Index& pending) const {
     constexpr Index together = I::bytes / 16;
-    const Index run = walk.run_width(strip.width);
     const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, nullptr, scratch.column_sums.tile, nullptr, nullptr};
     const auto add = [&]<int kRows>(std::integral_constant<int, kRows>, const Offsets& at, Index r, Index width) TENSORNORM_INLINE_LAMBDA {
       const T *x = args.x + at.data[0] + r * walk.row_stride[0], *dy = args.dy + at.data[1] + r * walk.row_stride[1];
+      const Index run = std::min(walk.run_width(strip.width), width);
       Index param = at.param + r * walk.row_param;
       for (Index c = 0; c < width; c += run, param += walk.weight_step)
         weighted_rows_gradient_sums<kRows, A, S, I>(
@@ -262,7 +262,7 @@ struct ColumnBackward {
     for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       Index param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) weigh<I>(first_columns(strip, width), param, width);
-      const Index length = walk.weights > 0 ? run : width, step = scaled ? copy.size : length;
+      const Index length = std::min(run, width), step = scaled ? copy.size : length;
       for (Index end = length; end <= width; end += length, param += walk.weight_step)
         for (Index c = end - length; c < end; c += step) {
           const Index n = std::min(step, end - c), ahead = -walk.row_stride[0];

@@ -216,7 +216,7 @@ struct ColumnForward {
     for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       Index param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, param, width);
-      const Index length = walk.weights > 0 ? run : width, step = scaled ? copy.size : length;
+      const Index length = std::min(run, width), step = scaled ? copy.size : length;
       for (Index end = length; end <= width; end += length, param += walk.weight_step)
         for (Index c = end - length; c < end; c += step) {
           const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;

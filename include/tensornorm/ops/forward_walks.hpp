@@ -23,7 +23,7 @@ struct ForwardArguments {
   const T* x = nullptr;
   T* y = nullptr;             ///< null: moments only
   const A* weight = nullptr;  ///< null: 1. Both null or neither where a parameter changes within a statistic.
-  const A* bias = nullptr;    ///< null: 0
+  const A* bias = nullptr;    ///< null: -0
   StatisticsRule rule;
   Index samples = 1;
   StatisticsArrays<S> statistics;  ///< written; or, by the frozen walks, read

@@ -99,10 +99,11 @@ struct ColumnWalk {
   Index strip_extent = 1;  ///< extent of that loop in a strip
   Index cuts = 1;          ///< parts the rows of a strip are taken in, each with sums of its own
   bool affine = false;     ///< a parameter changes from row to row
-  Index weights = 0;       ///< those of a wide row, one for each row in it; 0 where they change from column to column, or rows are short
-  Index weight_step = 0;   ///< from one of them to the next
+  Index weights = 0;       ///< where `affine`: 1 for all of a wide row, or one for each row in it; 0 where columns have their own, or short
+                           ///< rows in a wide one theirs
+  Index weight_step = 0;   ///< from one of them to the next, in the parameters
 
-  /// Columns that are written without a gap, with the same weight or each with its own.
+  /// Columns of one weight in a strip, or all where they have none or their own.
   Index run_width(Index strip_width) const { return weights > 0 ? strip_width / weights : strip_width; }
   /// Columns of the widest strip.
   Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
@@ -188,9 +189,12 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   walk.row_param = row.param * together;
   walk.width *= together;
 
-  bool one_weight_each = walk.affine && (together == 1 || columns.size() >= kUniformRow);
-  for (int i = 0; i < columns.depth; ++i) one_weight_each &= columns.loops[i].param == 0;
-  walk.weights = one_weight_each ? together : 0;
+  bool own_weights = false;
+  for (int i = 0; i < columns.depth; ++i) own_weights |= columns.loops[i].param != 0;
+  if (walk.affine && !own_weights) {
+    if (together == 1 || row.param == 0) walk.weights = 1;
+    else if (columns.size() >= kUniformRow) walk.weights = together;
+  }
   walk.weight_step = row.param;
 
   const Loop& first = walk.columns.loops[0];
