@@ -40,19 +40,8 @@ TENSORNORM_INLINE S finite_or_zero(const S& x) {
 template <class T, int kWidth, int kHardware>
 TENSORNORM_INLINE Lanes<T, kWidth, kHardware> finite_or_zero(const Lanes<T, kWidth, kHardware>& x) {
   using L = Lanes<T, kWidth, kHardware>;
-  if constexpr (kWidth > kHardware) {
-    return L(finite_or_zero(x.lo), finite_or_zero(x.hi));
-  } else if constexpr (kWidth == 1) {
-    return L(finite_or_zero(x.v));
-  } else {
-    const typename L::Integers finite = x.v - x.v == typename L::Vector{};
-    typename L::Integers bits;
-    __builtin_memcpy(&bits, &x.v, sizeof bits);
-    bits &= finite;
-    L result;
-    __builtin_memcpy(&result.v, &bits, sizeof bits);
-    return result;
-  }
+  if constexpr (kWidth == 1) return L(finite_or_zero(x.v));
+  else return L().or_where_zero(x - x, x);
 }
 
 /// sum + rest once more, as the rounded sum and what rounding took from it (Knuth 1969), which is nothing where the sum is infinite.
