@@ -34,19 +34,10 @@ inline bool has_fma([[maybe_unused]] tensornorm::kernels::Level level) {
 #endif
 }
 
-template <class F>
-struct InInstructionSet {
-  const F& f;
-  template <class I>
-  TENSORNORM_INLINE void run() const {
-    f.template operator()<I>();
-  }
-};
-
 /// f.operator()<Isa>() in the instruction set in force; f is a lambda with TENSORNORM_INLINE_LAMBDA.
 template <class F>
 void run_in_instruction_set(const F& f) {
-  tensornorm::kernels::dispatch(InInstructionSet<F>{f});
+  tensornorm::kernels::dispatch(tensornorm::kernels::PartOfJob{f});
 }
 
 /// f(level) with each level in force.
