@@ -70,11 +70,6 @@ struct ColumnBackward {
   }
 
  private:
-  TENSORNORM_INLINE const T* x_of(const Strip& strip) const { return args.x + strip.at.data[0]; }
-  TENSORNORM_INLINE const T* dy_of(const Strip& strip) const { return args.dy + strip.at.data[1]; }
-
-  static constexpr Index kCopiedColumns = std::max<Index>(ScaledBlock<A, T>::size / kTileRows, 1);
-
   void plain_sums(const Strip& strip, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index cut) noexcept {
       const auto sums = scratch.column_sums.of(cut);
@@ -92,26 +87,16 @@ struct ColumnBackward {
   template <class I>
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, bool scaled) const {
     ScaledBlock<A, T> copy;
-    const Index whole = std::min(range.last, walk.moment_rows);
-    for (const bool tail : {false, true}) {
-      const Index from = tail ? whole : range.first;
-      const T *x = x_of(strip) + from * walk.row_stride[0], *dy = dy_of(strip) + from * walk.row_stride[1];
-      const Index all = tail ? range.last - whole : whole - range.first, end = tail ? walk.moment_tail : strip.width;
-      for (Index row = 0; row < all; row += scaled ? kTileRows : all) {
-        for (Index c = 0; c < end; c += scaled ? kCopiedColumns : end) {
-          const Index rows = scaled ? std::min(kTileRows, all - row) : all, width = scaled ? std::min(kCopiedColumns, end - c) : end;
-          const T* source = x + row * walk.row_stride[0] + c;
-          Index stride = walk.row_stride[0];
-          if (scaled) {
-            source = copy.fill(source, rows, stride, width, scratch.column_factor + c);
-            stride = width;
-          }
-          column_gradient_sums<A, S, I>(source, dy + row * walk.row_stride[1] + c, rows, stride, walk.row_stride[1], width,
-                                        scratch.column_mean + c, sums.tile.from(c), sums.plain + c, sums.centered + c,
-                                        store == Store::streaming);
-        }
+    for_each_block<A, T>(walk, range, 0, strip.width, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
+      Index stride = walk.row_stride[0];
+      const T *x = args.x + strip.at.data[0] + row * stride + c, *dy = args.dy + strip.at.data[1] + row * walk.row_stride[1] + c;
+      if (scaled) {
+        x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
+        stride = width;
       }
-    }
+      column_gradient_sums<A, S, I>(x, dy, rows, stride, walk.row_stride[1], width, scratch.column_mean + c, sums.tile.from(c),
+                                    sums.plain + c, sums.centered + c, store == Store::streaming);
+    });
   }
 
   /// One weight for all of a statistic: its columns are folded first.
@@ -201,19 +186,19 @@ struct ColumnBackward {
   template <class I, class Flush>
   TENSORNORM_INLINE void weighted_rows(const Strip& strip, const Flush& flush, Index& pending) const {
     constexpr Index together = I::bytes / 16;
+    const Index run = walk.run_width(strip.width);
     const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, nullptr, scratch.column_sums.tile, nullptr, nullptr};
     const auto add = [&]<int kRows>(std::integral_constant<int, kRows>, const Offsets& at, Index r, Index width) TENSORNORM_INLINE_LAMBDA {
       const T *x = args.x + at.data[0] + r * walk.row_stride[0], *dy = args.dy + at.data[1] + r * walk.row_stride[1];
-      const Index run = std::min(walk.run_width(strip.width), width);
-      Index param = at.param + r * walk.row_param;
-      for (Index c = 0; c < width; c += run, param += walk.weight_step)
+      for_each_run(walk, run, width, width, at.param + r * walk.row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
         weighted_rows_gradient_sums<kRows, A, S, I>(
-            x + c, walk.row_stride[0], dy + c, walk.row_stride[1], run, args.weight + param, walk.row_param, row.from(c),
+            x + c, walk.row_stride[0], dy + c, walk.row_stride[1], n, args.weight + param, walk.row_param, row.from(c),
             [&](Index k, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
               if (!args.gradients) return;
               totals.dweight.add(param + k * walk.row_param, dweight);
               totals.dbias.add(param + k * walk.row_param, dbias);
             });
+      });
       pending += kRows;
       if (pending == kTileRows) flush();
     };
@@ -258,26 +243,23 @@ struct ColumnBackward {
     using L = HardwareLanes<A, I>;
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
-    const Index run = walk.run_width(strip.width);
+    const Index ahead = -walk.row_stride[0], run = walk.run_width(strip.width);
     for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      Index param = at.param + r * walk.row_param;
-      if (walk.affine && fresh && walk.weights == 0) weigh<I>(first_columns(strip, width), param, width);
-      const Index length = std::min(run, width), step = scaled ? copy.size : length;
-      for (Index end = length; end <= width; end += length, param += walk.weight_step)
-        for (Index c = end - length; c < end; c += step) {
-          const Index n = std::min(step, end - c), ahead = -walk.row_stride[0];
-          const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
-          const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
-          if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
-          T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
-          const P mean{scratch.column_mean + c}, slope{scratch.column_slope + c}, offset{scratch.column_offset + c};
-          if (walk.weights > 0) {
-            WeightedGradientMap<L, T, P, Uniform<L>> map(dy, mean, {scratch.column_rstd + c}, slope, offset, uniform<A, I>(args.weight[param]));
-            transform_run<A, I>(x, dx, n, map, ahead, store);
-          } else {
-            transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {scratch.column_scale + c}, slope, offset), ahead, store);
-          }
+      const Index row_param = at.param + r * walk.row_param;
+      if (walk.affine && fresh && walk.weights == 0) weigh<I>(first_columns(strip, width), row_param, width);
+      for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
+        const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
+        const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
+        if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+        T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
+        const P mean{scratch.column_mean + c}, slope{scratch.column_slope + c}, offset{scratch.column_offset + c};
+        if (walk.weights > 0) {
+          WeightedGradientMap<L, T, P, Uniform<L>> map(dy, mean, {scratch.column_rstd + c}, slope, offset, uniform<A, I>(args.weight[param]));
+          transform_run<A, I>(x, dx, n, map, ahead, store);
+        } else {
+          transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {scratch.column_scale + c}, slope, offset), ahead, store);
         }
+      });
     });
     if (store == Store::streaming) fence<Store::streaming>();
   }

@@ -4,6 +4,7 @@
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/moments.hpp>
+#include <tensornorm/ops/schedule.hpp>
 
 namespace tensornorm::kernels {
 
@@ -51,6 +52,20 @@ struct CutSums {
     else return {sums, sums};
   }
 };
+
+/// Calls f(row, rows, column, columns) for the columns [from, to) of the rows in `range`, the partial one apart; in blocks that fit a
+/// ScaledBlock where they are `scaled`.
+template <class A, class T, class F>
+TENSORNORM_INLINE void for_each_block(const ColumnWalk& walk, const RowRange& range, Index from, Index to, bool scaled, const F& f) {
+  constexpr Index copied = std::max<Index>(ScaledBlock<A, T>::size / kTileRows, 1);
+  const Index whole = std::min(range.last, walk.moment_rows);
+  for (const bool tail : {false, true}) {
+    const Index first = tail ? whole : range.first, last = tail ? range.last : whole, end = tail ? std::min(to, walk.moment_tail) : to;
+    const Index most_rows = scaled ? kTileRows : last - first, most_columns = scaled ? copied : end - from;
+    for (Index row = first; row < last; row += most_rows)
+      for (Index c = from; c < end; c += most_columns) f(row, std::min(most_rows, last - row), c, std::min(most_columns, end - c));
+  }
+}
 
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

@@ -61,7 +61,6 @@ struct ColumnForward {
   using T = typename Args::Element;
   using A = typename Args::A;
   using S = typename Args::S;
-  static constexpr Index kCopiedColumns = std::max<Index>(ScaledBlock<A, T>::size / kTileRows, 1);
 
   /// Whether the statistic needs its x scaled.
   TENSORNORM_INLINE bool keep(Index k, const Center<A, S>& center) const {
@@ -126,24 +125,15 @@ struct ColumnForward {
   template <class I>
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
     ScaledBlock<A, T> copy;
-    const Index whole = std::min(range.last, walk.moment_rows);
-    for (const bool tail : {false, true}) {
-      const T* x = args.x + strip.at.data[0] + (tail ? whole : range.first) * walk.row_stride[0];
-      const Index all = tail ? range.last - whole : whole - range.first, end = tail ? std::min(to, walk.moment_tail) : to;
-      for (Index row = 0; row < all; row += scaled ? kTileRows : all) {
-        for (Index c = from; c < end; c += scaled ? kCopiedColumns : end - from) {
-          const Index rows = scaled ? std::min(kTileRows, all - row) : all, width = scaled ? std::min(kCopiedColumns, end - c) : end - from;
-          const T* source = x + row * walk.row_stride[0] + c;
-          Index stride = walk.row_stride[0];
-          if (scaled) {
-            source = copy.fill(source, rows, stride, width, scratch.column_factor + c);
-            stride = width;
-          }
-          column_moments<A, S, I>(source, rows, stride, width, scratch.column_pivot + c, sums.tile.from(c), sums.plain + c,
-                                  sums.centered + c);
-        }
+    for_each_block<A, T>(walk, range, from, to, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
+      Index stride = walk.row_stride[0];
+      const T* x = args.x + strip.at.data[0] + row * stride + c;
+      if (scaled) {
+        x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
+        stride = width;
       }
-    }
+      column_moments<A, S, I>(x, rows, stride, width, scratch.column_pivot + c, sums.tile.from(c), sums.plain + c, sums.centered + c);
+    });
   }
 
   /// Replaces bad pivots, finds scales, and narrows [from, to) to the columns of such statistics; false where there is none.
@@ -211,29 +201,25 @@ struct ColumnForward {
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
-    const Index ahead = frozen ? walk.row_stride[0] : -walk.row_stride[0];
-    const Index run = walk.run_width(strip.width);
+    const Index ahead = frozen ? walk.row_stride[0] : -walk.row_stride[0], run = walk.run_width(strip.width);
     for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      Index param = at.param + r * walk.row_param;
-      if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, param, width);
-      const Index length = std::min(run, width), step = scaled ? copy.size : length;
-      for (Index end = length; end <= width; end += length, param += walk.weight_step)
-        for (Index c = end - length; c < end; c += step) {
-          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
-          T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
-          const Index n = std::min(step, end - c);
-          if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
-          const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
-          const auto write_run = [&](const auto& affine) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
-          if (walk.weights > 0) {
-            const A one_weight = args.weight[param], one_bias = args.bias[param];
-            write_run(AffineMap<L, P, Uniform<L>>{map.mean, map.scale, map.shift, uniform<A, I>(one_weight), uniform<A, I>(one_bias)});
-          } else if (walk.affine) {
-            write_run(AffineMap<L, P, P>{map.mean, map.scale, map.shift, {weight + c}, {bias + c}});
-          } else {
-            write_run(map);
-          }
+      const Index row_param = at.param + r * walk.row_param;
+      if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);
+      for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
+        const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+        T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
+        if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
+        const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
+        const auto write_run = [&](const auto& affine) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
+        if (walk.weights > 0) {
+          const A one_weight = args.weight[param], one_bias = args.bias[param];
+          write_run(AffineMap<L, P, Uniform<L>>{map.mean, map.scale, map.shift, uniform<A, I>(one_weight), uniform<A, I>(one_bias)});
+        } else if (walk.affine) {
+          write_run(AffineMap<L, P, P>{map.mean, map.scale, map.shift, {weight + c}, {bias + c}});
+        } else {
+          write_run(map);
         }
+      });
     });
     if (store == Store::streaming) fence<Store::streaming>();
   }

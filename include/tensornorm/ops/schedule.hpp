@@ -267,4 +267,13 @@ TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, 
   }
 }
 
+/// Calls f(column, columns, param) for the runs of one weight in `width` columns of a row, each `run` wide or all there is, in parts of
+/// at most `most`; `param`: the row's offset into the parameters.
+template <class F>
+TENSORNORM_INLINE void for_each_run(const ColumnWalk& walk, Index run, Index width, Index most, Index param, const F& f) {
+  const Index length = std::min(run, width), step = std::min(most, length);
+  for (Index end = length; end <= width; end += length, param += walk.weight_step)
+    for (Index c = end - length; c < end; c += step) f(c, std::min(step, end - c), param);
+}
+
 }  // namespace tensornorm
