@@ -105,9 +105,6 @@ std::string text_of_shape(const Shape& shape) {
   return out.str();
 }
 
-/// Both element types and both storage orders, once: a fault is not found by their product, which costs compile time.
-using FaultKinds =
-    testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
 template <class Kind>
 class BackwardFaults : public testing::Test {};
 TYPED_TEST_SUITE(BackwardFaults, FaultKinds, support::KindNames);

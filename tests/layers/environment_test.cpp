@@ -29,7 +29,7 @@ using support::logical;
 
 template <class Kind>
 class Environment : public testing::Test {};
-TYPED_TEST_SUITE(Environment, support::Kinds, support::KindNames);
+TYPED_TEST_SUITE(Environment, FaultKinds, support::KindNames);
 
 /// Everything a layer computes from x and dy, by every schedule it has.
 template <class Layer, class X>

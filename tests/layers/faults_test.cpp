@@ -67,7 +67,7 @@ void expect_refused(Layer& layer, const X& x, Y&& y, const Parts& parts, Calls c
 
 template <class Kind>
 class Faults : public testing::Test {};
-TYPED_TEST_SUITE(Faults, support::Kinds, support::KindNames);
+TYPED_TEST_SUITE(Faults, FaultKinds, support::KindNames);
 
 // ---- A. construction ----
 

@@ -11,6 +11,8 @@
 #include <utility>
 #include <vector>
 
+#include "support/kernels_once.hpp"
+
 namespace {
 
 namespace tn = tensornorm;

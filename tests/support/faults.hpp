@@ -27,6 +27,9 @@ using Parts = std::vector<std::string>;
 inline constexpr double kNaN = std::numeric_limits<double>::quiet_NaN();
 inline constexpr double kInf = std::numeric_limits<double>::infinity();
 
+/// Both element types and both storage orders, once: a fault is not found by their product, which costs compile time.
+using FaultKinds = testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
+
 /// f throws exactly an Error whose text has all the parts.
 template <class Error = std::invalid_argument, class F>
 void expect_error(F f, const Parts& parts) {
