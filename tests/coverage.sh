@@ -23,7 +23,7 @@ done
 
 levels=(avx2 baseline)
 if grep -q '^flags.* avx512vl ' /proc/cpuinfo; then levels=(avx512 "${levels[@]}"); fi
-mapfile -t tests < <(sed -nE 's/^tensornorm_add_test\(([a-z_]+)\/([a-z_0-9]+).*/\1.\2/p' tests/CMakeLists.txt | grep -E "$only")
+mapfile -t tests < <(sh tests/executables.sh | grep -E "$only")
 
 # Counters that threads write to without order lose counts, never lines that were reached.
 cmake -S . -B "$build" -DCMAKE_BUILD_TYPE=None -DTENSORNORM_BUILD_TESTS=ON -DTENSORNORM_BUILD_EXAMPLES=OFF \

@@ -27,10 +27,7 @@ while (($# > 0)); do
   shift
 done
 
-# The executables among the tests, by name. What else CTest runs (packages, headers, promised compile errors, units with
-# different flags) belongs to whole suites: it configures and compiles for this machine.
-mapfile -t executables < <(sed -nE 's/^tensornorm_add_test\(([a-z_]+)\/([a-z_0-9]+).*/\1.\2/p' tests/CMakeLists.txt)
-executables+=(accuracy)
+mapfile -t executables < <(sh tests/executables.sh)
 
 # Tests that neither throw nor catch: what can be built without exceptions. tests/odr has what an error does then.
 without_exceptions='^(axes\.|core\.parallel|kernels\.|ops\.(forward_op|schedule)|stats\.saved_stats|layers\.backward_(device|holders))'
@@ -85,7 +82,7 @@ missing() {
     echo "no ${compiler:-clang++-<version>}"
   elif [[ $name == eigen5 && ! -e $eigen5/Eigen/Core ]]; then
     echo "--eigen5 names no Eigen"
-  elif [[ $name == aarch64 || $name == s390x ]]; then
+  elif [[ $name == aarch64 || $name == riscv64 || $name == s390x ]]; then
     if ! command -v "qemu-$name-static" "qemu-$name" > /dev/null; then echo "no qemu-$name"; fi
     if [[ ! -e /usr/src/googletest/CMakeLists.txt ]]; then echo "no /usr/src/googletest to build for it"; fi
   fi
@@ -130,10 +127,10 @@ digest() {
   echo "$commit" > "$folder/digest.commit"
 }
 
-# The bits of a row beside those of g++ 12 on this machine: all with fused multiply-add, which aarch64 and s390x have.
+# The bits of a row beside those of g++ 12 on this machine: all with fused multiply-add, which the emulated ones have.
 bits() {
   local name=$1 of=digest
-  if [[ $name == aarch64 || $name == s390x ]] && ! grep -q '^flags.* fma ' /proc/cpuinfo; then
+  if [[ $name == aarch64 || $name == riscv64 || $name == s390x ]] && ! grep -q '^flags.* fma ' /proc/cpuinfo; then
     echo ', bits not compared: this machine has no fused multiply-add'
     return
   fi
@@ -175,6 +172,7 @@ emulated() {
     -DFETCHCONTENT_SOURCE_DIR_GOOGLETEST=/usr/src/googletest "-DCMAKE_CXX_FLAGS=-O2 -DNDEBUG $*"
 }
 mapfile -t aarch64 < <(emulated aarch64)
+mapfile -t riscv64 < <(emulated riscv64)
 # g++ 12 for s390x warns of what the 2^62nd round of a loop over one row would do.
 mapfile -t s390x < <(emulated s390x -Wno-aggressive-loop-optimizations)
 
@@ -200,6 +198,7 @@ row eigen5 "Eigen $(sed -nE 's/^#define EIGEN_(MAJOR|MINOR|PATCH)_VERSION ([0-9]
 # Eigen's pool has fences, which g++ warns that the sanitizer does not see.
 row tsan 'ThreadSanitizer, tests with threads' g++-12 "$threads" "$(flags -O1 -g1 -Wno-tsan)" -DTENSORNORM_SANITIZE=thread
 row aarch64 'aarch64 (NEON) under qemu' aarch64-linux-gnu-g++ executables "${aarch64[@]}"
+row riscv64 'riscv64 under qemu' riscv64-linux-gnu-g++ executables "${riscv64[@]}"
 row s390x 's390x (big endian) under qemu' s390x-linux-gnu-g++ executables "${s390x[@]}"
 if ((list)); then exit 0; fi
 
