@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/conversion.hpp>
@@ -154,10 +155,11 @@ class Lanes<T, kLanes, kLanes> {
     if constexpr (sizeof(T) == 4) asm("fmla %0.4s, %1.4s, %2.4s" : "+w"(v) : "w"(a.v), "w"(b.v));
     else asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(v) : "w"(a.v), "w"(b.v));
     return;
+#elif !defined(__clang__) && defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
+    for (int i = 0; i < kLanes; ++i) v[i] = std::fma(a.v[i], b.v[i], v[i]);
+    return;
 #endif
-#if defined(__clang__) || !defined(__aarch64__)
     v = a.v * b.v + v;
-#endif
   }
   TENSORNORM_INLINE T sum() const {
     if constexpr (kLanes > 2) {
