@@ -49,9 +49,18 @@ struct AddRounded {
   template <class I>
   TENSORNORM_INLINE void run() const {
     Index i = 0;
-    if constexpr (!Narrow<T> && !Narrow<Source>) {
+    if constexpr (!Narrow<T>) {
       using L = HardwareLanes<S, I>;
       for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
+    } else {
+      using F = HardwareLanes<float, I>;
+      using L = Lanes<S, F::width, hardware_width<S, I>>;
+      float floats[64];  // a block at a time: no vector is read right after halves of it are written
+      for (; i + 64 <= n; i += 64) {
+        for (Index k = 0; k < 64; k += F::width) F::load(to + i + k).store(floats + k);
+        for (Index k = 0; k < 64; k += F::width) (L::load(floats + k) + L::load(from + i + k)).store(floats + k);
+        for (Index k = 0; k < 64; k += F::width) F::load(floats + k).store(to + i + k);
+      }
     }
     for (; i < n; ++i) to[i] = static_cast<T>(S(to[i]) + S(from[i]));
   }
