@@ -6,6 +6,7 @@
 #include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/conversion.hpp>
 #include <tensornorm/kernels/vector.hpp>
+#include <utility>
 
 namespace tensornorm::kernels {
 
@@ -156,7 +157,11 @@ class Lanes<T, kLanes, kLanes> {
     else asm("fmla %0.2d, %1.2d, %2.2d" : "+w"(v) : "w"(a.v), "w"(b.v));
     return;
 #elif !defined(__clang__) && defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF)
-    for (int i = 0; i < kLanes; ++i) v[i] = std::fma(a.v[i], b.v[i], v[i]);
+    // A list, which g++ takes for a vector again where there is one; of a loop it makes numbers in memory.
+    const auto fused = [x = a.v, y = b.v, z = v]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
+      return Vector{std::fma(x[i], y[i], z[i])...};
+    };
+    v = fused(std::make_integer_sequence<int, kLanes>());
     return;
 #endif
     v = a.v * b.v + v;
