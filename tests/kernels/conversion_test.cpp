@@ -2,6 +2,7 @@
 // Elements of 16 bits as lanes of float, against Eigen's own conversions of one number.
 #include <gtest/gtest.h>
 
+#include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/load.hpp>
 
 #include <bit>
@@ -176,6 +177,25 @@ TYPED_TEST(Conversions, ParametersAreWidenedInOneGo) {
       expected.push_back(42.0F);
       dispatch(Widen<float, E>{from.data(), to.data(), n});
       EXPECT_TRUE(support::same_bits(to, expected)) << n;
+    }
+  });
+}
+
+TYPED_TEST(Conversions, GradientsAreAddedInVectorsAsOneByOne) {
+  using E = TypeParam;
+  at_each_level([](Level) {
+    for (const Index n : {0, 1, 63, 64, 65, 200}) {
+      const auto before = support::random_values<E>(n, 1);
+      const auto floats = support::random_values<float>(n, 2);
+      const std::vector<double> doubles(floats.begin(), floats.end());
+      std::vector<E> expected;
+      for (std::size_t i = 0; i < floats.size(); ++i)
+        expected.push_back(static_cast<E>(static_cast<float>(static_cast<double>(before[i]) + doubles[i])));
+      std::vector<E> from_floats = before, from_doubles = before;
+      dispatch(AddRounded<double, E, float>{from_floats.data(), floats.data(), n});
+      dispatch(AddRounded<double, E, double>{from_doubles.data(), doubles.data(), n});
+      EXPECT_TRUE(support::same_bits(from_floats, expected)) << n;
+      EXPECT_TRUE(support::same_bits(from_doubles, expected)) << n;
     }
   });
 }
