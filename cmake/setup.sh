@@ -14,7 +14,7 @@ for want in "$@"; do
     clang) packages="$packages clang" ;;
     coverage) packages="$packages libgtest-dev gcovr" ;;  # tests/coverage.sh
     # tests/matrix.sh: the oldest and the newest compilers, and other machines
-    matrix) packages="$packages libgtest-dev googletest g++-11 g++-12 clang-14 clang-19 g++-aarch64-linux-gnu g++-riscv64-linux-gnu g++-s390x-linux-gnu qemu-user-static" ;;
+    matrix) packages="$packages libgtest-dev googletest libbenchmark-dev g++-11 g++-12 clang-14 clang-19 g++-aarch64-linux-gnu g++-riscv64-linux-gnu g++-s390x-linux-gnu qemu-user-static" ;;
     *) echo "setup.sh: unknown word '$want', expected tests, examples, benchmarks, peers, clang, coverage or matrix" >&2; exit 2 ;;
   esac
 done
