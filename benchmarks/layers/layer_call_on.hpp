@@ -101,4 +101,12 @@ Call layer_call_on(const Device& device, const Case& c, const Tensors& t) {
   return channels_call<S, kOrder, 1>(c, t, device);
 }
 
+/// The same on the calling thread, in the case's storage order; the tensors hold S, whatever the case's precision.
+template <class S>
+Call layer_call_of(const Case& c, const Tensors& t) {
+  const Eigen::DefaultDevice device;
+  return c.storage == Storage::row_major ? layer_call_on<S, Eigen::RowMajor>(device, c, t)
+                                         : layer_call_on<S, Eigen::ColMajor>(device, c, t);
+}
+
 }  // namespace bench

@@ -33,21 +33,14 @@ Tensors rounded(const Case& c, const Tensors& from) {
   return to;
 }
 
-template <class S>
-Call call_in(const Case& c, const Tensors& t) {
-  const Eigen::DefaultDevice device;
-  return c.storage == Storage::row_major ? layer_call_on<S, Eigen::RowMajor>(device, c, t)
-                                         : layer_call_on<S, Eigen::ColMajor>(device, c, t);
-}
-
 /// The instruction set in force has instructions that convert half to float and back.
 bool converts_half() { return tn::kernels::level() >= tn::kernels::Level::avx2; }
 
 void run_case(benchmark::State& state, const Case& c, bool& all_held) {
   const Tensors floats(c), brains = rounded<Eigen::bfloat16>(c, floats), halves = rounded<Eigen::half>(c, floats);
   Interleaved race({{"float", tensornorm_layer(c, floats)},
-                    {"bfloat16", call_in<Eigen::bfloat16>(c, brains)},
-                    {"half", call_in<Eigen::half>(c, halves)}});
+                    {"bfloat16", layer_call_of<Eigen::bfloat16>(c, brains)},
+                    {"half", layer_call_of<Eigen::half>(c, halves)}});
   for (auto _ : state) state.SetIterationTime(race.round("half"));
 
   std::printf("%-62s", c.name().c_str());

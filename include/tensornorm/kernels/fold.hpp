@@ -55,11 +55,12 @@ struct AddRounded {
     } else {
       using F = HardwareLanes<float, I>;
       using L = Lanes<S, F::width, hardware_width<S, I>>;
-      float floats[64];  // a block at a time: no vector is read right after halves of it are written
-      for (; i + 64 <= n; i += 64) {
-        for (Index k = 0; k < 64; k += F::width) F::load(to + i + k).store(floats + k);
-        for (Index k = 0; k < 64; k += F::width) (L::load(floats + k) + L::load(from + i + k)).store(floats + k);
-        for (Index k = 0; k < 64; k += F::width) F::load(floats + k).store(to + i + k);
+      constexpr Index kBlock = 64;
+      float floats[kBlock];  // a block at a time: no vector is read right after halves of it are written
+      for (; i + kBlock <= n; i += kBlock) {
+        for (Index k = 0; k < kBlock; k += F::width) F::load(to + i + k).store(floats + k);
+        for (Index k = 0; k < kBlock; k += F::width) (L::load(floats + k) + L::load(from + i + k)).store(floats + k);
+        for (Index k = 0; k < kBlock; k += F::width) F::load(floats + k).store(to + i + k);
       }
     }
     for (; i < n; ++i) to[i] = static_cast<T>(S(to[i]) + S(from[i]));
