@@ -50,6 +50,7 @@ newest() {  # <command prefix> <version>...: the first that is there
   done
 }
 clang=$(newest clang++- 22 21 20 19 18 17 16 15 14)
+gcc=$(newest g++- 17 16 15 14 13 12)
 
 # row <name> <what> <compiler> <tests: suite, executables, a regex, or all that is built> [cmake argument]...
 declare -a table=()
@@ -200,8 +201,8 @@ row o3-native '-O3 -march=native' g++-12 suite "$(flags -O3 -march=native -DNDEB
 row no-exceptions '-fno-exceptions -fno-rtti, tests that throw nothing' g++-12 "$without_exceptions" "$(flags -O2 -fno-exceptions -fno-rtti)"
 GTEST_FILTER=$not_fast_math row fast-math '-O3 -ffast-math, tests of ordinary numbers' g++-12 "$fast_math" "$(flags -O3 -ffast-math -DNDEBUG)"
 row no-vectorize 'EIGEN_DONT_VECTORIZE, _GLIBCXX_ASSERTIONS' g++-12 executables "$(flags -O2 -DEIGEN_DONT_VECTORIZE -D_GLIBCXX_ASSERTIONS)"
-row eigen5 "Eigen $(sed -nE 's/^#define EIGEN_(MAJOR|MINOR|PATCH)_VERSION ([0-9]+)$/\2/p' "$eigen5/Eigen/Version" 2> /dev/null | paste -sd.)" \
-  g++-12 executables "$release" "-DCMAKE_PROJECT_TOP_LEVEL_INCLUDES=$(realpath -m "$build")/eigen5.cmake"
+row eigen5 "Eigen $(sed -nE 's/^#define EIGEN_(MAJOR|MINOR|PATCH)_VERSION ([0-9]+)$/\2/p' "$eigen5/Eigen/Version" 2> /dev/null | paste -sd.) with the newest g++: ${gcc:-none}" \
+  "$gcc" executables "$release" "-DCMAKE_PROJECT_TOP_LEVEL_INCLUDES=$(realpath -m "$build")/eigen5.cmake"
 row benchmarks 'the benchmarks build, and their contenders agree' g++-12 all "$release" -DTENSORNORM_BUILD_TESTS=OFF \
   -DTENSORNORM_BUILD_BENCHMARKS=ON
 # Eigen's pool has fences, which g++ warns that the sanitizer does not see.
