@@ -26,6 +26,9 @@ inline constexpr Index kUniformRow = 64;
 inline constexpr Index kNarrowestStrip = 384;
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
+/// Bytes of adjoining rows of x that the second of two passes takes in memory's order, which the processor fetches ahead of, and from
+/// the last such stretch to the first: more would be out of the cache again.
+inline constexpr Index kStretchBytes = Index{256} << 10;
 /// Rows of columns are cut into at most so many parts, each of at least so many rows and bytes.
 inline constexpr Index kMostCuts = 16, kFewestCutRows = 64, kCutBytes = 2 * kBytesPerThread;
 
@@ -98,6 +101,7 @@ struct ColumnWalk {
   Index strips = 1;        ///< pieces a problem is cut into, along the first of `columns`
   Index strip_extent = 1;  ///< extent of that loop in a strip
   Index cuts = 1;          ///< parts the rows of a strip are taken in, each with sums of its own
+  Index stretch = 1;       ///< adjoining wide rows that the second of two passes takes in memory's order
   bool affine = false;     ///< a parameter changes from row to row
   Index weights = 0;       ///< where `affine`: 1 for all of a wide row, or one for each row in it; 0 where columns have their own, or short
                            ///< rows in a wide one theirs
@@ -109,6 +113,8 @@ struct ColumnWalk {
   Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
   /// Statistics of the widest strip.
   Index strip_statistics() const { return strips == 1 ? statistics : statistics / columns.loops[0].extent * strip_extent; }
+  /// From a row of x to the one that the second of two passes reads next.
+  Index second_pass_stride() const { return stretch > 1 ? row_stride[0] : -row_stride[0]; }
   /// Rows of a group, the partial one included.
   Index rows_of_group() const { return group_rows + (group_tail > 0 ? 1 : 0); }
   /// Those of all groups together, as the statistics see them.
@@ -210,6 +216,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
     }
     walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
   }
+  if (contiguous && walk.strips == 1) walk.stretch = std::max<Index>(kStretchBytes / (walk.width * element), 1);
   const Index bytes = walk.moment_rows * walk.strip_width() * element;
   if (walk.groups.depth == 0 && !walk.affine)
     walk.cuts = std::clamp<Index>(std::min(bytes / kCutBytes, walk.moment_rows / kFewestCutRows), 1, kMostCuts);
@@ -250,17 +257,19 @@ inline LoopList first_columns(const Strip& strip, Index width) {
 /// Calls f(at, row, columns, fresh) for each row of a strip (of its group, those in `range`): the offsets of its group, its number in
 /// it, how many columns it has, and whether the parameters beside them are others, or more, than those of the row before.
 ///
-/// `backwards`: the last row first, for the second of two passes, which finds in the cache what the first has read last.
+/// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.
 template <class F>
 TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
-  const Index groups = walk.groups.size();
+  const Index groups = walk.groups.size(), stretch = backwards ? walk.stretch : range.last - range.first;
   Odometer group(walk.groups, backwards ? groups - 1 : 0);
   for (Index g = groups; g > 0; --g) {
     const Offsets at = strip.at + group.offsets();
-    for (Index i = range.first, known = 0; i < range.last; ++i) {
-      const Index row = backwards ? range.first + range.last - 1 - i : i, width = walk.width_of_row(row, strip.width);
-      f(at, row, width, width > known || walk.row_param != 0);
-      known = width;
+    for (Index end = range.last, known = 0; end > range.first; end -= stretch) {
+      for (Index row = std::max(range.first, end - stretch); row < end; ++row) {
+        const Index width = walk.width_of_row(row, strip.width);
+        f(at, row, width, width > known || walk.row_param != 0);
+        known = width;
+      }
     }
     if (backwards) group.previous();
     else group.next();
