@@ -200,5 +200,19 @@ TYPED_TEST(Conversions, GradientsAreAddedInVectorsAsOneByOne) {
   });
 }
 
+// Added as floats: the sum in double, rounded, is the same.
+TEST(Gradients, OfFloatsAreAddedInVectorsAsInDouble) {
+  at_each_level([](Level) {
+    for (const Index n : {0, 1, 15, 16, 17, 1000}) {
+      auto before = support::random_values<float>(n, 1), gradients = support::random_values<float>(n, 2);
+      for (std::size_t i = 0; i < gradients.size(); ++i) gradients[i] *= i % 3 == 0 ? 1e-6F : i % 3 == 1 ? 1e30F : 1.0F;
+      std::vector<float> expected;
+      for (std::size_t i = 0; i < before.size(); ++i) expected.push_back(static_cast<float>(double(before[i]) + double(gradients[i])));
+      dispatch(AddRounded<double, float, float>{before.data(), gradients.data(), n});
+      EXPECT_TRUE(support::same_bits(before, expected)) << n;
+    }
+  });
+}
+
 }  // namespace
 }  // namespace tensornorm::kernels

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include <gtest/gtest.h>
 
+#include <cstring>
+#include <limits>
 #include <sstream>
 #include <stdexcept>
 #include <tensornorm/tensornorm.hpp>
@@ -44,6 +46,67 @@ TYPED_TEST(LayerNorm, EveryElementMeetsItsOwnWeight) {
     const Scalar expected = coefficient(norm, at) * weight + bias;
     // norm is rounded here once more than inside the layer: 2 ulp of the larger term.
     EXPECT_NEAR(coefficient(y, at), expected, double(ulps<Scalar>(2, 4 * weight + bias)));
+  }
+}
+
+// Short rows are taken a few together where they are few, and one by one where they are many; unusual ones among them by themselves.
+TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
+  using Scalar = typename TypeParam::Scalar;
+  using Rows = Eigen::Tensor<Scalar, 2, Eigen::RowMajor>;
+  constexpr Index width = 100, few = 45, many = 20000;
+  const auto odd = [](Rows& x, Index first) {
+    const auto fill = [&](Index row, auto value) {
+      for (Index i = 0; i < width; ++i) x(first + row, i) = Scalar(value(x(first + row, i), i));
+    };
+    fill(3, [](Scalar, Index) { return 42; });
+    fill(5, [](Scalar v, Index) { return v * Scalar(1e30); });
+    fill(6, [](Scalar v, Index) { return v * Scalar(1e-30); });
+    fill(8, [](Scalar v, Index i) { return i == 0 ? Scalar(1e6) : v; });
+    fill(13, [](Scalar v, Index i) { return i == 7 ? std::numeric_limits<Scalar>::infinity() : v; });
+    fill(44, [](Scalar v, Index) { return v + Scalar(1e6); });
+  };
+  for (const bool affine : {true, false}) {
+    tn::LayerNorm<Scalar, 1> layer(width, {.elementwise_affine = affine});
+    if (affine)
+      for (Index i = 0; i < width; ++i) {
+        layer.weight()(i) = Scalar(0.5) + Scalar(i) / 100;
+        layer.bias()(i) = Scalar(i) - 50;
+      }
+    Rows x = tensor_of<Rows>({many, width}, random_values<Scalar>(many * width, 1));
+    Rows dy = tensor_of<Rows>({many, width}, random_values<Scalar>(many * width, 2));
+    odd(x, 0);
+    typename tn::LayerNorm<Scalar, 1>::Saved saved, saved_few;
+    Rows y(many, width), dx(many, width), y_few(few, width), dx_few(few, width);
+    layer.forward(x, y, saved);
+    layer.backward(dy, x, saved, dx, tn::none);
+    auto gradients = layer.zero_gradients();
+    layer.backward(dy, x, saved, dx, gradients);
+    const Rows x_few = x.slice(Eigen::array<Index, 2>{0, 0}, Eigen::array<Index, 2>{few, width});
+    const Rows dy_few = dy.slice(Eigen::array<Index, 2>{0, 0}, Eigen::array<Index, 2>{few, width});
+    layer.forward(x_few, y_few, saved_few);
+    auto gradients_few = layer.zero_gradients();
+    layer.backward(dy_few, x_few, saved_few, dx_few, gradients_few);
+    const auto begins = [](const Rows& all, const Rows& part) {
+      return std::memcmp(all.data(), part.data(), sizeof(Scalar) * std::size_t(part.size())) == 0;
+    };
+    EXPECT_TRUE(begins(y, y_few)) << affine;
+    EXPECT_TRUE(begins(dx, dx_few)) << affine;
+    // In place, and one row at a time.
+    Rows again = x_few;
+    layer.forward(again, again);
+    EXPECT_TRUE(begins(again, y_few)) << affine;
+    for (Index row = 0; row < few; ++row) {
+      const Rows one = x_few.slice(Eigen::array<Index, 2>{row, 0}, Eigen::array<Index, 2>{1, width});
+      EXPECT_EQ(std::memcmp(layer(one).data(), &y_few(row, 0), sizeof(Scalar) * width), 0) << row;
+    }
+    again = dy_few;
+    auto gradients_again = layer.zero_gradients();
+    layer.backward(again, x_few, saved_few, again, gradients_again);
+    EXPECT_TRUE(begins(again, dx_few)) << affine;
+    if (affine) {
+      EXPECT_EQ(std::memcmp(gradients_again.weight.data(), gradients_few.weight.data(), sizeof(Scalar) * width), 0);
+      EXPECT_EQ(std::memcmp(gradients_again.bias.data(), gradients_few.bias.data(), sizeof(Scalar) * width), 0);
+    }
   }
 }
 

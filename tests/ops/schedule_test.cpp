@@ -4,6 +4,7 @@
 
 #include <tensornorm/ops/schedule.hpp>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -170,6 +171,54 @@ TEST(ColumnWalk, CutsCoverTheRows) {
       }
       EXPECT_EQ(next, rows);
     }
+}
+
+// Stretch by stretch from the end, each in memory's order.
+TEST(ColumnWalk, TheSecondPassTakesStretchesOfRows) {
+  const LoopNest nest = nest_of_roles<Eigen::RowMajor>({5, 33, 17, 64}, "rrrK");
+  const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+  ASSERT_GT(walk.stretch, 1);
+  ASSERT_GT(walk.group_rows, 2 * walk.stretch);
+  ASSERT_GT(walk.group_tail, 0) << "5 * 33 * 17 rows of 64 are not whole rows of 1024";
+  EXPECT_EQ(walk.stretch * walk.width * Index(sizeof(float)), kStretchBytes);
+  EXPECT_EQ(walk.second_pass_stride(), walk.row_stride[0]);
+  const Strip strip(walk, 0);
+  for (const RowRange range : {RowRange{0, walk.rows_of_group()}, RowRange{3, walk.rows_of_group() - 2}}) {
+    std::vector<Index> rows, expected;
+    for (Index end = range.last; end > range.first; end -= walk.stretch)
+      for (Index row = std::max(range.first, end - walk.stretch); row < end; ++row) expected.push_back(row);
+    for_each_row(walk, strip, range, true, [&](const Offsets&, Index row, Index width, bool) {
+      rows.push_back(row);
+      EXPECT_EQ(width, row == walk.group_rows ? walk.group_tail : walk.width);
+    });
+    EXPECT_EQ(rows, expected);
+    rows.clear();
+    for_each_row(walk, strip, range, false, [&](const Offsets&, Index row, Index, bool) { rows.push_back(row); });
+    EXPECT_TRUE(std::is_sorted(rows.begin(), rows.end()));
+    EXPECT_EQ(Index(rows.size()), range.last - range.first);
+  }
+}
+
+TEST(ColumnWalk, RowsApartHaveNoStretches) {
+  const LoopNest nest = nest_of_roles<Eigen::RowMajor>({32, 1024, 14, 14}, "rKrr");
+  const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+  ASSERT_GT(walk.strips, 1);
+  EXPECT_EQ(walk.stretch, 1);
+  EXPECT_EQ(walk.second_pass_stride(), -walk.row_stride[0]);
+}
+
+TEST(RowWalk, ShortRunsAreTakenTogetherInTheCache) {
+  const auto walk_of = [](const Shape& shape) {
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, "Kr");
+    return make_row_walk(nest, without_params(nest));
+  };
+  const Index cached = last_level_cache() / 4, element = sizeof(float);
+  EXPECT_TRUE(walk_of({9, 512}).is_short(512, cached, element));
+  EXPECT_FALSE(walk_of({9, 513}).is_short(512, cached, element));
+  EXPECT_FALSE(walk_of({9, 512}).is_short(512, cached + 1, element));
+  EXPECT_TRUE(walk_of({9, kShortRunBytes / element}).is_short(512, 100 * cached, element));
+  const LoopNest images = nest_of_roles<Eigen::RowMajor>({9, 4, 7, 2000}, "rKrr");
+  EXPECT_FALSE(make_row_walk(images, without_params(images)).is_short(1 << 20, 0, element)) << "nine slices";
 }
 
 TEST(ColumnWalk, KeptLoopsOutsideAreProblemsOfTheirOwn) {

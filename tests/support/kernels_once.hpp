@@ -7,8 +7,10 @@
 
 #define TENSORNORM_TEST_KERNELS(how, T)                                      \
   how void dispatch(const RowForward<ForwardArguments<T>>&) noexcept;        \
+  how void dispatch(const ShortRowForward<ForwardArguments<T>>&) noexcept;   \
   how void dispatch(const ColumnForward<ForwardArguments<T>>&) noexcept;     \
   how void dispatch(const RowBackward<BackwardArguments<T>>&) noexcept;      \
+  how void dispatch(const ShortRowBackward<BackwardArguments<T>>&) noexcept; \
   how void dispatch(const ColumnBackward<BackwardArguments<T>>&) noexcept
 
 namespace tensornorm::kernels {

@@ -2,7 +2,8 @@
 #pragma once
 
 #if defined(__GNUC__)
-// A kernel takes on the instruction set of the entry point it is inlined into; a call would leave it at the baseline's.
+// A kernel takes on the instruction set of the entry point it is inlined into; a call would leave it at the baseline's. And what a layer's
+// users call takes on the flags of their unit, or the linker would give all units the one that it saw first.
 #define TENSORNORM_INLINE inline __attribute__((always_inline))
 // What is hardly ever needed stays out of a kernel, whose registers and layout it would spoil: 10 % of a backward pass.
 #define TENSORNORM_RARE __attribute__((noinline, cold))

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 #include <tensornorm/axes/loop_nest.hpp>
 #include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/scale.hpp>
@@ -40,17 +41,21 @@ void add_to(S* to, const T* from, Index n, S factor = S(1)) {
   for (; i < n; ++i) to[i] = fused<S>(load_one<S>(from + i), factor, to[i]);
 }
 
-/// to[i] += from[i], added in S and rounded to T.
+/// target[i] += source[i], added in S and rounded to T.
 template <class S, class T, class Source>
 struct AddRounded {
-  T* to;
-  const Source* from;
-  Index n;
+  T* target;
+  const Source* source;
+  Index count;
   template <class I>
   TENSORNORM_INLINE void run() const {
+    T* const to = target;  // stores might change the members
+    const Source* const from = source;
+    const Index n = count;
     Index i = 0;
     if constexpr (!Narrow<T>) {
-      using L = HardwareLanes<S, I>;
+      // A sum of two floats rounded to double and then to float is rounded as if once (Figueroa 1995).
+      using L = HardwareLanes<std::conditional_t<std::is_same_v<T, Source>, T, S>, I>;
       for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
     } else {
       using F = HardwareLanes<float, I>;

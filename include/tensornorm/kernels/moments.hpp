@@ -96,28 +96,39 @@ TENSORNORM_INLINE bool all_equal([[maybe_unused]] const T* x, [[maybe_unused]] I
   }
 }
 
-/// Sums of one chunk of x * scale about one pivot: the plain sum by a tree per block, the squares by lanes of S, both folded block by
-/// block.
+/// Sums of one block in S: the plain sum, by a tree, and the squares by lanes.
+template <class A, class S, class I>
+struct BlockTotals {
+  S sum;
+  FoldLanes<A, S, I> squares;
+
+  template <class T>
+  TENSORNORM_INLINE BlockTotals(const T* x, Index n, A pivot) {
+    VirtualLanes<A, I> block_sum, block_squares;
+    block_sums<A, I>(x, n, pivot, block_sum, block_squares);
+    sum = S(block_sum.sum());
+    A lanes[VirtualLanes<A, I>::width];
+    block_squares.store(lanes);
+    squares = FoldLanes<A, S, I>::load(lanes);
+  }
+};
+
+/// Sums of one chunk of x * scale about one pivot, folded block by block.
 ///
 /// Elements too large or too small to be squared are taken once more with a scale, which the pivot is then in, and with `repivot` a bad
 /// pivot is replaced by a better one: from the L1 cache.
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scale, bool repivot) {
-  using L = VirtualLanes<A, I>;
   for (;;) {
     PivotSums<S> total;
     FoldLanes<A, S, I> folded, rest;
     ScaledBlock<A, T> copy;
     for (Index i = 0; i < n; i += kBlock<A>) {
       const Index k = std::min(kBlock<A>, n - i);
-      L sum, squares;
-      block_sums<A, I>(scale == A(1) ? x + i : copy.fill(x + i, k, scale), k, pivot, sum, squares);
-      total.sum = total.sum + S(sum.sum());
-      A lanes[L::width];
-      squares.store(lanes);
-      const auto block = FoldLanes<A, S, I>::load(lanes);
-      if (i == 0) folded = block;
-      else accumulate<keeps_rest<A, S>>(folded, rest, block);
+      const BlockTotals<A, S, I> block(scale == A(1) ? x + i : copy.fill(x + i, k, scale), k, pivot);
+      total.sum = total.sum + block.sum;
+      if (i == 0) folded = block.squares;
+      else accumulate<keeps_rest<A, S>>(folded, rest, block.squares);
     }
     total.squares = folded.sum();
     const A wanted = scale == A(1) ? scale_for<A, T>(n, pivot, total.squares) : A(1);
@@ -144,6 +155,31 @@ TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   const L first = n >= L::width ? L::load(x) : load_few<L, A>(x, n, load_one<A>(x));
   return (first * L(A(1.0 / L::width))).sum();  // their sum might overflow
 }
+
+/// What row_moments() makes of one block, but that it does not look at the sums: see is_ordinary().
+template <class A, class S>
+struct ShortSlice {
+  A pivot;
+  S sum, squares;  ///< as in PivotSums
+
+  ShortSlice() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
+  template <class I, class T>
+  TENSORNORM_INLINE void add_up(const T* x, Index n, bool centered) {
+    pivot = centered ? first_pivot<A, I>(x, n) : A(0);
+    const BlockTotals<A, S, I> block(x, n, pivot);
+    sum = block.sum;
+    squares = block.squares.sum();
+  }
+  /// Neither another pivot nor a scale is needed.
+  template <class T>
+  TENSORNORM_INLINE bool is_ordinary(Index n, bool centered) const {
+    const bool good_pivot = is_finite(pivot) && !(centered && is_bad_pivot(n, sum, squares));
+    return good_pivot && scale_for<A, T>(n, pivot, squares) == A(1);
+  }
+  TENSORNORM_INLINE Welford<S> state(Index n, bool centered) const {
+    return centered ? Welford<S>::of_sums(n, S(pivot), sum, squares) : Welford<S>(n, S(0), S(0), squares);
+  }
+};
 
 /// Row kernel: adds n contiguous elements to the state, in one read: sums about a pivot, merged in S.
 ///

@@ -201,6 +201,13 @@ class Lanes<T, kLanes, kLanes> {
   {
     typename vector_of<float, kLanes>::type narrow;
     __builtin_memcpy(&narrow, p, sizeof narrow);
+#if !defined(__clang__) && defined(__x86_64__)
+    if constexpr (sizeof(Vector) > 16) {  // of which g++ 12 makes two halves put together
+      Lanes wide;
+      asm("vcvtps2pd %1, %0" : "=v"(wide.v) : "vm"(narrow));
+      return wide;
+    }
+#endif
     return Lanes(__builtin_convertvector(narrow, Vector));
   }
   template <Store kStore = Store::ordinary>

@@ -51,29 +51,29 @@ class Normalization {
 
   /// The normalized x in a new tensor.
   template <class X, HostDevice Device = Eigen::DefaultDevice>
-  auto operator()(const X& x, const Device& device = {}) {
+  TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) {
     return infer(x, device);
   }
   /// y = the normalized x, into memory of x's shape; y may be x.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
-  void forward(const X& x, Y&& y, const Device& device = {}) {
+  TENSORNORM_INLINE void forward(const X& x, Y&& y, const Device& device = {}) {
     run("forward", x, y, nullptr, device);
   }
   /// As forward(x, y), and keeps mean and rstd for backward.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-  void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
+  TENSORNORM_INLINE void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
     run("forward", x, y, &saved, device);
   }
   /// forward(x, y) of a const layer: safe from many threads at once.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
-  void infer(const X& x, Y&& y, const Device& device = {}) const {
+  TENSORNORM_INLINE void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, device);
   }
   /// The same in a new tensor.
   template <class X, HostDevice Device = Eigen::DefaultDevice>
-  auto infer(const X& x, const Device& device = {}) const {
+  TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like(x);
     infer(x, y, device);
     return y;
@@ -87,7 +87,7 @@ class Normalization {
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now.
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
   template <class DY, class X, HostDevice Device = Eigen::DefaultDevice>
-  auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
+  TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();
     auto dx = make_like(x);
     backward(dy, x, saved, dx, gradients, device);
@@ -97,7 +97,7 @@ class Normalization {
   ///
   /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
-  void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+  TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
     differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight.
@@ -106,7 +106,8 @@ class Normalization {
   /// Accuracy norm carries the rounding of y divided by weight. Memory: O(statistics + parameters) where dx is given
   ///          and is not dy, else O(size of y).
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
-  void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+  TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
+                                              const Device& device = {}) const {
     differentiate_layer("backward_from_output", dy, y, saved, dx, gradients, true, device);
   }
   /// Gradients of the parameters' shapes, all 0.
@@ -172,7 +173,7 @@ class Normalization {
     return shape;
   }
   template <class X, class Y, class Device>
-  void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
+  TENSORNORM_INLINE void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
     require_like<Scalar, X, Y>();
     require_host_device<Device>();
     static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
@@ -184,8 +185,8 @@ class Normalization {
   }
 
   template <class DY, class X, class DX, class G, class Device>
-  void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, bool from_output,
-                           const Device& device) const {
+  TENSORNORM_INLINE void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients,
+                                             bool from_output, const Device& device) const {
     require_gradient_operands<Scalar, X, DY, DX>();
     static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
     require_host_device<Device>();

@@ -70,7 +70,7 @@ class TrackedNormalization {
 
   /// The normalized x in a new tensor.
   template <class X, HostDevice Device = Eigen::DefaultDevice>
-  auto operator()(const X& x, const Device& device = {}) {
+  TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) {
     auto y = make_like(x);
     forward(x, y, device);
     return y;
@@ -78,23 +78,23 @@ class TrackedNormalization {
   /// y = the normalized x, into memory of x's shape; y may be x. The table above says by which statistics.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
-  void forward(const X& x, Y&& y, const Device& device = {}) {
+  TENSORNORM_INLINE void forward(const X& x, Y&& y, const Device& device = {}) {
     run("forward", x, y, nullptr, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
   }
   /// As forward(x, y), and keeps mean and rstd for backward.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-  void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
+  TENSORNORM_INLINE void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
     run("forward", x, y, &saved, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
   }
   /// By the running statistics in any mode, where they are tracked; nothing moves.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
-  void infer(const X& x, Y&& y, const Device& device = {}) const {
+  TENSORNORM_INLINE void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, tracking_, nullptr, device);
   }
   /// The same in a new tensor.
   template <class X, HostDevice Device = Eigen::DefaultDevice>
-  auto infer(const X& x, const Device& device = {}) const {
+  TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like(x);
     infer(x, y, device);
     return y;
@@ -109,7 +109,7 @@ class TrackedNormalization {
   ///          says that the statistics were running ones.
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
   template <class DY, class X, HostDevice Device = Eigen::DefaultDevice>
-  auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
+  TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();
     auto dx = make_like(x);
     backward(dy, x, saved, dx, gradients, device);
@@ -119,12 +119,13 @@ class TrackedNormalization {
   ///
   /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
-  void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+  TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
     differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight. See Normalization.
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
-  void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+  TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
+                                              const Device& device = {}) const {
     differentiate_layer("backward_from_output", dy, y, saved, dx, gradients, true, device);
   }
   /// Gradients of the parameters' shapes, all 0.
@@ -196,7 +197,8 @@ class TrackedNormalization {
   }
 
   template <class X, class Y, class Device>
-  void run(const char* function, const X& x, Y&& y, Saved* saved, bool given, Running* moving, const Device& device) const {
+  TENSORNORM_INLINE void run(const char* function, const X& x, Y&& y, Saved* saved, bool given, Running* moving,
+                             const Device& device) const {
     require_rank<X>();
     require_like<Scalar, X, Y>();
     require_host_device<Device>();
@@ -216,8 +218,8 @@ class TrackedNormalization {
   }
 
   template <class DY, class X, class DX, class G, class Device>
-  void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, bool from_output,
-                           const Device& device) const {
+  TENSORNORM_INLINE void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients,
+                                             bool from_output, const Device& device) const {
     require_rank<X>();
     require_gradient_operands<Scalar, X, DY, DX>();
     require_host_device<Device>();

@@ -6,6 +6,8 @@
 
 namespace tensornorm {
 
+inline namespace TENSORNORM_ABI {
+
 /// Errors: std::logic_error where `saved` is not what a forward call on an x of this shape left.
 template <class Scalar>
 void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, bool row_major) {
@@ -118,4 +120,5 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device);
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -3,9 +3,12 @@
 
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/ops/column_backward.hpp>
+#include <tensornorm/ops/short_rows_backward.hpp>
 #include <tensornorm/ops/forward_op.hpp>
 
 namespace tensornorm {
+
+inline namespace TENSORNORM_ABI {
 
 /// dx, and the sums of dy * norm and dy per parameter, over a nest whose operands are x, dy, dx.
 ///
@@ -22,7 +25,7 @@ class BackwardOp {
     const LoopNest& walked = order_.nest();
     const LoopNest merged = without_params(walked);
     walk_ = choose_walk(merged);
-    const Index bytes = nest.size() * Index(sizeof(T));
+    const Index bytes = bytes_ = nest.size() * Index(sizeof(T));
     Index unit = 3 * nest.samples * Index(sizeof(T)), run = 0;
     if (walk_ == Walk::row) {
       row_ = make_row_walk(walked, merged);
@@ -135,9 +138,17 @@ class BackwardOp {
       scratch.lay_out(beside_, args_.x, memory);
       kernels::fill(scratch.dweight, beside_ + kPadding, A(0));
       kernels::fill(scratch.dbias, beside_ + kPadding, A(0));
-      kernels::dispatch(
-          kernels::RowBackward<Arguments>{args_, row_, store_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
+      if (short_rows())
+        kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, row_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
+      else
+        kernels::dispatch(
+            kernels::RowBackward<Arguments>{args_, row_, store_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
     }
+  }
+
+  /// Statistics of one short run each, beside parameters that are all differentiated by.
+  bool short_rows() const {
+    return args_.dx != nullptr && beside_ > 0 && !args_.constant && store_ == kernels::Store::ordinary && row_.is_short(kernels::kBlock<A>, 3 * bytes_, Index(sizeof(T)));
   }
 
   kernels::BackwardArguments<T> args_;
@@ -149,10 +160,11 @@ class BackwardOp {
   kernels::Store store_{};
   Crew crew_;
   Index sums_ = 1;  ///< arrays of totals; none where so few rows lie beside parameters that a worker's own arrays are the result
-  Index pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
+  Index bytes_ = 0, pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
   std::size_t worker_bytes_ = 0;
   std::byte* workers_ = nullptr;
   S* totals_ = nullptr;
 };
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

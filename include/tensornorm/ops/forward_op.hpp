@@ -4,7 +4,7 @@
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/column_walk.hpp>
-#include <tensornorm/ops/forward_walks.hpp>
+#include <tensornorm/ops/short_rows.hpp>
 
 namespace tensornorm {
 
@@ -90,6 +90,8 @@ class ParameterOrder {
   bool in_order_ = true, copies_weight_ = false, copies_bias_ = false, within_ = false;
 };
 
+inline namespace TENSORNORM_ABI {
+
 /// y = (x - mean) * rstd * weight + bias over a nest: the schedule is chosen, memory taken, the kernels run.
 ///
 /// Everything that can fail has failed when the constructor returns; run() cannot.
@@ -111,7 +113,7 @@ class ForwardOp {
     const LoopNest merged = without_params(walked);
     walk_ = frozen && long_runs(walked) ? Walk::row : choose_walk(merged);
     Index pieces, unit, run;
-    const Index bytes = nest.size() * Index(sizeof(T));
+    const Index bytes = bytes_ = nest.size() * Index(sizeof(T));
     std::size_t column_bytes = 0;
     if (walk_ == Walk::row) {
       row_ = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
@@ -153,6 +155,8 @@ class ForwardOp {
         kernels::ColumnScratch<A, S> scratch;
         scratch.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args_.x, column_memory_ + std::size_t(worker) * column_bytes_);
         kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch, crew_});
+      } else if (short_rows()) {
+        kernels::dispatch(kernels::ShortRowForward<kernels::ForwardArguments<T>>{args_, row_, first, last});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
       }
@@ -163,6 +167,11 @@ class ForwardOp {
   /// Given statistics leave the order of the walk free: a run needs only be long enough for coefficients in registers.
   static bool long_runs(const LoopNest& nest) { return reduces(nest.innermost()) && nest.innermost().extent >= kLongRun; }
 
+  /// Statistics of one short run each.
+  bool short_rows() const {
+    return !frozen_ && args_.y != nullptr && store_ == kernels::Store::ordinary && row_.is_short(kernels::kBlock<A>, 2 * bytes_, Index(sizeof(T)));
+  }
+
   kernels::ForwardArguments<T> args_;
   ParameterOrder<A, Scalar> order_;
   const Device& device_;
@@ -172,10 +181,11 @@ class ForwardOp {
   ColumnWalk column_;
   kernels::Store store_{};
   Crew crew_;
-  Index pieces_ = 0, threads_ = 1;
+  Index bytes_ = 0, pieces_ = 0, threads_ = 1;
   std::byte* column_memory_ = nullptr;
   std::size_t column_bytes_ = 0;
   S* statistics_memory_ = nullptr;
 };
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -37,6 +37,7 @@ struct Center {
   S rstd;
   A factor;
 
+  Center() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
   TENSORNORM_INLINE Center(S hi, S lo, S r, S scale = S(1))
       : mean(static_cast<A>(hi)), rest((S(mean) - hi) - lo), rstd(r), factor(static_cast<A>(scale)) {}
   /// (x * factor - mean) * scale + shift is the norm times weight plus bias, all rounded once. Where nothing rests, the sign of a bias of

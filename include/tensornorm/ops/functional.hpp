@@ -70,6 +70,8 @@ Scalar* parameter_data(const Call& call, const char* name, W&& parameter, std::s
   }
 }
 
+inline namespace TENSORNORM_ABI {
+
 /// What every functional form comes down to: types and parameters checked, then normalize_by_batch with a policy.
 template <class Policy, class X, class Y, class W, class B, class Saved, class Device>
 void normalize_with(const char* function, const Policy& policy, const StatisticsRule& rule, const char* lone_sample, const X& x, Y&& y,
@@ -216,4 +218,5 @@ void batch_norm(const X& x, Y&& y, const M& running_mean, const V& running_var, 
                                               static_cast<SavedStats<Scalar>*>(nullptr), device);
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

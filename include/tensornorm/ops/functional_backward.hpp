@@ -6,6 +6,8 @@
 
 namespace tensornorm {
 
+inline namespace TENSORNORM_ABI {
+
 // Gradients of the functional forms: dx is assigned, dweight and dbias are added to; each may be tn::none and is then not paid for.
 
 /// What the functional backward forms come down to: types and shapes checked, then differentiate with a policy.
@@ -83,4 +85,5 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
   differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -32,6 +32,8 @@ using Tensor = Eigen::Tensor<Value<X>, rank_of<X> - kReduced, traits_of<X>::row_
 
 }  // namespace moments_of
 
+inline namespace TENSORNORM_ABI {
+
 /// mean = sum of x / n and variance = sum of (x - mean)^2 / n over the axes listed: moments(x, over<0, 2, 3>).
 ///
 /// Shapes   the kept axes of x, their rank known at compile time; x's scalar (float for the 16-bit types) and storage order.
@@ -110,4 +112,5 @@ auto normalize(const X& x, const M& mean, const M& variance, ReduceAxes<kAxes...
   return y;
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -18,6 +18,8 @@ struct NormalizeContext {
   Parameters<Scalar> parameters;
 };
 
+inline namespace TENSORNORM_ABI {
+
 template <bool kRowMajor, AxisPolicy P, class T, class U, int kRank>
 LoopNest nest_of(const P& policy, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
   return make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy);
@@ -118,4 +120,5 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   op.run();
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

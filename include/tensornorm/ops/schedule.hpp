@@ -26,6 +26,8 @@ inline constexpr Index kUniformRow = 64;
 inline constexpr Index kNarrowestStrip = 384;
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
+/// Runs of so many bytes are short wherever they come from.
+inline constexpr Index kShortRunBytes = 256;
 /// Bytes of adjoining rows of x that the second of two passes takes in memory's order, which the processor fetches ahead of, and from
 /// the last such stretch to the first: more would be out of the cache again.
 inline constexpr Index kStretchBytes = Index{256} << 10;
@@ -74,6 +76,12 @@ struct RowWalk {
   Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
   bool affine = false;  ///< a parameter changes within a statistic
 
+  /// Every statistic is of one short run, of at most so many elements; the shorter where `traffic`, the bytes read and written, comes from
+  /// memory, which is kept waiting by rows that are taken together.
+  bool is_short(Index most, Index traffic, Index element) const {
+    if (4 * traffic > last_level_cache()) most = std::min(most, kShortRunBytes / element);
+    return runs.depth == 0 && slices.depth == 0 && run.extent <= most;
+  }
   /// Runs one after the other that lie beside other parameters each, before a parameter is met again.
   Index runs_apart() const {
     Index result = 1;

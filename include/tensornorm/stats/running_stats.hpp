@@ -53,7 +53,8 @@ class RunningStats {
   /// batch_mean[i * num_features + c] and batch_variance, biased, belong to feature c; `stride` 1 means the feature is the faster index,
   /// else repeats are. No samples: nothing changes. It cannot fail.
   template <class S>
-  void update(const S* batch_mean, const S* batch_variance, Index samples, Index repeats = 1, bool feature_fastest = true) noexcept {
+  TENSORNORM_INLINE void update(const S* batch_mean, const S* batch_variance, Index samples, Index repeats = 1,
+                                bool feature_fastest = true) noexcept {
     if (samples == 0 || repeats == 0) return;
     if (num_batches_ < std::numeric_limits<std::int64_t>::max()) ++num_batches_;
     const S f = momentum_ ? S(*momentum_) : S(S(1) / S(double(num_batches_)));

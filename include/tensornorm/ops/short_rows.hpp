@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/forward_walks.hpp>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// Rows of one short run each that are taken together: what is done once per row takes longer than its elements, most of it waiting for
+/// the result before, and the rows do not wait for each other.
+inline constexpr Index kTogether = 8;
+
+/// Calls f(k, count, at, row) for the statistics [first, last) of a walk: `count` of them from the k-th on, which stands at `at`, each a
+/// step of `row` after the one before. None beyond a multiple of kTogether after the first.
+template <class F>
+TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
+  LoopList around = walk.kept;
+  const Loop row = around.depth > 0 ? around.loops[--around.depth] : Loop{1, {}, 0, 0};
+  const Index begun = first > 0 ? first / row.extent : 0;
+  Odometer group(around, begun);
+  Index begin = first - begun * row.extent, count = 0;
+  for (Index k = first; k < last; begin = 0, group.next()) {
+    Offsets at = group.offsets();
+    at.advance(row, begin);
+    for (const Index end = k + std::min(row.extent - begin, last - k); k < end; k += count) {
+      count = std::min(kTogether - (k - first) % kTogether, end - k);
+      f(k, count, at, row);
+      at.advance(row, count);
+    }
+  }
+}
+
+/// RowForward where each statistic is of one short run: of a few rows first all sums, then all centers, then all elements. A row that is
+/// not ordinary goes to RowForward. The same bits as of RowForward.
+template <class Args>
+struct ShortRowForward {
+  const Args& args;
+  const RowWalk& walk;
+  Index first, last;  ///< statistics in the order of memory
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    for_each_few(walk, first, last, [&](Index k, Index count, const Offsets& at, const Loop& row) TENSORNORM_INLINE_LAMBDA {
+      normalize<I>(k, count, at, row);
+    });
+  }
+
+ private:
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  template <class I>
+  TENSORNORM_INLINE void normalize(Index k, Index count, const Offsets& at, const Loop& row) const {
+    const Index n = walk.length;
+    ShortSlice<A, S> slices[kTogether];
+    A means[kTogether];
+    S rests[kTogether], rstds[kTogether];
+    bool ordinary[kTogether];
+    for (Index i = 0; i < count; ++i) slices[i].template add_up<I>(args.x + at.data[0] + i * row.data[0], n, args.rule.centered);
+    for (Index i = 0; i < count; ++i) {
+      const ShortSlice<A, S>& slice = slices[i];
+      ordinary[i] = slice.template is_ordinary<T>(n, args.rule.centered);
+      if (!ordinary[i]) continue;
+      const Center<A, S> center =
+          finish_statistic<A, T>(args.rule, n, {slice.state(n, args.rule.centered)}, args.statistics, at.statistic + i * row.statistic);
+      means[i] = center.mean;
+      rests[i] = center.rest;
+      rstds[i] = center.rstd;
+      ordinary[i] = center.factor == A(1);
+    }
+    for (Index i = 0; i < count; ++i) {
+      const T* x = args.x + at.data[0] + i * row.data[0];
+      T* y = args.y + at.data[1] + i * row.data[1];
+      if (ordinary[i]) write<I>(x, y, means[i], rests[i], rstds[i], at.param + i * row.param);
+      else alone(k + i);
+    }
+  }
+  template <class I>
+  TENSORNORM_INLINE void write(const T* x, T* y, A mean, S rest, S rstd, Index param) const {
+    using L = HardwareLanes<A, I>;
+    Center<A, S> center;
+    center.mean = mean;
+    center.rest = rest;
+    center.rstd = rstd;
+    const A *weight = args.weight, *bias = args.bias;
+    if (walk.run.param == 0 || weight == nullptr) {
+      const S w = weight != nullptr ? S(weight[param]) : S(1), b = bias != nullptr ? S(bias[param]) : S(-0.0);
+      ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
+      transform_run<Store::ordinary, A, I>(x, y, walk.length, map, 0);
+    } else {
+      AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
+                                                     uniform<A, I>(center.scale(S(1))),
+                                                     uniform<A, I>(center.shift(S(1), S(-0.0))),
+                                                     {weight + param},
+                                                     {bias + param}};
+      transform_run<Store::ordinary, A, I>(x, y, walk.length, map, 0);
+    }
+  }
+  TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/backward_walks.hpp>
+#include <tensornorm/ops/short_rows.hpp>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// RowBackward where each statistic is of one short run beside its parameters, and dx and all gradients are wanted: of a few rows first
+/// all sums, then all coefficients, then all elements. A row whose x needs a scale goes to RowBackward. The same bits as of RowBackward.
+template <class Args>
+struct ShortRowBackward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  const Args& args;
+  const RowWalk& walk;
+  Index first, last;  ///< statistics in the order of memory
+  ParameterSums<A, S> totals;
+  A *dweight, *dbias;  ///< as RowBackward has them
+  Index params;
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    static_assert(kRowsPerFold % kTogether == 0);
+    Index pending = 0;
+    for_each_few(walk, first, last, [&](Index k, Index count, const Offsets& at, const Loop& row) TENSORNORM_INLINE_LAMBDA {
+      differentiate<I>(k, count, at, row);
+      pending += count;
+      if ((pending < kRowsPerFold && k + count < last) || totals.dweight.sum == nullptr) return;
+      fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
+      pending = 0;
+    });
+  }
+
+ private:
+  template <class I>
+  TENSORNORM_INLINE void differentiate(Index k, Index count, const Offsets& at, const Loop& row) const {
+    using L = HardwareLanes<A, I>;
+    using U = Uniform<L>;
+    const Index n = walk.run.extent;
+    const T *x = args.x + at.data[0], *dy = args.dy + at.data[1];
+    T* dx = args.dx + at.data[2];
+    A means[kTogether], rstds[kTogether], slopes[kTogether], offsets[kTogether];
+    S plain[kTogether], centered[kTogether];
+    bool ordinary[kTogether];
+    for (Index i = 0; i < count; ++i) {
+      const GradientCenter<A, S> center(args, at.statistic + i * row.statistic);
+      ordinary[i] = center.factor == A(1);
+      if (!ordinary[i]) {
+        alone(k + i);
+        continue;
+      }
+      const Index p = at.param + i * row.param;
+      const GradientSums<S> sums = row_gradient_sums<true, true, A, S, I>(
+          x + i * row.data[0], dy + i * row.data[1], n,
+          {center.mean, static_cast<A>(center.unit), center.shift(), args.weight + p, dweight + p, dbias + p}, false);
+      plain[i] = sums.plain;
+      centered[i] = sums.centered;
+    }
+    for (Index i = 0; i < count; ++i) {
+      if (!ordinary[i]) continue;
+      GradientCenter<A, S> center(args, at.statistic + i * row.statistic);
+      center.finish(args, {plain[i], centered[i]});
+      means[i] = center.mean;
+      rstds[i] = static_cast<A>(center.rstd);
+      slopes[i] = center.slope;
+      offsets[i] = center.offset;
+    }
+    for (Index i = 0; i < count; ++i) {
+      if (!ordinary[i]) continue;
+      const T *xi = x + i * row.data[0], *dyi = dy + i * row.data[1];
+      WeightedGradientMap<L, T, U, PerElement<L, A>> map(dyi, uniform<A, I>(means[i]), uniform<A, I>(rstds[i]), uniform<A, I>(slopes[i]),
+                                                        uniform<A, I>(offsets[i]), {args.weight + at.param + i * row.param});
+      transform_run<Store::ordinary, A, I>(xi, dx + i * row.data[2], n, map, 0);
+    }
+  }
+  /// Without totals nothing is folded.
+  TENSORNORM_RARE void alone(Index k) const {
+    dispatch(RowBackward<Args>{args, walk, Store::ordinary, k, k + 1, {}, dweight, dbias, params});
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
