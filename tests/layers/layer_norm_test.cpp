@@ -58,7 +58,9 @@ TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
     const auto fill = [&](Index row, auto value) {
       for (Index i = 0; i < width; ++i) x(first + row, i) = Scalar(value(x(first + row, i), i));
     };
+    fill(2, [](Scalar, Index) { return 0; });
     fill(3, [](Scalar, Index) { return 42; });
+    fill(4, [](Scalar, Index) { return 0.25; });
     fill(5, [](Scalar v, Index) { return v * Scalar(1e30); });
     fill(6, [](Scalar v, Index) { return v * Scalar(1e-30); });
     fill(8, [](Scalar v, Index i) { return i == 0 ? Scalar(1e6) : v; });
@@ -78,7 +80,6 @@ TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
     typename tn::LayerNorm<Scalar, 1>::Saved saved, saved_few;
     Rows y(many, width), dx(many, width), y_few(few, width), dx_few(few, width);
     layer.forward(x, y, saved);
-    layer.backward(dy, x, saved, dx, tn::none);
     auto gradients = layer.zero_gradients();
     layer.backward(dy, x, saved, dx, gradients);
     const Rows x_few = x.slice(Eigen::array<Index, 2>{0, 0}, Eigen::array<Index, 2>{few, width});
@@ -91,6 +92,13 @@ TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
     };
     EXPECT_TRUE(begins(y, y_few)) << affine;
     EXPECT_TRUE(begins(dx, dx_few)) << affine;
+    EXPECT_EQ(std::memcmp(saved.mean().data(), saved_few.mean().data(), sizeof(*saved.mean().data()) * few), 0) << affine;
+    EXPECT_EQ(std::memcmp(saved.rstd().data(), saved_few.rstd().data(), sizeof(*saved.rstd().data()) * few), 0) << affine;
+    // Gradients alone are summed row by row.
+    auto gradients_alone = layer.zero_gradients();
+    layer.backward(dy_few, x_few, saved_few, tn::none, gradients_alone);
+    EXPECT_EQ(std::memcmp(gradients_alone.weight.data(), gradients_few.weight.data(), sizeof(Scalar) * std::size_t(gradients_few.weight.size())), 0);
+    EXPECT_EQ(std::memcmp(gradients_alone.bias.data(), gradients_few.bias.data(), sizeof(Scalar) * std::size_t(gradients_few.bias.size())), 0);
     // In place, and one row at a time.
     Rows again = x_few;
     layer.forward(again, again);

@@ -17,7 +17,7 @@ void append(std::vector<float>& results, const T& tensor) {
   results.insert(results.end(), tensor.data(), tensor.data() + tensor.size());
 }
 
-/// Rows and columns, train and eval mode, both storage orders.
+/// Rows and columns, train and eval mode, backward, both storage orders.
 std::vector<float> run(const std::vector<float>& values) {
   std::vector<float> results;
   const Eigen::TensorMap<const Images> x(values.data(), kShape[0], kShape[1], kShape[2], kShape[3]);
@@ -34,6 +34,15 @@ std::vector<float> run(const std::vector<float>& values) {
   append(results, channels_last(x));
   tn::LayerNorm<float> layer(kShape[3]);
   append(results, layer(x));
+  Images y(x.dimensions()), dx(x.dimensions());
+  tn::LayerNorm<float>::Saved saved;
+  auto gradients = layer.zero_gradients();
+  layer.forward(x, y, saved);
+  layer.backward(x, x, saved, dx, gradients);
+  append(results, dx);
+  tn::InstanceNorm2d<float> instance(kShape[1], {.track_running_stats = true});
+  append(results, instance(x));
+  append(results, instance.running_var());
   tn::GroupNorm<float> group(2, kShape[1]);
   append(results, group(x));
   const auto moments = tn::moments(x, tn::over<0, 2, 3>);

@@ -187,8 +187,11 @@ TEST(ColumnWalk, TheSecondPassTakesStretchesOfRows) {
     std::vector<Index> rows, expected;
     for (Index end = range.last; end > range.first; end -= walk.stretch)
       for (Index row = std::max(range.first, end - walk.stretch); row < end; ++row) expected.push_back(row);
-    for_each_row(walk, strip, range, true, [&](const Offsets&, Index row, Index width, bool) {
+    Index known = 0;  // how many columns' parameters the rows before have asked for
+    for_each_row(walk, strip, range, true, [&](const Offsets&, Index row, Index width, bool fresh) {
       rows.push_back(row);
+      EXPECT_EQ(fresh, width > known);
+      known = width;
       EXPECT_EQ(width, row == walk.group_rows ? walk.group_tail : walk.width);
     });
     EXPECT_EQ(rows, expected);

@@ -156,7 +156,7 @@ TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   return (first * L(A(1.0 / L::width))).sum();  // their sum might overflow
 }
 
-/// What row_moments() makes of one block, but that it does not look at the sums: see is_ordinary().
+/// What row_moments() makes of one block, before it looks at the sums: see is_ordinary().
 template <class A, class S>
 struct ShortSlice {
   A pivot;

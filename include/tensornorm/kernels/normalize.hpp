@@ -93,7 +93,7 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
     store_few(map(load(x + from), from, load), y + from, count);
   };
   if (n < w) return few(0, n);
-  Index i = kStore == Store::streaming || n >= 16 * w ? elements_to_alignment(y, w) : 0;
+  Index i = kStore == Store::streaming || n >= 4 * w ? elements_to_alignment(y, w) : 0;
   if constexpr (kStore == Store::streaming) {
     // A line that is streamed must not be touched twice.
     if (i > 0) few(0, i);

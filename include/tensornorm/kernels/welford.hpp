@@ -48,7 +48,7 @@ class Welford {
     return block;
   }
   /// The same where sum + rest is known, to more digits than T has: the mean comes out as exactly.
-  static Welford of_sums(Index count, T pivot, T sum, T rest, T sum_of_squares) {
+  TENSORNORM_INLINE static Welford of_sums(Index count, T pivot, T sum, T rest, T sum_of_squares) {
     Welford block = of_sums(count, pivot, sum, sum_of_squares);
     const T shift = sum / T(count);
     const T correction = kernels::finite_or_zero<T>((kernels::fused<T>(T(0) - shift, T(count), sum) + rest) / T(count));
@@ -57,7 +57,7 @@ class Welford {
   }
 
   /// The set of all numbers times a power of two.
-  Welford scaled(T factor) const {
+  TENSORNORM_INLINE Welford scaled(T factor) const {
     Welford result(count_, mean_ * factor, mean_lo_ * factor, m2_ * factor * factor);
     result.m2_lo_ = m2_lo_ * factor * factor;
     return result;
@@ -71,7 +71,7 @@ class Welford {
   /// m2 / n.
   TENSORNORM_INLINE T variance() const { return count_ > 0 ? m2_ / T(count_) : nan(); }
   /// m2 / (n - 1).
-  T unbiased_variance() const { return count_ > 1 ? m2_ / T(count_ - 1) : nan(); }
+  TENSORNORM_INLINE T unbiased_variance() const { return count_ > 1 ? m2_ / T(count_ - 1) : nan(); }
 
  private:
   static T nan() { return nan_of<T>(); }

@@ -15,6 +15,8 @@ struct Parameters {
   Pointer bias = nullptr;
 };
 
+inline namespace TENSORNORM_ABI {
+
 /// Parameters as kernels take them: of the accumulator's type, in the order of x's memory, both or none where they change within a
 /// statistic. They are copied only where they are not so already.
 template <class A, class Scalar>
@@ -89,8 +91,6 @@ class ParameterOrder {
   LoopList affine_;
   bool in_order_ = true, copies_weight_ = false, copies_bias_ = false, within_ = false;
 };
-
-inline namespace TENSORNORM_ABI {
 
 /// y = (x - mean) * rstd * weight + bias over a nest: the schedule is chosen, memory taken, the kernels run.
 ///

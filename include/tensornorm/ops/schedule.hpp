@@ -28,7 +28,7 @@ inline constexpr Index kNarrowestStrip = 384;
 inline constexpr Index kCacheBytes = Index{512} << 10;
 /// Runs of so many bytes are short wherever they come from.
 inline constexpr Index kShortRunBytes = 256;
-/// Bytes of adjoining rows of x that the second of two passes takes in memory's order, which the processor fetches ahead of, and from
+/// Bytes of adjoining rows of x (backward of x and dy together) that the second of two passes takes in memory's order, which the processor fetches ahead of, and from
 /// the last such stretch to the first: more would be out of the cache again.
 inline constexpr Index kStretchBytes = Index{256} << 10;
 /// Rows of columns are cut into at most so many parts, each of at least so many rows and bytes.
@@ -76,8 +76,8 @@ struct RowWalk {
   Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
   bool affine = false;  ///< a parameter changes within a statistic
 
-  /// Every statistic is of one short run, of at most so many elements; the shorter where `traffic`, the bytes read and written, comes from
-  /// memory, which is kept waiting by rows that are taken together.
+  /// Every statistic is of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes read and
+  /// written, is more than a quarter of the last-level cache: rows taken together keep memory waiting.
   bool is_short(Index most, Index traffic, Index element) const {
     if (4 * traffic > last_level_cache()) most = std::min(most, kShortRunBytes / element);
     return runs.depth == 0 && slices.depth == 0 && run.extent <= most;

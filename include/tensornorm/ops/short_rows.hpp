@@ -12,7 +12,7 @@ inline namespace TENSORNORM_ABI {
 inline constexpr Index kTogether = 8;
 
 /// Calls f(k, count, at, row) for the statistics [first, last) of a walk: `count` of them from the k-th on, which stands at `at`, each a
-/// step of `row` after the one before. None beyond a multiple of kTogether after the first.
+/// step of `row` after the one before. No call reaches across a multiple of kTogether, counted from `first`.
 template <class F>
 TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
   LoopList around = walk.kept;
@@ -62,6 +62,9 @@ struct ShortRowForward {
     for (Index i = 0; i < count; ++i) {
       const ShortSlice<A, S>& slice = slices[i];
       ordinary[i] = slice.template is_ordinary<T>(n, args.rule.centered);
+      // As in chunk_sums(): zeros, say, are ordinary.
+      if constexpr (!std::is_same_v<A, S>)
+        if (!ordinary[i] && slice.squares == S(0)) ordinary[i] = all_equal<A, I>(args.x + at.data[0] + i * row.data[0], n, slice.pivot);
       if (!ordinary[i]) continue;
       const Center<A, S> center =
           finish_statistic<A, T>(args.rule, n, {slice.state(n, args.rule.centered)}, args.statistics, at.statistic + i * row.statistic);

@@ -117,20 +117,20 @@ class RunningStats {
   }
   /// As exact as its type; the sum may be beyond the largest number.
   template <class S>
-  static S average(const S* values, Index step, Index count) {
+  TENSORNORM_INLINE static S average(const S* values, Index step, Index count) {
     if (count == 1) return *values;
     const S mean = sum_of(values, step, count, S(1)) / S(count);
     return kernels::is_finite<S>(mean) ? mean : sum_of(values, step, count, S(count));
   }
   template <class S>
-  static S sum_of(const S* values, Index step, Index count, S divisor) {
+  TENSORNORM_INLINE static S sum_of(const S* values, Index step, Index count, S divisor) {
     S sum = S(0), rest = S(0);
     for (Index i = 0; i < count; ++i) kernels::accumulate<kernels::keeps_rest<Value, S>>(sum, rest, S(values[i * step] / divisor));
     return sum;
   }
   /// Exact at the ends: f = 0 leaves every bit, f = 1 replaces.
   template <class S>
-  static Value blend(Value running, S batch, S f) {
+  TENSORNORM_INLINE static Value blend(Value running, S batch, S f) {
     if (f == S(0)) return running;
     if (f == S(1)) return static_cast<Value>(batch);
     return static_cast<Value>(S(running) * (S(1) - f) + batch * f);
