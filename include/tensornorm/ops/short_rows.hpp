@@ -55,7 +55,7 @@ struct ShortRowForward {
   TENSORNORM_INLINE void normalize(Index k, Index count, const Offsets& at, const Loop& row) const {
     const Index n = walk.length;
     ShortSlice<A, S> slices[kTogether];
-    A means[kTogether];
+    A means[kTogether];  // an array each: objects of several numbers, copied whole, wait for the stores of their parts
     S rests[kTogether], rstds[kTogether];
     bool ordinary[kTogether];
     for (Index i = 0; i < count; ++i) slices[i].template add_up<I>(args.x + at.data[0] + i * row.data[0], n, args.rule.centered);
