@@ -25,7 +25,7 @@ class BackwardOp {
     const LoopNest& walked = order_.nest();
     const LoopNest merged = without_params(walked);
     walk_ = choose_walk(merged);
-    const Index bytes = bytes_ = nest.size() * Index(sizeof(T));
+    const Index bytes = nest.size() * Index(sizeof(T));
     Index unit = 3 * nest.samples * Index(sizeof(T)), run = 0;
     if (walk_ == Walk::row) {
       row_ = make_row_walk(walked, merged);
@@ -40,6 +40,8 @@ class BackwardOp {
     }
     const bool in_place = args.dx == args.x || args.dx == args.dy;
     store_ = choose_store(walk_, 3 * bytes, unit, run, in_place, args.dx, Index(sizeof(T)));
+    short_rows_ = beside_ > 0 && args.dx != nullptr && !args.constant && store_ == kernels::Store::ordinary &&
+                  row_.is_short(kernels::kBlock<A>, 3 * bytes, Index(sizeof(T)));
     params_ = args.gradients ? order_.affine().size() : 0;
     // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
     const bool apart = params_ == nest.statistics && !order_.within();
@@ -138,17 +140,12 @@ class BackwardOp {
       scratch.lay_out(beside_, args_.x, memory);
       kernels::fill(scratch.dweight, beside_ + kPadding, A(0));
       kernels::fill(scratch.dbias, beside_ + kPadding, A(0));
-      if (short_rows())
+      if (short_rows_)
         kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, row_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
       else
         kernels::dispatch(
             kernels::RowBackward<Arguments>{args_, row_, store_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
     }
-  }
-
-  /// Statistics of one short run each, beside parameters that are all differentiated by.
-  bool short_rows() const {
-    return args_.dx != nullptr && beside_ > 0 && !args_.constant && store_ == kernels::Store::ordinary && row_.is_short(kernels::kBlock<A>, 3 * bytes_, Index(sizeof(T)));
   }
 
   kernels::BackwardArguments<T> args_;
@@ -160,7 +157,8 @@ class BackwardOp {
   kernels::Store store_{};
   Crew crew_;
   Index sums_ = 1;  ///< arrays of totals; none where so few rows lie beside parameters that a worker's own arrays are the result
-  Index bytes_ = 0, pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
+  bool short_rows_ = false;  ///< statistics of one short run each, beside parameters that are all differentiated by
+  Index pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
   std::size_t worker_bytes_ = 0;
   std::byte* workers_ = nullptr;
   S* totals_ = nullptr;

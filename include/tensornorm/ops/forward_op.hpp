@@ -113,7 +113,7 @@ class ForwardOp {
     const LoopNest merged = without_params(walked);
     walk_ = frozen && long_runs(walked) ? Walk::row : choose_walk(merged);
     Index pieces, unit, run;
-    const Index bytes = bytes_ = nest.size() * Index(sizeof(T));
+    const Index bytes = nest.size() * Index(sizeof(T));
     std::size_t column_bytes = 0;
     if (walk_ == Walk::row) {
       row_ = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
@@ -130,6 +130,8 @@ class ForwardOp {
     }
     pieces_ = pieces;
     store_ = choose_store(walk_, 2 * bytes, unit, run, x == y, y, Index(sizeof(T)));
+    short_rows_ = walk_ == Walk::row && !frozen && y != nullptr && store_ == kernels::Store::ordinary &&
+                  row_.is_short(kernels::kBlock<A>, 2 * bytes, Index(sizeof(T)));
     threads_ = useful_threads(device, pieces, bytes);
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;
@@ -155,7 +157,7 @@ class ForwardOp {
         kernels::ColumnScratch<A, S> scratch;
         scratch.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args_.x, column_memory_ + std::size_t(worker) * column_bytes_);
         kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch, crew_});
-      } else if (short_rows()) {
+      } else if (short_rows_) {
         kernels::dispatch(kernels::ShortRowForward<kernels::ForwardArguments<T>>{args_, row_, first, last});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
@@ -167,11 +169,6 @@ class ForwardOp {
   /// Given statistics leave the order of the walk free: a run needs only be long enough for coefficients in registers.
   static bool long_runs(const LoopNest& nest) { return reduces(nest.innermost()) && nest.innermost().extent >= kLongRun; }
 
-  /// Statistics of one short run each.
-  bool short_rows() const {
-    return !frozen_ && args_.y != nullptr && store_ == kernels::Store::ordinary && row_.is_short(kernels::kBlock<A>, 2 * bytes_, Index(sizeof(T)));
-  }
-
   kernels::ForwardArguments<T> args_;
   ParameterOrder<A, Scalar> order_;
   const Device& device_;
@@ -181,7 +178,8 @@ class ForwardOp {
   ColumnWalk column_;
   kernels::Store store_{};
   Crew crew_;
-  Index bytes_ = 0, pieces_ = 0, threads_ = 1;
+  bool short_rows_ = false;  ///< statistics of one short run each
+  Index pieces_ = 0, threads_ = 1;
   std::byte* column_memory_ = nullptr;
   std::size_t column_bytes_ = 0;
   S* statistics_memory_ = nullptr;
