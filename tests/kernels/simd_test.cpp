@@ -187,16 +187,18 @@ TYPED_TEST(Simd, AFewElementsAreLoadedAndStoredAndNoMore) {
       const auto count = static_cast<std::size_t>(n);
       // As much memory as there are elements: a sanitizer sees a read beyond.
       const std::vector<T> few(from.begin(), from.begin() + n);
-      std::vector<T> loaded(this->N), stored(count);
+      std::vector<T> loaded(this->N), stored(count), stored_last(count);
       run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
         using L = VirtualLanes<T, I>;
         load_few<L, T>(few.data(), n, T(7)).store(loaded.data());
         store_few(L::load(from.data()), stored.data(), n);
+        store_few(L::load(from.data()), stored_last.data(), n, this->N - n);
       });
       std::vector<T> expected(this->N, T(7));
       std::copy(few.begin(), few.end(), expected.begin());
       EXPECT_TRUE(same_bits(loaded, expected)) << n;
       EXPECT_TRUE(same_bits(stored, few)) << n;
+      EXPECT_TRUE(same_bits(stored_last, std::vector<T>(from.end() - n, from.end()))) << n;
     }
   });
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <type_traits>
 #include <utility>
 #include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
@@ -25,24 +26,26 @@ struct RowGradients {
   A *dweight, *dbias; ///< beside the elements: += dy * norm, += dy
 };
 
-/// One vector of a row of gradients: adds g and g * d to the sums, and, with kGradients, to dweight and dbias beside it.
-template <bool kWeighted, bool kGradients, class A, class L>
-TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients<A>& row, const L& rstd, const L& shift, Index i, L& plain,
-                                     L& centered) {
+/// One vector of a row of gradients: adds g and g * d to the sums, and, with kGradients, to dweight and dbias beside it. `keep` sets the
+/// lanes to 0 that are not to be counted.
+template <bool kWeighted, bool kGradients, class A, class L, class Keep>
+TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients<A>& row, const L& rstd, const L& shift, Index i,
+                                     const Keep& keep, L& plain, L& centered) {
+  const L g = keep(dy), difference = keep(d);
   if constexpr (kWeighted) {
-    const L weighted = dy * L::load(row.weight + i);
+    const L weighted = keep(dy * L::load(row.weight + i));
     plain = plain + weighted;
-    centered.fma(weighted, d);
+    centered.fma(weighted, difference);
   } else {
-    plain = plain + dy;
-    centered.fma(dy, d);
+    plain = plain + g;
+    centered.fma(g, difference);
   }
   if constexpr (kGradients) {
     L norm = shift, sum = L::load(row.dweight + i);
-    norm.fma(d, rstd);
-    sum.fma(dy, norm);
+    norm.fma(difference, rstd);
+    sum.fma(g, norm);
     sum.store(row.dweight + i);
-    (L::load(row.dbias + i) + dy).store(row.dbias + i);
+    (L::load(row.dbias + i) + g).store(row.dbias + i);
   }
 }
 
@@ -55,8 +58,9 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
+  const auto all = [](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes; };
   const auto add = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
-    add_gradients<kWeighted, kGradients>(L::load(x + i) - mean, L::load(dy + i), row, rstd, shift, i, plain, centered);
+    add_gradients<kWeighted, kGradients>(L::load(x + i) - mean, L::load(dy + i), row, rstd, shift, i, all, plain, centered);
   };
   GradientSums<S> total, rests;
   const Index full = n / w * w;
@@ -64,7 +68,7 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
     const Index end = std::min(full, first + kBlock<A>);
     L plain0, plain1, centered0, centered1;
     Index i = first;
-    for (; i + 2 * w <= end; i += 2 * w) {
+    for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
       if (from_memory) {
         for (Index k = 0; k < 2 * w; k += kLine<T>) {
           fetch_to_l2(x + i + kFetchAhead<T> + k);
@@ -78,28 +82,37 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
     accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S((plain0 + plain1).sum()));
     accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S((centered0 + centered1).sum()));
   }
-  if (full < n) {
-    // The last few elements and what lies beside them, in vectors of their own.
-    const Index rest = n - full;
-    A weight[w], dweight[w], dbias[w];
-    RowGradients<A> few = row;
-    few.weight = weight;
-    few.dweight = dweight;
-    few.dbias = dbias;
-    if constexpr (kWeighted) load_few<L, A>(row.weight + full, rest).store(weight);
-    if constexpr (kGradients) {
-      load_few<L, A>(row.dweight + full, rest).store(dweight);
-      load_few<L, A>(row.dbias + full, rest).store(dbias);
+  if constexpr (w > 1) {
+    if (full < n) {
+      // The last w elements once more, those already counted masked out; of a row shorter than that, copies at the end of w zeros.
+      const Index rest = n - full, first = w - rest, at = n - w;
+      T few_x[w], few_dy[w];
+      A few_weight[w], few_dweight[w], few_dbias[w];
+      RowGradients<A> last = row;
+      if (n < w) {
+        const auto copy = [&](auto* few, const auto* from) TENSORNORM_INLINE_LAMBDA {
+          std::fill_n(few, w, std::remove_reference_t<decltype(*few)>(0));
+          copy_few<w>(few + first, from, rest);
+          return few - at;
+        };
+        x = copy(few_x, x);
+        dy = copy(few_dy, dy);
+        if constexpr (kWeighted) last.weight = copy(few_weight, row.weight);
+        if constexpr (kGradients) {
+          last.dweight = copy(few_dweight, row.dweight);
+          last.dbias = copy(few_dbias, row.dbias);
+        }
+      }
+      const auto keep = [&](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes.zero_below(int(first)); };
+      L plain, centered;
+      add_gradients<kWeighted, kGradients>(L::load(x + at) - mean, L::load(dy + at), last, rstd, shift, at, keep, plain, centered);
+      if (kGradients && n < w) {
+        copy_few<w>(row.dweight, few_dweight + first, rest);
+        copy_few<w>(row.dbias, few_dbias + first, rest);
+      }
+      accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S(plain.sum()));
+      accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));
     }
-    L plain, centered;
-    add_gradients<kWeighted, kGradients>(load_few<L, A>(x + full, rest, row.mean) - mean, load_few<L, A>(dy + full, rest), few, rstd, shift, 0,
-                                         plain, centered);
-    if constexpr (kGradients) {
-      store_few(L::load(dweight), row.dweight + full, rest);
-      store_few(L::load(dbias), row.dbias + full, rest);
-    }
-    accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S(plain.sum()));
-    accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));
   }
   return total;
 }

@@ -21,7 +21,7 @@ TENSORNORM_INLINE A load_one(const T* p) {
   }
 }
 
-/// Copies n < kCapacity elements by overlapping fixed-size moves: no call to memcpy.
+/// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.
 template <int kCapacity, class T>
 TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
   constexpr int half = kCapacity / 2;
@@ -56,12 +56,12 @@ TENSORNORM_INLINE L load_few(const T* p, Index n, A fill = A(0)) {
   return L::load(values);
 }
 
-/// The first n lanes to memory, n < width.
+/// n < width lanes, those from `first` on, to memory.
 template <class L, class T>
-TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n) {
+TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n, Index first = 0) {
   T values[L::width];
   lanes.store(values);
-  copy_few<L::width>(p, values, n);
+  copy_few<L::width>(p, values + first, n);
 }
 
 /// A job: to[i] = from[i] in A, whose lanes load T.

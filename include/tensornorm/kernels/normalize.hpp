@@ -77,28 +77,22 @@ TENSORNORM_INLINE Index elements_to_alignment(const T* p, Index n) {
   return Index((0 - address) / sizeof(T)) & (n - 1);
 }
 
-/// y[i] = map(x[i], i) over n contiguous elements; y may be x, or what else the map reads at i. `ahead`: elements from x to what will
-/// be read next, fetched by the streaming form, whose data come from memory; 0 for nothing.
+/// transform_run() of a vector or more.
 ///
 /// Stores are aligned; the first and the last vector overlap those beside them, and are formed before anything is written. The
-/// streaming form is never in place.
+/// streaming form, which is never in place, stores their missing elements alone: a line that is streamed must not be touched twice.
 template <Store kStore, class A, class I, class T, class Y, class Map>
-TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, Index ahead) {
+TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map, Index ahead) {
   using L = HardwareLanes<A, I>;
   constexpr Index w = L::width;
   const WholeLoader<L> whole;
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
-  const auto few = [&](Index from, Index count) TENSORNORM_INLINE_LAMBDA {
-    const FewLoader<L, A> load{count};
-    store_few(map(load(x + from), from, load), y + from, count);
-  };
-  if (n < w) return few(0, n);
+  const Index last_pair = n - 2 * w, last_one = n - w;
   Index i = kStore == Store::streaming || n >= 4 * w ? elements_to_alignment(y, w) : 0;
   if constexpr (kStore == Store::streaming) {
-    // A line that is streamed must not be touched twice.
-    if (i > 0) few(0, i);
+    if (i > 0) store_few(at(0), y, i);
     Map paced(map);
-    for (; i + 2 * w <= n; i += 2 * w) {
+    for (; i <= last_pair; i += 2 * w) {
       if (ahead != 0)
         for (Index k = 0; k < 2 * w; k += kLine<T>) paced.prefetch(x, i + ahead + k);
       paced.pace();
@@ -106,28 +100,36 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
       paced.pace();
       paced(L::load(x + i + w), i + w, whole).template store<kStore>(y + i + w);
     }
-    for (; i + w <= n; i += w) at(i).template store<kStore>(y + i);
-    if (i < n) few(i, n - i);
+    for (; i <= last_one; i += w) at(i).template store<kStore>(y + i);
+    if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
   } else {
-    const L last = at(n - w);
+    const L last = at(last_one);
     L first;
     const bool headed = i > 0;
     if (headed) first = at(0);
-    for (; i + 2 * w <= n; i += 2 * w) {
+    for (; i <= last_pair; i += 2 * w) {
       at(i).store(y + i);
       at(i + w).store(y + i + w);
     }
-    for (; i + w <= n; i += w) at(i).store(y + i);
-    if (i < n) last.store(y + (n - w));
+    for (; i <= last_one; i += w) at(i).store(y + i);
+    if (i < n) last.store(y + last_one);
     if (headed) first.store(y);
   }
 }
 
-/// transform_run with its stores chosen at run time.
+/// y[i] = map(x[i], i) over n contiguous elements; y may be x, or what else the map reads at i, unless its stores stream. `ahead`:
+/// elements from x to what will be read next, fetched by the streaming form, whose data come from memory; 0 for nothing.
 template <class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, Index ahead, Store store) {
-  if (store == Store::streaming) transform_run<Store::streaming, A, I>(x, y, n, map, ahead);
-  else transform_run<Store::ordinary, A, I>(x, y, n, map, ahead);
+  using L = HardwareLanes<A, I>;
+  if (n < L::width) [[unlikely]] {
+    const FewLoader<L, A> few{n};
+    store_few(map(few(x), 0, few), y, n);
+  } else if (store == Store::streaming) {
+    transform_vectors<Store::streaming, A, I>(x, y, n, map, ahead);
+  } else {
+    transform_vectors<Store::ordinary, A, I>(x, y, n, map, ahead);
+  }
 }
 
 }  // namespace TENSORNORM_ABI

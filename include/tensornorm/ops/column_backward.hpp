@@ -199,8 +199,6 @@ struct ColumnBackward {
               totals.dbias.add(param + k * walk.row_param, dbias);
             });
       });
-      pending += kRows;
-      if (pending == kTileRows) flush();
     };
     Odometer group(walk.groups);
     for (Index g = walk.groups.size(); g > 0; --g, group.next()) {
@@ -210,6 +208,8 @@ struct ColumnBackward {
         several = r + together <= walk.group_rows && pending + together <= kTileRows;
         if (several) add(std::integral_constant<int, int(together)>(), at, r, strip.width);
         else add(std::integral_constant<int, 1>(), at, r, walk.width_of_row(r, strip.width));
+        pending += several ? together : 1;
+        if (pending == kTileRows) flush();
       }
     }
   }

@@ -91,14 +91,14 @@ struct ShortRowForward {
     if (walk.run.param == 0 || weight == nullptr) {
       const S w = weight != nullptr ? S(weight[param]) : S(1), b = bias != nullptr ? S(bias[param]) : S(-0.0);
       ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
-      transform_run<Store::ordinary, A, I>(x, y, walk.length, map, 0);
+      transform_run<A, I>(x, y, walk.length, map, 0, Store::ordinary);
     } else {
       AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
                                                      uniform<A, I>(center.scale(S(1))),
                                                      uniform<A, I>(center.shift(S(1), S(-0.0))),
                                                      {weight + param},
                                                      {bias + param}};
-      transform_run<Store::ordinary, A, I>(x, y, walk.length, map, 0);
+      transform_run<A, I>(x, y, walk.length, map, 0, Store::ordinary);
     }
   }
   TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }

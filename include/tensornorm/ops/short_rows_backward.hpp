@@ -75,7 +75,7 @@ struct ShortRowBackward {
       const T *xi = x + i * row.data[0], *dyi = dy + i * row.data[1];
       WeightedGradientMap<L, T, U, PerElement<L, A>> map(dyi, uniform<A, I>(means[i]), uniform<A, I>(rstds[i]), uniform<A, I>(slopes[i]),
                                                         uniform<A, I>(offsets[i]), {args.weight + at.param + i * row.param});
-      transform_run<Store::ordinary, A, I>(xi, dx + i * row.data[2], n, map, 0);
+      transform_run<A, I>(xi, dx + i * row.data[2], n, map, 0, Store::ordinary);
     }
   }
   /// Without totals nothing is folded.
