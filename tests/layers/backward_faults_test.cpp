@@ -314,7 +314,7 @@ TYPED_TEST(BackwardFaults, Row53DyThatIsNotFinite) {
         auto got = logical(weight ? spoiled.dweight : spoiled.dbias);
         const auto expected = logical(weight ? clean.dweight : clean.dbias);
         EXPECT_FALSE(std::isfinite(got[parameter])) << value;
-        // One infinite term is that much, as in PyTorch, where it does not meet the rest of a mean, which is 0.
+        // One infinite term makes an infinite sum, as in PyTorch; NaN where the sum is multiplied with what rounding left of the mean, 0.
         constexpr bool kRows = int(std::remove_cvref_t<decltype(x)>::Layout) == int(Eigen::RowMajor);
         const bool apart = kRows && (name_of(layer) == "LayerNorm" || name_of(layer) == "RMSNorm");
         if (!std::isnan(value) && (!weight || apart)) {
