@@ -65,7 +65,7 @@ bool refused(F f) {
 /// refused.
 bool throws() {
   bool all = refused([] { tn::LayerNorm<float> layer(0); });
-  constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = std::numeric_limits<double>::infinity();
+  constexpr double nan = std::numeric_limits<double>::quiet_NaN(), infinity = tn::kInfinity;
   for (const double bad : {nan, infinity, -infinity, -1.0}) {
     all = refused([&] { tn::LayerNorm<float> layer(3, {.eps = bad}); }) && all;
     all = refused([&] { tn::BatchNorm1d<float> layer(3, {.momentum = bad}); }) && all;

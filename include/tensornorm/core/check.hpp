@@ -58,15 +58,18 @@ template <class Error = std::invalid_argument, class... Parts>
 #endif
 }
 
+/// Infinity by its bits: compilers warn of its name where they are told that there is none.
+inline constexpr double kInfinity = std::bit_cast<double>(std::uint64_t{0x7FF} << 52);
+
 /// 0 <= x <= high, false for a NaN; by its bits, or a unit built with -ffast-math, which takes a comparison with a NaN to be whatever
-/// suits it, would give its copy of a check to all others.
-inline bool is_from_zero_to(double high, double x) {
+/// suits it, would give its copy of a check to all others. By reference, since it takes an argument to be no NaN either.
+inline bool is_from_zero_to(const double& high, const double& x) {
   const auto bits = std::bit_cast<std::uint64_t>(x);
   return bits <= std::bit_cast<std::uint64_t>(high) || bits == std::bit_cast<std::uint64_t>(-0.0);
 }
 
 /// eps must be finite and >= 0; 0 is allowed (norm is then 0 where the variance is 0).
-inline void check_eps(const Call& call, double eps) {
+inline void check_eps(const Call& call, const double& eps) {
   if (!is_from_zero_to(std::numeric_limits<double>::max(), eps)) fail(call, "expected eps to be finite and >= 0, got ", eps);
 }
 

@@ -102,7 +102,7 @@ class RunningStats {
   template <class Number>
   static bool is_a_variance(const Number& x) {
     if constexpr (std::is_convertible_v<Number, double> || requires { static_cast<double>(x); })
-      return is_from_zero_to(std::numeric_limits<double>::infinity(), static_cast<double>(x));
+      return is_from_zero_to(kInfinity, static_cast<double>(x));
     else
       return x >= Number(0);
   }
