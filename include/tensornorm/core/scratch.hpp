@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <tensornorm/core/scalar.hpp>
 
@@ -20,21 +19,27 @@ class Scratch {
   static std::byte* acquire(std::size_t bytes) {
     thread_local Buffer buffer;
     if (bytes > buffer.size) {
-      buffer.data.reset();
-      buffer.size = 0;
-      buffer.data.reset(static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment))));
+      buffer.release();
+      buffer.data = static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment)));
       buffer.size = bytes;
     }
-    return buffer.data.get();
+    return buffer.data;
   }
 
  private:
-  struct Free {
-    void operator()(std::byte* p) const { ::operator delete(p, std::align_val_t(kAlignment)); }
-  };
   struct Buffer {
-    std::unique_ptr<std::byte, Free> data;
+    std::byte* data = nullptr;
     std::size_t size = 0;
+
+    Buffer() = default;
+    Buffer(const Buffer&) = delete;
+    Buffer& operator=(const Buffer&) = delete;
+    ~Buffer() { release(); }
+    void release() {
+      ::operator delete(data, std::align_val_t(kAlignment));
+      data = nullptr;
+      size = 0;
+    }
   };
 };
 
