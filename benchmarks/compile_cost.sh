@@ -21,6 +21,9 @@ units=(
   "include_O2    -O2 -DBENCH_LAYERS=0"
   "one_layer     -O2 -DBENCH_LAYERS=1"
   "ten_layers    -O2 -DBENCH_LAYERS=10"
+  "kernels       -O2 -DBENCH_LAYERS=0 -DBENCH_KERNELS=TENSORNORM_DEFINE_KERNELS"
+  "one_beside    -O2 -DBENCH_LAYERS=1 -DBENCH_KERNELS=TENSORNORM_DECLARE_KERNELS"
+  "ten_beside    -O2 -DBENCH_LAYERS=10 -DBENCH_KERNELS=TENSORNORM_DECLARE_KERNELS"
 )
 
 compile() { # unit's name, flags
@@ -57,6 +60,7 @@ limit() { # what, value, limit
 calculate() { awk "BEGIN { print $1 }"; }
 limit "include, seconds beyond Eigen's Tensor header, -O0" "$(calculate "$(median include_O0) - $(median eigen_O0)")" 0.6
 limit "one layer instantiated, seconds beyond the include, -O2" "$(calculate "$(median one_layer) - $(median include_O2)")" 2.0
+limit "the same beside kernels compiled once" "$(calculate "$(median one_beside) - $(median include_O2)")" 2.0
 limit "ten layers in one unit: time over that of one" "$(calculate "$(median ten_layers) / $(median one_layer)")" 2.0
 limit "ten layers in one unit: object size over that of one" \
   "$(calculate "$(stat -c %s "$out/ten_layers.o") / $(stat -c %s "$out/one_layer.o")")" 2.0

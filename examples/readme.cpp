@@ -30,6 +30,15 @@ struct FeedForward {
 };
 // [readme-end first-screen]
 
+// [readme-begin kernels-once]
+#include <tensornorm/kernels_once.hpp>
+TENSORNORM_DECLARE_KERNELS(float);  // for x and y of float; in the header through which the units get their layers
+// [readme-end kernels-once]
+
+// [readme-begin kernels-here]
+TENSORNORM_DEFINE_KERNELS(float);  // in one unit
+// [readme-end kernels-here]
+
 namespace {
 
 using Images = Eigen::Tensor<float, 4, Eigen::RowMajor>;

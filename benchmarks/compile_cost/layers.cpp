@@ -1,9 +1,15 @@
 // SPDX-License-Identifier: MIT
-// What compile_cost.sh compiles: BENCH_LAYERS 0 only includes, 1 has one layer, 10 has ten different ones.
+// What compile_cost.sh compiles: BENCH_LAYERS 0 only includes, 1 has one layer, 10 has ten different ones; their kernels
+// are elsewhere where BENCH_KERNELS is TENSORNORM_DECLARE_KERNELS, and here where it is TENSORNORM_DEFINE_KERNELS.
 #ifdef BENCH_ONLY_EIGEN
 #include <unsupported/Eigen/CXX11/Tensor>
 #else
 #include <tensornorm/tensornorm.hpp>
+#endif
+
+#ifdef BENCH_KERNELS
+#include <tensornorm/kernels_once.hpp>
+BENCH_KERNELS(float);
 #endif
 
 #if BENCH_LAYERS > 0

@@ -7,6 +7,11 @@
 #include <string>
 #include <tensornorm/tensornorm.hpp>
 
+#ifdef UNIT_KERNELS
+#include <tensornorm/kernels_once.hpp>
+UNIT_KERNELS(float);
+#endif
+
 namespace {
 
 namespace tn = tensornorm;

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "kernels_once.hpp"
 
-namespace tensornorm::kernels {
-
-TENSORNORM_TEST_KERNELS(template, float);
-TENSORNORM_TEST_KERNELS(template, double);
-
-}  // namespace tensornorm::kernels
+TENSORNORM_DEFINE_KERNELS(float);
+TENSORNORM_DEFINE_KERNELS(double);

@@ -1,9 +1,5 @@
 // SPDX-License-Identifier: MIT
 #include "kernels_once.hpp"
 
-namespace tensornorm::kernels {
-
-TENSORNORM_TEST_KERNELS(template, Eigen::half);
-TENSORNORM_TEST_KERNELS(template, Eigen::bfloat16);
-
-}  // namespace tensornorm::kernels
+TENSORNORM_DEFINE_KERNELS(Eigen::half);
+TENSORNORM_DEFINE_KERNELS(Eigen::bfloat16);

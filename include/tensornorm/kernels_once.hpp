@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/backward_op.hpp>
+#include <tensornorm/ops/forward_op.hpp>
+
+/// Kernels that a program compiles once, instead of in every unit that calls a layer: they are nearly all of what such a unit takes to
+/// compile. T is the type of the elements of x and y; the layer, its scalar, shapes and storage orders do not matter.
+///
+///   TENSORNORM_DECLARE_KERNELS(float);  // in the header through which all units get their layers, outside of namespaces
+///   TENSORNORM_DEFINE_KERNELS(float);   // in one unit, after that header
+///
+/// Errors   the linker misses tensornorm::kernels::dispatch where no unit defines them, or only one whose -march or -ffast-math is another.
+#define TENSORNORM_DECLARE_KERNELS(T) TENSORNORM_EACH_KERNEL(extern template, T)
+#define TENSORNORM_DEFINE_KERNELS(T) TENSORNORM_EACH_KERNEL(template, T)
+
+// Only the preprocessor can write one list of instantiations for both.
+#define TENSORNORM_EACH_KERNEL(how, T)                                   \
+  TENSORNORM_KERNEL(how, RowForward, ForwardArguments<T>);               \
+  TENSORNORM_KERNEL(how, ShortRowForward, ForwardArguments<T>);          \
+  TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);            \
+  TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);             \
+  TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);        \
+  TENSORNORM_KERNEL(how, ColumnBackward, BackwardArguments<T>)
+#define TENSORNORM_KERNEL(how, walk, arguments) \
+  how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk<tensornorm::kernels::arguments>&) noexcept
