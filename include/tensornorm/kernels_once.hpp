@@ -18,6 +18,7 @@
 #define TENSORNORM_EACH_KERNEL(how, T)                                   \
   TENSORNORM_KERNEL(how, RowForward, ForwardArguments<T>);               \
   TENSORNORM_KERNEL(how, ShortRowForward, ForwardArguments<T>);          \
+  TENSORNORM_KERNEL(how, ShortRunForward, ForwardArguments<T>);          \
   TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);            \
   TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);             \
   TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);        \

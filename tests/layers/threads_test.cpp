@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include <atomic>
+#include <cmath>
 #include <cstring>
 #include <mutex>
 #include <stdexcept>
@@ -17,6 +18,7 @@
 #include "support/allocations.hpp"
 #include "support/compare.hpp"
 #include "support/faults.hpp"
+#include "support/instruction_sets.hpp"
 #include "support/logical.hpp"
 #include "support/pool.hpp"
 
@@ -261,6 +263,52 @@ TYPED_TEST(Threads, Row76TheSameCallTwiceAndImagesAlone) {
       const std::remove_cvref_t<decltype(x)> image = part_of(x, i, 1);
       EXPECT_TRUE(same_bits(logical(shared.infer(image)), logical(part_of(y, i, 1)))) << i;
     }
+  });
+}
+
+// Coefficients of short runs are made once for all images; for an image alone, and where a channel's x has to be scaled, they are made for
+// each run. By three threads, two of which begin within an image.
+TEST(RunningStatistics, Row76AnImageAmongOthersIsTheImageAlone) {
+  using Images = Eigen::Tensor<float, 4, Eigen::RowMajor>;
+  constexpr Index n = 301, c = 51, small = 17;
+  support::Pool pool(3);
+  Images x(n, c, 7, 11);
+  x.setRandom();
+  const auto values = support::random_values<double>(4 * std::size_t(c), 1, 2, 0.25);
+  Eigen::ArrayXd mean = Eigen::Map<const Eigen::ArrayXd>(values.data(), c);
+  Eigen::ArrayXd variance = Eigen::Map<const Eigen::ArrayXd>(values.data() + c, c).square();
+  tn::BatchNorm2d<double> layer(c, {.eps = 0});
+  for (Index i = 0; i < c; ++i) {
+    layer.weight()(i) = values[std::size_t(2 * c + i)];
+    layer.bias()(i) = values[std::size_t(3 * c + i)];
+  }
+  const auto same_in_every_way = [&] {
+    const Images y = layer.infer(x);
+    Images threaded(x.dimensions()), in_place = x;
+    layer.infer(x, threaded, pool.device);
+    EXPECT_TRUE(same_bits(logical(threaded), logical(y)));
+    layer.infer(in_place, in_place);
+    EXPECT_TRUE(same_bits(logical(in_place), logical(y)));
+    for (Index i = 0; i < n; ++i) {
+      const Images image = part_of(x, i, 1);
+      EXPECT_TRUE(same_bits(logical(layer.infer(image)), logical(part_of(y, i, 1)))) << i;
+    }
+    return y;
+  };
+  layer.running_stats().load(mean, variance, 1);
+  support::at_each_level([&](tn::kernels::Level) { same_in_every_way(); });
+
+  // 2^-118 times x in one channel: its squares are below every float.
+  const Images ordinary = layer.infer(x);
+  const double scale = std::ldexp(1, -118);
+  mean(small) *= scale;
+  variance(small) *= scale * scale;
+  layer.running_stats().load(mean, variance, 1);
+  x.chip(small, 1) = x.chip(small, 1) * static_cast<float>(scale);
+  support::at_each_level([&](tn::kernels::Level) {
+    const Images y = same_in_every_way();
+    const Eigen::Tensor<float, 0, Eigen::RowMajor> largest = (y - ordinary).abs().maximum();
+    EXPECT_LE(largest(), 1e-5f);
   });
 }
 

@@ -132,15 +132,18 @@ class ForwardOp {
     store_ = choose_store(walk_, 2 * bytes, unit, run, x == y, y, Index(sizeof(T)));
     short_rows_ = walk_ == Walk::row && !frozen && y != nullptr && store_ == kernels::Store::ordinary &&
                   row_.is_short(kernels::kBlock<A>, 2 * bytes, Index(sizeof(T)));
+    meets_again_ = walk_ == Walk::row && frozen && store_ == kernels::Store::ordinary && row_.meets_again();
     threads_ = useful_threads(device, pieces, bytes);
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);
     const std::size_t parameters_at = plan.reserve<A>(order_.copied());
+    const std::size_t kept_at = plan.reserve<kernels::Coefficients<A>>(meets_again_ ? kept_coefficients() * threads_ : 0);
     const std::size_t statistics_at = plan.reserve<S>(nest.statistics * statistics_wanted);
     std::byte* memory = plan.bytes() > 0 ? Scratch::acquire(plan.bytes()) : nullptr;
     column_memory_ = memory + columns_at;
     column_bytes_ = column_bytes;
+    kept_memory_ = reinterpret_cast<kernels::Coefficients<A>*>(memory + kept_at);
     statistics_memory_ = reinterpret_cast<S*>(memory + statistics_at);
     const Parameters<A> bound = order_.bind(reinterpret_cast<A*>(memory + parameters_at));
     args_.weight = bound.weight;
@@ -152,6 +155,7 @@ class ForwardOp {
   void set_statistics(const StatisticsArrays<S>& statistics) { args_.statistics = statistics; }
 
   void run() noexcept {
+    if (meets_again_) meets_again_ = kernels::all_near<A, T>(args_.statistics, order_.nest().statistics);
     parallel_for(device_, threads_, pieces_, [this](Index worker, Index first, Index last) noexcept {
       if (walk_ == Walk::column) {
         kernels::ColumnScratch<A, S> scratch;
@@ -159,6 +163,8 @@ class ForwardOp {
         kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch, crew_});
       } else if (short_rows_) {
         kernels::dispatch(kernels::ShortRowForward<kernels::ForwardArguments<T>>{args_, row_, first, last});
+      } else if (meets_again_) {
+        kernels::dispatch(kernels::ShortRunForward<kernels::ForwardArguments<T>>{args_, row_, first, last, kept_memory_ + worker * kept_coefficients()});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
       }
@@ -168,6 +174,8 @@ class ForwardOp {
  private:
   /// Given statistics leave the order of the walk free: a run needs only be long enough for coefficients in registers.
   static bool long_runs(const LoopNest& nest) { return reduces(nest.innermost()) && nest.innermost().extent >= kLongRun; }
+  /// Those of one thread.
+  Index kept_coefficients() const { return row_.kept.loops[row_.kept.depth - 1].extent; }
 
   kernels::ForwardArguments<T> args_;
   ParameterOrder<A, Scalar> order_;
@@ -179,7 +187,9 @@ class ForwardOp {
   kernels::Store store_{};
   Crew crew_;
   bool short_rows_ = false;  ///< statistics of one short run each
+  bool meets_again_ = false;  ///< short runs with given statistics, whose coefficients are kept
   Index pieces_ = 0, threads_ = 1;
+  kernels::Coefficients<A>* kept_memory_ = nullptr;
   std::byte* column_memory_ = nullptr;
   std::size_t column_bytes_ = 0;
   S* statistics_memory_ = nullptr;

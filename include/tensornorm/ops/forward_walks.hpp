@@ -73,6 +73,14 @@ TENSORNORM_INLINE Center<A, S> center_of(const StatisticsArrays<S>& statistics, 
   return center_for<A, T>(statistics.mean[k], statistics.mean_lo != nullptr ? statistics.mean_lo[k] : S(0), statistics.rstd[k]);
 }
 
+/// No statistic needs its x scaled.
+template <class A, class T, class S>
+bool all_near(const StatisticsArrays<S>& statistics, Index count) {
+  for (Index k = 0; k < count; ++k)
+    if (center_of<A, T>(statistics, k).factor != A(1)) return false;
+  return true;
+}
+
 /// Writes the statistic of a state of x * scale where it is asked for, in units of x.
 template <class S>
 TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S mean, S mean_lo, S rstd, S variance) {
@@ -110,6 +118,18 @@ TENSORNORM_INLINE auto uniform(A value) {
   return Uniform<L>{L(value)};
 }
 
+/// What a run with one statistic, one weight and one bias is normalized with: (x - mean) * scale + shift.
+template <class A>
+struct Coefficients {
+  A mean, scale, shift;
+};
+template <class Args, class C>
+TENSORNORM_INLINE Coefficients<typename Args::A> coefficients(const Args& args, const C& center, Index param) {
+  using S = typename Args::S;
+  const S w = args.weight != nullptr ? S(args.weight[param]) : S(1), b = args.bias != nullptr ? S(args.bias[param]) : S(-0.0);
+  return {center.mean, center.scale(w), center.shift(w, b)};
+}
+
 /// One run with one statistic; weight and bias one value each, or beside the elements.
 template <class I, class Args, class C>
 TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, Index ahead, Store store) {
@@ -126,8 +146,8 @@ TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Of
     if (scaled) x = copy.fill(x, n, center.factor);
     T* y = args.y + at.data[1] + i;
     if (run.param == 0 || args.weight == nullptr) {
-      const S w = args.weight != nullptr ? S(args.weight[param]) : S(1), b = args.bias != nullptr ? S(args.bias[param]) : S(-0.0);
-      ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
+      const auto k = coefficients(args, center, param);
+      ScaleMap<L, Uniform<L>> map{uniform<A, I>(k.mean), uniform<A, I>(k.scale), uniform<A, I>(k.shift)};
       transform_run<A, I>(x, y, n, map, ahead, store);
     } else {
       AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
@@ -177,6 +197,40 @@ struct RowForward {
     for (Index i = walk.slices.size(); i > 0; --i, slice.next())
       row_moments<A, S, I>(args.x + at.data[0] + slice.offsets().data[0], walk.length, args.rule.centered, state);
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
+  }
+};
+
+/// RowForward for given statistics whose runs meet them again, none of them scaled: one set of coefficients for each step of the innermost
+/// of walk.kept, made once.
+template <class Args>
+struct ShortRunForward {
+  using A = typename Args::A;
+
+  const Args& args;
+  const RowWalk& walk;
+  Index first, last;  ///< runs in the order of memory
+  Coefficients<A>* kept;  ///< memory for as many as that loop has steps
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    using T = typename Args::Element;
+    const Loop inner = walk.kept.loops[walk.kept.depth - 1];
+    for (Index c = 0; c < inner.extent; ++c) kept[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
+    LoopList around = walk.kept;
+    --around.depth;
+    Odometer outer(around, first / inner.extent);
+    const Index extent = walk.run.extent;
+    for (Index c = first % inner.extent, left = last - first; left > 0; c = 0, outer.next()) {
+      const Index end = std::min(inner.extent, c + left);
+      left -= end - c;
+      const T* x = args.x + outer.offsets().data[0] + c * inner.data[0];
+      T* y = args.y + outer.offsets().data[1] + c * inner.data[1];
+      for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) {
+        const ScaleMap<HardwareLanes<A, I>, Uniform<HardwareLanes<A, I>>> map{uniform<A, I>(kept[c].mean), uniform<A, I>(kept[c].scale),
+                                                                              uniform<A, I>(kept[c].shift)};
+        transform_run<A, I>(x, y, extent, map, 0, Store::ordinary);
+      }
+    }
   }
 };
 
