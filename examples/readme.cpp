@@ -36,7 +36,7 @@ TENSORNORM_DECLARE_KERNELS(float);  // for x and y of float; in the header throu
 // [readme-end kernels-once]
 
 // [readme-begin kernels-here]
-TENSORNORM_DEFINE_KERNELS(float);  // in one unit
+TENSORNORM_DEFINE_KERNELS(float);  // in one unit of the program, and of each shared library
 // [readme-end kernels-here]
 
 namespace {

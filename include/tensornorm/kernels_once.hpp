@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
 #include <tensornorm/ops/backward_op.hpp>
 #include <tensornorm/ops/forward_op.hpp>
 
@@ -10,18 +11,20 @@
 ///   TENSORNORM_DECLARE_KERNELS(float);  // in the header through which all units get their layers, outside of namespaces
 ///   TENSORNORM_DEFINE_KERNELS(float);   // in one unit, after that header
 ///
-/// Errors   the linker misses tensornorm::kernels::dispatch where no unit defines them, or only one whose -march or -ffast-math is another.
+/// Errors   the linker misses tensornorm::kernels::...::dispatch<...> where no unit defines them for T and these flags: -ffast-math, and an
+///          -march that has FMA or AVX-512, make others of them.
 #define TENSORNORM_DECLARE_KERNELS(T) TENSORNORM_EACH_KERNEL(extern template, T)
 #define TENSORNORM_DEFINE_KERNELS(T) TENSORNORM_EACH_KERNEL(template, T)
 
 // Only the preprocessor can write one list of instantiations for both.
-#define TENSORNORM_EACH_KERNEL(how, T)                                   \
-  TENSORNORM_KERNEL(how, RowForward, ForwardArguments<T>);               \
-  TENSORNORM_KERNEL(how, ShortRowForward, ForwardArguments<T>);          \
-  TENSORNORM_KERNEL(how, ShortRunForward, ForwardArguments<T>);          \
-  TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);            \
-  TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);             \
-  TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);        \
+#define TENSORNORM_EACH_KERNEL(how, T)                                                                                     \
+  static_assert(tensornorm::RealScalar<T> && !std::is_const_v<T>, "tensornorm: kernels are for the type of x's elements"); \
+  TENSORNORM_KERNEL(how, RowForward, ForwardArguments<T>);                                                                 \
+  TENSORNORM_KERNEL(how, ShortRowForward, ForwardArguments<T>);                                                            \
+  TENSORNORM_KERNEL(how, ShortRunForward, ForwardArguments<T>);                                                            \
+  TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);                                                              \
+  TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);                                                               \
+  TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);                                                          \
   TENSORNORM_KERNEL(how, ColumnBackward, BackwardArguments<T>)
 #define TENSORNORM_KERNEL(how, walk, arguments) \
   how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk<tensornorm::kernels::arguments>&) noexcept
