@@ -21,7 +21,7 @@
   static_assert(tensornorm::RealScalar<T> && !std::is_const_v<T>, "tensornorm: kernels are for the type of x's elements"); \
   TENSORNORM_KERNEL(how, RowForward, ForwardArguments<T>);                                                                 \
   TENSORNORM_KERNEL(how, ShortRowForward, ForwardArguments<T>);                                                            \
-  TENSORNORM_KERNEL(how, ShortRunForward, ForwardArguments<T>);                                                            \
+  TENSORNORM_KERNEL(how, FrozenRunForward, ForwardArguments<T>);                                                           \
   TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);                                                              \
   TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);                                                               \
   TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);                                                          \

@@ -210,6 +210,19 @@ TEST(ColumnWalk, RowsApartHaveNoStretches) {
   EXPECT_EQ(walk.second_pass_stride(), -walk.row_stride[0]);
 }
 
+TEST(RowWalk, GivenStatisticsAreMetAgain) {
+  const auto meets_again = [](const Shape& shape, const std::string& letters) {
+    return make_frozen_row_walk(nest_of_roles<Eigen::RowMajor>(shape, letters)).meets_again();
+  };
+  EXPECT_TRUE(meets_again({2, 5, 7, 9}, "rKrr"));
+  EXPECT_TRUE(meets_again({2, 5, 32, 32}, "rKrr"));
+  EXPECT_FALSE(meets_again({2, 5, 32, 33}, "rKrr")) << "long runs";
+  EXPECT_FALSE(meets_again({1, 5, 7, 9}, "rKrr")) << "one image";
+  EXPECT_FALSE(meets_again({2, 5, 7, 9}, "kKrr")) << "each image has its own";
+  EXPECT_FALSE(meets_again({2, 5, 7, 9}, "RKrr")) << "each image has its own parameters";
+  EXPECT_FALSE(meets_again({2, 5, 7, 9}, "rKrR")) << "parameters beside the elements";
+}
+
 TEST(RowWalk, ShortRunsAreTakenTogetherInTheCache) {
   const auto walk_of = [](const Shape& shape) {
     const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, "Kr");

@@ -132,18 +132,19 @@ class ForwardOp {
     store_ = choose_store(walk_, 2 * bytes, unit, run, x == y, y, Index(sizeof(T)));
     short_rows_ = walk_ == Walk::row && !frozen && y != nullptr && store_ == kernels::Store::ordinary &&
                   row_.is_short(kernels::kBlock<A>, 2 * bytes, Index(sizeof(T)));
-    meets_again_ = walk_ == Walk::row && frozen && store_ == kernels::Store::ordinary && row_.meets_again();
     threads_ = useful_threads(device, pieces, bytes);
+    meets_again_ = walk_ == Walk::row && frozen && y != nullptr && store_ == kernels::Store::ordinary && row_.meets_again() &&
+                   pieces >= 2 * threads_ * coefficients_made();
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);
     const std::size_t parameters_at = plan.reserve<A>(order_.copied());
-    const std::size_t kept_at = plan.reserve<kernels::Coefficients<A>>(meets_again_ ? kept_coefficients() * threads_ : 0);
+    const std::size_t made_at = plan.reserve<kernels::Coefficients<A>>(meets_again_ ? coefficients_made() * threads_ : 0);
     const std::size_t statistics_at = plan.reserve<S>(nest.statistics * statistics_wanted);
     std::byte* memory = plan.bytes() > 0 ? Scratch::acquire(plan.bytes()) : nullptr;
     column_memory_ = memory + columns_at;
     column_bytes_ = column_bytes;
-    kept_memory_ = reinterpret_cast<kernels::Coefficients<A>*>(memory + kept_at);
+    made_memory_ = reinterpret_cast<kernels::Coefficients<A>*>(memory + made_at);
     statistics_memory_ = reinterpret_cast<S*>(memory + statistics_at);
     const Parameters<A> bound = order_.bind(reinterpret_cast<A*>(memory + parameters_at));
     args_.weight = bound.weight;
@@ -155,16 +156,16 @@ class ForwardOp {
   void set_statistics(const StatisticsArrays<S>& statistics) { args_.statistics = statistics; }
 
   void run() noexcept {
-    if (meets_again_) meets_again_ = kernels::all_near<A, T>(args_.statistics, order_.nest().statistics);
-    parallel_for(device_, threads_, pieces_, [this](Index worker, Index first, Index last) noexcept {
+    const bool frozen_runs = meets_again_ && kernels::all_near<A, T>(args_.statistics, order_.nest().statistics);
+    parallel_for(device_, threads_, pieces_, [this, frozen_runs](Index worker, Index first, Index last) noexcept {
       if (walk_ == Walk::column) {
         kernels::ColumnScratch<A, S> scratch;
         scratch.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args_.x, column_memory_ + std::size_t(worker) * column_bytes_);
         kernels::dispatch(kernels::ColumnForward<kernels::ForwardArguments<T>>{args_, column_, store_, frozen_, first, last, scratch, crew_});
       } else if (short_rows_) {
         kernels::dispatch(kernels::ShortRowForward<kernels::ForwardArguments<T>>{args_, row_, first, last});
-      } else if (meets_again_) {
-        kernels::dispatch(kernels::ShortRunForward<kernels::ForwardArguments<T>>{args_, row_, first, last, kept_memory_ + worker * kept_coefficients()});
+      } else if (frozen_runs) {
+        kernels::dispatch(kernels::FrozenRunForward<kernels::ForwardArguments<T>>{args_, row_, first, last, made_memory_ + worker * coefficients_made()});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
       }
@@ -174,8 +175,8 @@ class ForwardOp {
  private:
   /// Given statistics leave the order of the walk free: a run needs only be long enough for coefficients in registers.
   static bool long_runs(const LoopNest& nest) { return reduces(nest.innermost()) && nest.innermost().extent >= kLongRun; }
-  /// Those of one thread.
-  Index kept_coefficients() const { return row_.kept.loops[row_.kept.depth - 1].extent; }
+  /// Sets of coefficients that each thread makes for frozen runs, to use each of them twice or more.
+  Index coefficients_made() const { return row_.kept.loops[row_.kept.depth - 1].extent; }
 
   kernels::ForwardArguments<T> args_;
   ParameterOrder<A, Scalar> order_;
@@ -187,9 +188,9 @@ class ForwardOp {
   kernels::Store store_{};
   Crew crew_;
   bool short_rows_ = false;  ///< statistics of one short run each
-  bool meets_again_ = false;  ///< short runs with given statistics, whose coefficients are kept
+  bool meets_again_ = false;  ///< short runs with given statistics, the same ones again and again
   Index pieces_ = 0, threads_ = 1;
-  kernels::Coefficients<A>* kept_memory_ = nullptr;
+  kernels::Coefficients<A>* made_memory_ = nullptr;
   std::byte* column_memory_ = nullptr;
   std::size_t column_bytes_ = 0;
   S* statistics_memory_ = nullptr;

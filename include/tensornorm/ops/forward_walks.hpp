@@ -203,19 +203,19 @@ struct RowForward {
 /// RowForward for given statistics whose runs meet them again, none of them scaled: one set of coefficients for each step of the innermost
 /// of walk.kept, made once.
 template <class Args>
-struct ShortRunForward {
+struct FrozenRunForward {
   using A = typename Args::A;
 
   const Args& args;
   const RowWalk& walk;
   Index first, last;  ///< runs in the order of memory
-  Coefficients<A>* kept;  ///< memory for as many as that loop has steps
+  Coefficients<A>* made;  ///< memory for as many as that loop has steps
 
   template <class I>
   TENSORNORM_INLINE void run() const {
     using T = typename Args::Element;
     const Loop inner = walk.kept.loops[walk.kept.depth - 1];
-    for (Index c = 0; c < inner.extent; ++c) kept[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
+    for (Index c = 0; c < inner.extent; ++c) made[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
     LoopList around = walk.kept;
     --around.depth;
     Odometer outer(around, first / inner.extent);
@@ -226,8 +226,8 @@ struct ShortRunForward {
       const T* x = args.x + outer.offsets().data[0] + c * inner.data[0];
       T* y = args.y + outer.offsets().data[1] + c * inner.data[1];
       for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) {
-        const ScaleMap<HardwareLanes<A, I>, Uniform<HardwareLanes<A, I>>> map{uniform<A, I>(kept[c].mean), uniform<A, I>(kept[c].scale),
-                                                                              uniform<A, I>(kept[c].shift)};
+        const ScaleMap<HardwareLanes<A, I>, Uniform<HardwareLanes<A, I>>> map{uniform<A, I>(made[c].mean), uniform<A, I>(made[c].scale),
+                                                                              uniform<A, I>(made[c].shift)};
         transform_run<A, I>(x, y, extent, map, 0, Store::ordinary);
       }
     }

@@ -18,8 +18,8 @@ namespace tensornorm {
 inline constexpr Index kLongSlice = 1024;
 /// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
 inline constexpr Index kLongRun = 32;
-/// Runs at most this long are normalized with coefficients made before, where they are met again; of longer ones they cost nothing.
-inline constexpr Index kMostKept = 1024;
+/// Runs at most this long are normalized with coefficients made before, where those are met again; beside longer ones they cost nothing.
+inline constexpr Index kFrozenRun = 1024;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
 /// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a register.
@@ -84,10 +84,10 @@ struct RowWalk {
     if (4 * traffic > last_level_cache()) most = std::min(most, kShortRunBytes / element);
     return runs.depth == 0 && slices.depth == 0 && run.extent <= most;
   }
-  /// Given statistics: short runs, which meet the same statistics and parameters, one of each, every time the innermost of `kept` begins
-  /// anew. What a run is multiplied with and added to is then worth keeping.
+  /// Given statistics: short runs of one statistic and one parameter each, which only the innermost of `kept` leads on to others: the same
+  /// ones are met every time it begins anew.
   bool meets_again() const {
-    if (kept.depth < 2 || run.extent > kMostKept || run.param != 0) return false;
+    if (kept.depth < 2 || run.extent > kFrozenRun || run.param != 0) return false;
     for (int i = 0; i < kept.depth - 1; ++i)
       if (kept.loops[i].statistic != 0 || kept.loops[i].param != 0) return false;
     return true;
