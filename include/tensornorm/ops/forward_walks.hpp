@@ -130,33 +130,45 @@ TENSORNORM_INLINE Coefficients<typename Args::A> coefficients(const Args& args, 
   return {center.mean, center.scale(w), center.shift(w, b)};
 }
 
+/// (x - mean) * scale + shift of a run.
+template <class A, class I>
+TENSORNORM_INLINE auto uniform_map(const Coefficients<A>& k) {
+  using L = HardwareLanes<A, I>;
+  return ScaleMap<L, Uniform<L>>{uniform<A, I>(k.mean), uniform<A, I>(k.scale), uniform<A, I>(k.shift)};
+}
+
+/// n elements with one statistic, which are not scaled; weight and bias from `param` on, one value each, or `beside` the elements.
+template <class I, class Args, class C>
+TENSORNORM_INLINE void normalize_elements(const Args& args, const C& center, const typename Args::Element* x, typename Args::Element* y, Index n,
+                                          Index param, bool beside, Index ahead, Store store) {
+  using A = typename Args::A;
+  using S = typename Args::S;
+  using L = HardwareLanes<A, I>;
+  if (!beside || args.weight == nullptr) {
+    transform_run<A, I>(x, y, n, uniform_map<A, I>(coefficients(args, center, param)), ahead, store);
+  } else {
+    AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
+                                                   uniform<A, I>(center.scale(S(1))),
+                                                   uniform<A, I>(center.shift(S(1), S(-0.0))),
+                                                   {args.weight + param},
+                                                   {args.bias + param}};
+    transform_run<A, I>(x, y, n, map, ahead, store);
+  }
+}
+
 /// One run with one statistic; weight and bias one value each, or beside the elements.
 template <class I, class Args, class C>
 TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, Index ahead, Store store) {
   using T = typename Args::Element;
   using A = typename Args::A;
-  using S = typename Args::S;
-  using L = HardwareLanes<A, I>;
   const bool scaled = center.factor != A(1);
   const Index step = scaled ? ScaledBlock<A, T>::size : run.extent;
   for (Index i = 0; i < run.extent; i += step) {
-    const Index n = scaled ? std::min(step, run.extent - i) : run.extent, param = at.param + i * run.param;
+    const Index n = scaled ? std::min(step, run.extent - i) : run.extent;
     ScaledBlock<A, T> copy;
     const T* x = args.x + at.data[0] + i;
     if (scaled) x = copy.fill(x, n, center.factor);
-    T* y = args.y + at.data[1] + i;
-    if (run.param == 0 || args.weight == nullptr) {
-      const auto k = coefficients(args, center, param);
-      ScaleMap<L, Uniform<L>> map{uniform<A, I>(k.mean), uniform<A, I>(k.scale), uniform<A, I>(k.shift)};
-      transform_run<A, I>(x, y, n, map, ahead, store);
-    } else {
-      AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
-                                                     uniform<A, I>(center.scale(S(1))),
-                                                     uniform<A, I>(center.shift(S(1), S(-0.0))),
-                                                     {args.weight + param},
-                                                     {args.bias + param}};
-      transform_run<A, I>(x, y, n, map, ahead, store);
-    }
+    normalize_elements<I>(args, center, x, args.y + at.data[1] + i, n, at.param + i * run.param, run.param != 0, ahead, store);
   }
 }
 
@@ -225,11 +237,8 @@ struct FrozenRunForward {
       left -= end - c;
       const T* x = args.x + outer.offsets().data[0] + c * inner.data[0];
       T* y = args.y + outer.offsets().data[1] + c * inner.data[1];
-      for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) {
-        const ScaleMap<HardwareLanes<A, I>, Uniform<HardwareLanes<A, I>>> map{uniform<A, I>(made[c].mean), uniform<A, I>(made[c].scale),
-                                                                              uniform<A, I>(made[c].shift)};
-        transform_run<A, I>(x, y, extent, map, 0, Store::ordinary);
-      }
+      for (; c < end; ++c, x += inner.data[0], y += inner.data[1])
+        transform_run<A, I>(x, y, extent, uniform_map<A, I>(made[c]), 0, Store::ordinary);
     }
   }
 };

@@ -82,24 +82,11 @@ struct ShortRowForward {
   }
   template <class I>
   TENSORNORM_INLINE void write(const T* x, T* y, A mean, S rest, S rstd, Index param) const {
-    using L = HardwareLanes<A, I>;
     Center<A, S> center;
     center.mean = mean;
     center.rest = rest;
     center.rstd = rstd;
-    const A *weight = args.weight, *bias = args.bias;
-    if (walk.run.param == 0 || weight == nullptr) {
-      const S w = weight != nullptr ? S(weight[param]) : S(1), b = bias != nullptr ? S(bias[param]) : S(-0.0);
-      ScaleMap<L, Uniform<L>> map{uniform<A, I>(center.mean), uniform<A, I>(center.scale(w)), uniform<A, I>(center.shift(w, b))};
-      transform_run<A, I>(x, y, walk.length, map, 0, Store::ordinary);
-    } else {
-      AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
-                                                     uniform<A, I>(center.scale(S(1))),
-                                                     uniform<A, I>(center.shift(S(1), S(-0.0))),
-                                                     {weight + param},
-                                                     {bias + param}};
-      transform_run<A, I>(x, y, walk.length, map, 0, Store::ordinary);
-    }
+    normalize_elements<I>(args, center, x, y, walk.length, param, walk.run.param != 0, 0, Store::ordinary);
   }
   TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }
 };
