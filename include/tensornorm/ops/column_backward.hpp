@@ -16,12 +16,14 @@ struct ColumnBackwardScratch {
   A *weight_terms, *bias_terms;
   CutSums<A, S> column_sums;
   SumArray<A, S> plain, centered;  ///< per statistic
+  GradientCenter<A, S>* centers;   ///< per statistic
 
   std::size_t lay_out(Index columns, Index statistics, Index cuts, const void* x, std::byte* memory) {
     ScratchPlan plan;
     columns += 2 * kLine<A>;
     column_sums.lay_out(plan, columns, cuts, x, memory);
     for (SumArray<A, S>* array : {&plain, &centered}) array->place(plan, statistics, memory);
+    plan.place(centers, statistics, memory);
     for (A** array : {&mean, &factor, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
     for (A** array : {&column_mean, &column_factor, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight})
       plan.place(*array, columns, memory);
@@ -52,7 +54,7 @@ struct ColumnBackward {
       const Strip strip(walk, i);
       bool scaled = false;
       for (Index k = 0; k < strip.statistics; ++k) {
-        const GradientCenter<A, S> center(args, strip.at.statistic + k);
+        const GradientCenter<A, S>& center = *new (scratch.centers + k) GradientCenter<A, S>(args, strip.at.statistic + k);
         scaled |= center.factor != A(1);
         scratch.mean[k] = center.mean;
         scratch.factor[k] = center.factor;
@@ -63,25 +65,30 @@ struct ColumnBackward {
       if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
       if (args.gradients || !args.constant) {
         if (walk.affine) affine_sums<I>(strip, scaled);
-        else plain_sums(strip, scaled);
+        else plain_sums<I>(strip, scaled);
       }
       if (args.dx != nullptr) differentiate<I>(strip, scaled && !args.constant);
     }
   }
 
  private:
-  void plain_sums(const Strip& strip, bool scaled) const {
+  template <class I>
+  TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled) const {
+    sum_parts(strip, scaled);
+    scratch.column_sums.gather(walk.cuts, 0, strip.width);
+    scratch.plain.clear(strip.statistics);
+    scratch.centered.clear(strip.statistics);
+    if (within) weighted_column_sums<I>(strip);
+    else statistic_sums<I>(strip);
+  }
+  /// No template of I, nor is write_parts(): whoever takes a part dispatches it anew.
+  void sum_parts(const Strip& strip, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index cut) noexcept {
       const auto sums = scratch.column_sums.of(cut);
       sums.clear(0, strip.width, strip.width);
       const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
       dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add_up<I>(strip, rows, sums, scaled); }});
     });
-    scratch.column_sums.gather(walk.cuts, 0, strip.width);
-    scratch.plain.clear(strip.statistics);
-    scratch.centered.clear(strip.statistics);
-    if (within) weighted_column_sums(strip);
-    else statistic_sums(strip);
   }
 
   template <class I>
@@ -100,7 +107,8 @@ struct ColumnBackward {
   }
 
   /// One weight for all of a statistic: its columns are folded first.
-  void statistic_sums(const Strip& strip) const {
+  template <class I>
+  TENSORNORM_INLINE void statistic_sums(const Strip& strip) const {
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
     LoopList kept;
@@ -111,7 +119,7 @@ struct ColumnBackward {
       const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
       GradientSums<S> sums{scratch.plain[k], scratch.centered[k]};
       if (args.gradients) {
-        const GradientCenter<A, S> center(args, strip.at.statistic + k);
+        const GradientCenter<A, S>& center = scratch.centers[k];
         totals.dweight.add(p, center.unit, center.centered(sums));
         totals.dbias.add(p, sums.plain);
       }
@@ -122,14 +130,15 @@ struct ColumnBackward {
   }
 
   /// Each column its own weight.
-  void weighted_column_sums(const Strip& strip) const {
+  template <class I>
+  TENSORNORM_INLINE void weighted_column_sums(const Strip& strip) const {
     const S *plain = scratch.column_sums.plain, *centered = scratch.column_sums.centered;
     Odometer at(strip.columns);
     for (Index c = 0; c < strip.width; ++c, at.next()) {
       const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
       const GradientSums<S> sums{plain[c], centered[c]};
       if (args.gradients) {
-        const GradientCenter<A, S> center(args, strip.at.statistic + k);
+        const GradientCenter<A, S>& center = scratch.centers[k];
         totals.dweight.add(p, center.unit, center.centered(sums));
         totals.dbias.add(p, sums.plain);
       }
@@ -217,7 +226,7 @@ struct ColumnBackward {
   template <class I>
   TENSORNORM_INLINE void differentiate(const Strip& strip, bool scaled) const {
     for (Index k = 0; k < strip.statistics; ++k) {
-      GradientCenter<A, S> center(args, strip.at.statistic + k);
+      GradientCenter<A, S>& center = scratch.centers[k];
       if (!args.constant) center.finish(args, {scratch.plain[k], scratch.centered[k]});
       scratch.rstd[k] = static_cast<A>(center.rstd);
       scratch.slope[k] = center.slope;
@@ -230,7 +239,6 @@ struct ColumnBackward {
     write_parts(strip, scaled);
   }
 
-  /// No template of I, nor is plain_sums(): whoever takes a part dispatches it anew.
   void write_parts(const Strip& strip, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), walk.cuts - 1 - i, walk.cuts);
