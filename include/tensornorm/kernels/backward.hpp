@@ -133,7 +133,7 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
     p = p + g;
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
-  add_columns<L, kSweepStreams / 2, A, S, I>(rows, width, term, tile, plain, centered);
+  add_columns<L, 2, A, S, I>(rows, width, term, tile, plain, centered);
 }
 
 /// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <utility>
 #include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/scale.hpp>
 #include <tensornorm/kernels/welford.hpp>
@@ -247,14 +248,26 @@ TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& lo
   }
 }
 
+/// The same for as many rows as the sequence has, in one sum, without a loop.
+template <bool kInTwo, Index... k, class H, class Load, class Term>
+TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>, Index c, const Load& load, const Term& term, H& p, H& q) {
+  (term(first + k, c, load, p, q), ...);
+}
+
 /// Column kernel: for each of `width` columns adds, over the rows, plain[c] += p and centered[c] += q with (p, q) = term(row, c).
 ///
-/// Memory is walked kRows rows at a time, in its order, in vectors H; a term must be 0 in lanes its loader fills up. A tile of kTileRows
+/// Memory is walked a few rows at a time, in its order, in vectors H; a term must be 0 in lanes its loader fills up. A tile of kTileRows
 /// rows is added in A and folded into S. Columns do not see each other: their bits do not depend on width. `tile` is 0 before the first
 /// call for its columns, and keeps their rests from call to call.
-template <class H, Index kRows, class A, class S, class I, class Term>
+///
+/// kOperands: that a term reads. Rows of one are added without a loop; those of two, or in two sums, have too many addresses for that.
+template <class H, Index kOperands, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
-  constexpr Index w = H::width;
+  constexpr Index w = H::width, kRows = kSweepStreams / kOperands;
+  constexpr auto all = [] {
+    if constexpr (kOperands == 1 && !keeps_rest<A, S>) return std::make_integer_sequence<Index, kRows>();
+    else return kRows;
+  }();
   for (Index first = 0; first < rows; first += kTileRows) {
     const Index end = std::min(rows, first + kTileRows);
     for (Index r = first; r < end; r += kRows) {
@@ -262,7 +275,7 @@ TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, co
       for (Index c = 0; c < width; c += w) {
         H p = H::load(tile.plain + c), q = H::load(tile.centered + c);
         const Index lanes = std::min(w, width - c);
-        if (count == kRows && lanes == w) add_rows<keeps_rest<A, S>>(r, kRows, c, WholeLoader<H>{}, term, p, q);
+        if (count == kRows && lanes == w) add_rows<keeps_rest<A, S>>(r, all, c, WholeLoader<H>{}, term, p, q);
         else if (lanes == w) add_rows<keeps_rest<A, S>>(r, count, c, WholeLoader<H>{}, term, p, q);
         else add_rows<keeps_rest<A, S>>(r, count, c, FewLoader<H, A>{lanes}, term, p, q);
         p.store(tile.plain + c);
@@ -285,7 +298,7 @@ TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, 
     p = p + d;
     q.fma(d, d);
   };
-  add_columns<H, kSweepStreams, A, S, I>(rows, width, term, tile, sum, squares);
+  add_columns<H, 1, A, S, I>(rows, width, term, tile, sum, squares);
 }
 
 }  // namespace TENSORNORM_ABI
