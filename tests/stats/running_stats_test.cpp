@@ -130,10 +130,10 @@ TYPED_TEST(RunningStatsOf, DoNotDriftInAMillionSteps) {
   RunningStats<TypeParam> stats(1);
   long double mean = 0, variance = 1;
   for (int i = 0; i < 1000000; ++i) {
-    const double m = std::sin(0.1 * i), v = 2 + std::cos(0.7 * i);
-    stats.update(&m, &v, 10);
-    mean += 0.1L * (m - mean);
-    variance += 0.1L * (v * 10 / 9 - variance);
+    const Doubles m{std::sin(0.1 * i)}, v{2 + std::cos(0.7 * i)};
+    stats.update(m.data(), v.data(), 10);
+    mean += 0.1L * (m[0] - mean);
+    variance += 0.1L * (v[0] * 10 / 9 - variance);
   }
   const double eps = std::numeric_limits<TypeParam>::epsilon();
   EXPECT_NEAR(stats.mean()(0), double(mean), 10 * eps);
