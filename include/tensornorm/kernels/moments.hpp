@@ -251,6 +251,7 @@ TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& lo
 /// The same for as many rows as the sequence has, in one sum, without a loop.
 template <bool kInTwo, Index... k, class H, class Load, class Term>
 TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>, Index c, const Load& load, const Term& term, H& p, H& q) {
+  static_assert(!kInTwo);
   (term(first + k, c, load, p, q), ...);
 }
 
@@ -260,7 +261,7 @@ TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>,
 /// rows is added in A and folded into S. Columns do not see each other: their bits do not depend on width. `tile` is 0 before the first
 /// call for its columns, and keeps their rests from call to call.
 ///
-/// kOperands: that a term reads. Rows of one are added without a loop; those of two, or in two sums, have too many addresses for that.
+/// kOperands: arrays that a term reads row by row. Rows of one are added without a loop, which makes two, or two sums, slower.
 template <class H, Index kOperands, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
   constexpr Index w = H::width, kRows = kSweepStreams / kOperands;

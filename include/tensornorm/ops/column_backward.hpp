@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <new>
 #include <tensornorm/ops/column_cuts.hpp>
 #include <tensornorm/ops/backward_walks.hpp>
 
@@ -65,23 +66,23 @@ struct ColumnBackward {
       if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
       if (args.gradients || !args.constant) {
         if (walk.affine) affine_sums<I>(strip, scaled);
-        else plain_sums<I>(strip, scaled);
+        else plain_sums(strip, scaled);
       }
       if (args.dx != nullptr) differentiate<I>(strip, scaled && !args.constant);
     }
   }
 
  private:
-  template <class I>
   TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled) const {
     sum_parts(strip, scaled);
     scratch.column_sums.gather(walk.cuts, 0, strip.width);
     scratch.plain.clear(strip.statistics);
     scratch.centered.clear(strip.statistics);
-    if (within) weighted_column_sums<I>(strip);
-    else statistic_sums<I>(strip);
+    if (within) weighted_column_sums(strip);
+    else statistic_sums(strip);
   }
-  /// No template of I, nor is write_parts(): whoever takes a part dispatches it anew.
+
+  /// Each part's sums of the columns. No template of I, nor is write_parts(): whoever takes a part dispatches it anew.
   void sum_parts(const Strip& strip, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index cut) noexcept {
       const auto sums = scratch.column_sums.of(cut);
@@ -107,7 +108,6 @@ struct ColumnBackward {
   }
 
   /// One weight for all of a statistic: its columns are folded first.
-  template <class I>
   TENSORNORM_INLINE void statistic_sums(const Strip& strip) const {
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
@@ -130,7 +130,6 @@ struct ColumnBackward {
   }
 
   /// Each column its own weight.
-  template <class I>
   TENSORNORM_INLINE void weighted_column_sums(const Strip& strip) const {
     const S *plain = scratch.column_sums.plain, *centered = scratch.column_sums.centered;
     Odometer at(strip.columns);
