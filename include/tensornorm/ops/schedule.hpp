@@ -120,6 +120,7 @@ struct ColumnWalk {
   Index strip_extent = 1;  ///< extent of that loop in a strip
   Index cuts = 1;          ///< parts the rows of a strip are taken in, each with sums of its own
   Index stretch = 1;       ///< adjoining wide rows that the second of two passes takes in memory's order
+  bool cached = false;     ///< a strip is still in the cache when the second pass reads it
   bool affine = false;     ///< a parameter changes from row to row
   Index weights = 0;       ///< where `affine`: 1 for all of a wide row, or one for each row in it; 0 where columns have their own, or short
                            ///< rows in a wide one theirs
@@ -131,8 +132,8 @@ struct ColumnWalk {
   Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
   /// Statistics of the widest strip.
   Index strip_statistics() const { return strips == 1 ? statistics : statistics / columns.loops[0].extent * strip_extent; }
-  /// From a row of x to the one that the second of two passes reads next.
-  Index second_pass_stride() const { return stretch > 1 ? row_stride[0] : -row_stride[0]; }
+  /// From a row of x to the one that the second of two passes fetches ahead; 0 where there is nothing to fetch.
+  Index second_pass_stride() const { return cached ? 0 : stretch > 1 ? row_stride[0] : -row_stride[0]; }
   /// Rows of a group, the partial one included.
   Index rows_of_group() const { return group_rows + (group_tail > 0 ? 1 : 0); }
   /// Those of all groups together, as the statistics see them.
@@ -236,6 +237,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   }
   if (contiguous && walk.strips == 1) walk.stretch = std::max<Index>(kStretchBytes / (walk.width * element), 1);
   const Index bytes = walk.moment_rows * walk.strip_width() * element;
+  walk.cached = bytes <= kCacheBytes;
   if (walk.groups.depth == 0 && !walk.affine)
     walk.cuts = std::clamp<Index>(std::min(bytes / kCutBytes, walk.moment_rows / kFewestCutRows), 1, kMostCuts);
   return walk;
