@@ -280,6 +280,13 @@ TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   }
 }
 
+TEST(FetchesNext, BesideAFarLastLevelOnlyOneTensorsAndWhatStaysNear) {
+  EXPECT_TRUE(fetches_next(kCacheBytes - 1, 1, true));
+  EXPECT_FALSE(fetches_next(kCacheBytes, 1, true));
+  EXPECT_FALSE(fetches_next(64, 2, true));
+  for (const int operands : {1, 2}) EXPECT_TRUE(fetches_next(100 * kCacheBytes, operands, false));
+}
+
 TEST(LastLevelCache, IsPlausible) {
   EXPECT_GE(last_level_cache(), Index{1} << 20);
   EXPECT_LE(last_level_cache(), Index{4} << 30);

@@ -100,6 +100,7 @@ struct RowBackward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     const bool beside = walk.run.param != 0;
+    const bool fetches = store == Store::streaming && fetches_next(2 * args.samples * Index(sizeof(T)), 2);
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
@@ -119,7 +120,7 @@ struct RowBackward {
         }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
-      Index ahead = kept.offsets().data[0] - at.data[0];
+      Index ahead = fetches ? kept.offsets().data[0] - at.data[0] : 0;
       if (ahead <= kFetchAhead<T>) ahead *= 2;  // the sums of a statistic have fetched the next one
       for (Index i = runs; i > 0; --i, backwards.previous()) write_run<I>(at + backwards.offsets(), center, ahead);
     }

@@ -185,6 +185,7 @@ struct RowForward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     const Index runs = walk.runs.size();
+    const bool fetches = store == Store::streaming && (frozen || fetches_next(args.samples * Index(sizeof(T)), 1));
     // An odometer that has been through all positions stands where it began.
     Odometer kept(walk.kept, first), slice(walk.slices), run(walk.runs, runs - 1);
     for (Index k = first; k < last; ++k) {
@@ -192,7 +193,7 @@ struct RowForward {
       if (k + 1 < last) kept.next();
       const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
-      const Index ahead = kept.offsets().data[0] - at.data[0];
+      const Index ahead = fetches ? kept.offsets().data[0] - at.data[0] : 0;
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
     }
     if (store == Store::streaming) fence<Store::streaming>();

@@ -51,6 +51,20 @@ inline Index last_level_cache() {
 #endif
 }
 
+/// Reading the last-level cache is hardly cheaper than reading memory: Intel's, since it is one for many cores.
+inline bool last_level_is_far() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  static const bool intel = __builtin_cpu_is("intel") != 0;
+  return intel;
+#else
+  return false;
+#endif
+}
+
+/// Whether the second of two passes, where its stores stream, fetches the next statistic: `bytes` of `operands` tensors. What does not
+/// stay in the L2 cache until it is read has only gone to the last level; from two tensors the fetches come too late for the stores.
+inline bool fetches_next(Index bytes, int operands, bool far = last_level_is_far()) { return !far || (operands == 1 && bytes < kCacheBytes); }
+
 enum class Walk { row, column };
 
 /// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
