@@ -49,12 +49,29 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
   }
 }
 
+/// What is read after a row, of kFetchAhead elements or more; null where x and dy are in a cache, and nothing is fetched ahead.
+template <class T>
+struct NextRow {
+  const T *x = nullptr, *dy = nullptr;
+
+  /// Fetches what is kFetchAhead from element i of a row of n, which may be in the next one.
+  template <int kElements>
+  TENSORNORM_INLINE void fetch(const T* row_x, const T* row_dy, Index i, Index n) const {
+    const Index ahead = i + kFetchAhead<T>;
+    const T* const from_x = ahead < n ? row_x + ahead : x + (ahead - n);
+    const T* const from_dy = ahead < n ? row_dy + ahead : dy + (ahead - n);
+    for (Index k = 0; k < kElements; k += kLine<T>) {
+      fetch_to_l2(from_x + k);
+      fetch_to_l2(from_dy + k);
+    }
+  }
+};
+
 /// Row kernel: sums over n contiguous elements, blocks of kBlock added in A and folded into S.
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
-/// `from_memory`: x and dy are in no cache, and are fetched ahead.
 template <bool kWeighted, bool kGradients, class A, class S, class I, class T>
-TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row, bool from_memory) {
+TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row, const NextRow<T>& next) {
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
@@ -69,12 +86,7 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
     L plain0, plain1, centered0, centered1;
     Index i = first;
     for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
-      if (from_memory) {
-        for (Index k = 0; k < 2 * w; k += kLine<T>) {
-          fetch_to_l2(x + i + kFetchAhead<T> + k);
-          fetch_to_l2(dy + i + kFetchAhead<T> + k);
-        }
-      }
+      if (next.x != nullptr) next.template fetch<2 * w>(x, dy, i, n);
       add(i, plain0, centered0);
       add(i + w, plain1, centered1);
     }

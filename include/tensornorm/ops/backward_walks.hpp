@@ -110,8 +110,10 @@ struct RowBackward {
       GradientCenter<A, S> center(args, at.statistic);
       GradientSums<S> sums, rests;
       if (args.gradients || !args.constant)
-        for (Index i = runs; i > 0; --i, forwards.next()) {
-          add_run<I>(at + forwards.offsets(), center, sums, rests);
+        for (Index i = runs; i > 0; --i) {
+          const Offsets here = at + forwards.offsets();
+          forwards.next();
+          add_run<I>(here, (i > 1 ? at : kept.offsets()) + forwards.offsets(), center, sums, rests);
           if (!args.gradients || !beside || totals.dweight.sum == nullptr) continue;
           if (++pending == folded_after || (i == 1 && k + 1 == last)) {
             fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
@@ -129,8 +131,11 @@ struct RowBackward {
 
  private:
   template <class I>
-  TENSORNORM_INLINE void add_run(const Offsets& at, const GradientCenter<A, S>& center, GradientSums<S>& sums, GradientSums<S>& rests) const {
-    const bool from_memory = store == Store::streaming, scaled = center.factor != A(1);
+  TENSORNORM_INLINE void add_run(const Offsets& at, const Offsets& then, const GradientCenter<A, S>& center, GradientSums<S>& sums,
+                                 GradientSums<S>& rests) const {
+    const bool scaled = center.factor != A(1);
+    NextRow<T> next;
+    if (store == Store::streaming && !scaled) next = {args.x + then.data[0], args.dy + then.data[1]};
     const Index step = scaled ? ScaledBlock<A, T>::size : walk.run.extent;
     for (Index i = 0; i < walk.run.extent; i += step) {
       const Index n = scaled ? std::min(step, walk.run.extent - i) : walk.run.extent, param = at.param + i * walk.run.param;
@@ -140,7 +145,7 @@ struct RowBackward {
       GradientSums<S> run;
       S weight = S(1);
       if (walk.run.param == 0) {
-        run = row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, from_memory);
+        run = row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, next);
         if (args.weight != nullptr) weight = S(args.weight[param]);
         if (args.gradients) {
           totals.dweight.add(param, center.unit, center.centered(run));
@@ -152,9 +157,9 @@ struct RowBackward {
           RowGradients<A> beside = row;
           beside.dweight += param;
           beside.dbias += param;
-          run = row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, from_memory);
+          run = row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, next);
         } else {
-          run = row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_memory);
+          run = row_gradient_sums<true, false, A, S, I>(x, dy, n, row, next);
         }
       }
       accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
