@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <tensornorm/kernels/normalize.hpp>
+#include <tensornorm/kernels/staging.hpp>
 
 #include <cstddef>
 #include <cstring>
@@ -145,6 +146,34 @@ TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
     for (const Index n : this->sizes())
       for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam))
         this->check(n, 8, offset, Store::streaming);
+  });
+}
+
+TYPED_TEST(TransformRun, PiecesOfAnyLengthAreOneStretchAtAnyAlignment) {
+  constexpr Index longest = 50;
+  at_each_level([](Level) {
+    for (Index pieces = 0; pieces < 12; ++pieces)
+      for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam)) {
+        std::vector<Index> lengths;
+        Index n = 0;
+        for (Index k = 0; k < pieces; ++k) n += lengths.emplace_back(pieces % 2 == 0 ? longest : 1 + (7 * k + pieces) % longest);
+        const std::vector<TypeParam> values = integers<TypeParam>(n, 0, 101);
+        Guarded<TypeParam> y(n, offset);
+        TypeParam* to = y.data();
+        run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+          LineStage<TypeParam, longest> stage(to);
+          Index first = 0;
+          for (const Index length : lengths) {
+            TypeParam* room = stage.template next<I>(length);
+            for (Index i = 0; i < length; ++i) room[i] = values[static_cast<std::size_t>(first + i)];
+            first += length;
+          }
+          stage.template finish<I>();
+          fence<Store::streaming>();
+        });
+        ASSERT_TRUE(support::same_bits(y.values(), values)) << pieces << " pieces, y + " << offset << " bytes";
+        ASSERT_TRUE(y.intact()) << pieces << " pieces, y + " << offset << " bytes";
+      }
   });
 }
 

@@ -135,6 +135,8 @@ class ForwardOp {
     threads_ = useful_threads(device, pieces, bytes);
     meets_again_ = walk_ == Walk::row && frozen && y != nullptr && store_ == kernels::Store::ordinary && row_.meets_again() &&
                    pieces >= 2 * threads_ * coefficients_made();
+    staged_ = meets_again_ && kernels::virtual_width<A> > 1 &&
+              choose_store(walk_, 2 * bytes, bytes, row_.stretch(1) * Index(sizeof(T)), x == y, y, Index(sizeof(T))) == kernels::Store::streaming;
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);
@@ -165,7 +167,7 @@ class ForwardOp {
       } else if (short_rows_) {
         kernels::dispatch(kernels::ShortRowForward<kernels::ForwardArguments<T>>{args_, row_, first, last});
       } else if (frozen_runs) {
-        kernels::dispatch(kernels::FrozenRunForward<kernels::ForwardArguments<T>>{args_, row_, first, last, made_memory_ + worker * coefficients_made()});
+        kernels::dispatch(kernels::FrozenRunForward<kernels::ForwardArguments<T>>{args_, row_, staged_, first, last, made_memory_ + worker * coefficients_made()});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
       }
@@ -189,6 +191,7 @@ class ForwardOp {
   Crew crew_;
   bool short_rows_ = false;  ///< statistics of one short run each
   bool meets_again_ = false;  ///< short runs with given statistics, the same ones again and again
+  bool staged_ = false;  ///< those, written past the caches
   Index pieces_ = 0, threads_ = 1;
   kernels::Coefficients<A>* made_memory_ = nullptr;
   std::byte* column_memory_ = nullptr;

@@ -6,6 +6,7 @@
 #include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 #include <tensornorm/kernels/scale.hpp>
+#include <tensornorm/kernels/staging.hpp>
 #include <tensornorm/ops/schedule.hpp>
 #include <tensornorm/stats/estimator.hpp>
 
@@ -221,6 +222,7 @@ struct FrozenRunForward {
 
   const Args& args;
   const RowWalk& walk;
+  bool staged;  ///< y, where runs follow each other without a gap, is written past the caches
   Index first, last;  ///< runs in the order of memory
   Coefficients<A>* made;  ///< memory for as many as that loop has steps
 
@@ -238,9 +240,18 @@ struct FrozenRunForward {
       left -= end - c;
       const T* x = args.x + outer.offsets().data[0] + c * inner.data[0];
       T* y = args.y + outer.offsets().data[1] + c * inner.data[1];
-      for (; c < end; ++c, x += inner.data[0], y += inner.data[1])
-        transform_run<A, I>(x, y, extent, uniform_map<A, I>(made[c]), 0, Store::ordinary);
+      const auto write = [&](T* to) TENSORNORM_INLINE_LAMBDA {
+        transform_run<A, I>(x, to, extent, uniform_map<A, I>(made[c]), 0, Store::ordinary);
+      };
+      if (staged) {
+        LineStage<T, kFrozenRun> stage(y);
+        for (; c < end; ++c, x += inner.data[0]) write(stage.template next<I>(extent));
+        stage.template finish<I>();
+      } else {
+        for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) write(y);
+      }
     }
+    if (staged) fence<Store::streaming>();
   }
 };
 

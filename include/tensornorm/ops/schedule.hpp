@@ -106,6 +106,11 @@ struct RowWalk {
       if (kept.loops[i].statistic != 0 || kept.loops[i].param != 0) return false;
     return true;
   }
+  /// Elements of an operand that follow each other without a gap, where the innermost of `kept` leads from run to run.
+  Index stretch(int operand) const {
+    const Loop& inner = kept.loops[kept.depth - 1];
+    return inner.data[operand] == run.extent ? inner.extent * run.extent : run.extent;
+  }
   /// Runs one after the other that lie beside other parameters each, before a parameter is met again.
   Index runs_apart() const {
     Index result = 1;
