@@ -4,6 +4,7 @@
 
 #include <tensornorm/tensornorm.hpp>
 
+#include <limits>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -185,6 +186,45 @@ TYPED_TEST(FunctionalBackward, WhateverHoldsTheParameters) {
     copy(part(1), dweight);
     copy(part(2), dbias);
   });
+}
+
+// The gradients of a single row are added where the caller has them, but not into what is still to be read.
+TYPED_TEST(FunctionalBackward, GradientsOfOneRowOverWhatIsRead) {
+  using S = typename TypeParam::Scalar;
+  using Vector = typename TestFixture::ParameterVector;
+  for (const Index n : {Index{7}, Index{40}, Index{1201}}) {
+    const auto vector = [n](unsigned seed) -> Vector {
+      const auto values = support::random_values<S>(n, seed);
+      return Eigen::Map<const Vector>(values.data(), n);
+    };
+    typename TestFixture::template Tensor<2> x(1, n), dx(1, n), expected_dx(1, n);
+    const Vector x_values = vector(1), dy_values = vector(2), weight_values = vector(3);
+    std::copy_n(x_values.data(), n, x.data());
+    auto dy = x, y = x;
+    std::copy_n(dy_values.data(), n, dy.data());
+    Vector weight = weight_values;
+    tn::SavedStats<S> saved;
+    tn::layer_norm(x, y, saved, weight, weight);
+    Vector dweight = Vector::Zero(n), dbias = Vector::Zero(n);
+    tn::layer_norm_backward(dy, x, saved, weight, expected_dx, dweight, dbias);
+    EXPECT_TRUE(same_bits(this->flat(dbias), this->flat(dy_values)));
+
+    const auto check = [&](const auto& was, const auto& values, const auto& gradient) {
+      const Vector sum = was + gradient, now = Eigen::Map<const Vector>(values.data(), n);
+      EXPECT_TRUE(same_bits(this->flat(dx), this->flat(expected_dx))) << n;
+      EXPECT_LE((now - sum).template lpNorm<Eigen::Infinity>(), 2 * std::numeric_limits<S>::epsilon() * sum.template lpNorm<Eigen::Infinity>()) << n;
+    };
+    tn::layer_norm_backward(dy, x, saved, weight, dx, weight, tn::none);
+    check(weight_values, weight, dweight);
+    weight = weight_values;
+    Eigen::Map<Vector> onto_x(x.data(), n), onto_dy(dy.data(), n);
+    tn::layer_norm_backward(dy, x, saved, weight, dx, onto_x, tn::none);
+    check(x_values, onto_x, dweight);
+    onto_x = x_values;
+    Vector into = Vector::Zero(n);
+    tn::layer_norm_backward(dy, x, saved, weight, dx, into, onto_dy);
+    check(dy_values, onto_dy, dbias);
+  }
 }
 
 TYPED_TEST(FunctionalBackward, RefusesWhatDoesNotFitBeforeItWrites) {

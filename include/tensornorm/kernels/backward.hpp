@@ -23,7 +23,7 @@ struct RowGradients {
   A mean;             ///< subtracted from x
   A rstd, shift;      ///< norm = (x - mean) * rstd + shift
   const A* weight;    ///< beside the elements
-  A *dweight, *dbias; ///< beside the elements: += dy * norm, += dy
+  A *dweight, *dbias; ///< beside the elements: += dy * norm, += dy; dbias null: not wanted
 };
 
 /// One vector of a row of gradients: adds g and g * d to the sums, and, with kGradients, to dweight and dbias beside it. `keep` sets the
@@ -45,7 +45,7 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
     norm.fma(difference, rstd);
     sum.fma(g, norm);
     sum.store(row.dweight + i);
-    (L::load(row.dbias + i) + g).store(row.dbias + i);
+    if (row.dbias != nullptr) (L::load(row.dbias + i) + g).store(row.dbias + i);
   }
 }
 
@@ -112,7 +112,7 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
         if constexpr (kWeighted) last.weight = copy(few_weight, row.weight);
         if constexpr (kGradients) {
           last.dweight = copy(few_dweight, row.dweight);
-          last.dbias = copy(few_dbias, row.dbias);
+          if (row.dbias != nullptr) last.dbias = copy(few_dbias, row.dbias);
         }
       }
       const auto keep = [&](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes.zero_below(int(first)); };
@@ -120,7 +120,7 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
       add_gradients<kWeighted, kGradients>(L::load(x + at) - mean, L::load(dy + at), last, rstd, shift, at, keep, plain, centered);
       if (kGradients && n < w) {
         copy_few<w>(row.dweight, few_dweight + first, rest);
-        copy_few<w>(row.dbias, few_dbias + first, rest);
+        if (row.dbias != nullptr) copy_few<w>(row.dbias, few_dbias + first, rest);
       }
       accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S(plain.sum()));
       accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));

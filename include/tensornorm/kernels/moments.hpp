@@ -206,7 +206,8 @@ struct TileSums {
   TENSORNORM_INLINE TileSums from(Index column) const { return {plain + column, centered + column}; }
 };
 
-/// Folds the sums of a tile into those of S and sets them to 0; where S is no wider than A, to what rounding took from them.
+/// Folds the sums of a tile into those of S and sets them to 0; where S is no wider than A, to what rounding took from them. A null
+/// array has none.
 template <class A, class S, class I>
 TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain, S* centered) {
   using H = HardwareLanes<A, I>;
@@ -225,7 +226,7 @@ TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain,
     }
   };
   fold(tile.plain, plain);
-  fold(tile.centered, centered);
+  if (tile.centered != nullptr) fold(tile.centered, centered);
 }
 
 /// Rows that a sweep takes together, all operands counted; it reads and writes a column's sums once for all of them. Rows are often

@@ -57,10 +57,11 @@ struct ScaleMap {
 };
 
 /// y = ((x - mean) * scale + shift) * weight + bias.
-template <class L, class Coefficient, class Parameter>
+template <class L, class Coefficient, class Weight, class Bias = Weight>
 struct AffineMap : ScaleMap<L, Coefficient> {
-  Parameter weight, bias;
-  TENSORNORM_INLINE AffineMap(const Coefficient& m, const Coefficient& a, const Coefficient& b, const Parameter& w, const Parameter& c)
+  Weight weight;
+  Bias bias;
+  TENSORNORM_INLINE AffineMap(const Coefficient& m, const Coefficient& a, const Coefficient& b, const Weight& w, const Bias& c)
       : ScaleMap<L, Coefficient>(m, a, b), weight(w), bias(c) {}
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {

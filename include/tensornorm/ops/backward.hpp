@@ -70,10 +70,8 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   args.constant = saved.constant();
   args.normalized = normalized;
   args.gradients = dweight != nullptr || dbias != nullptr;
-  BackwardOp<T, Scalar, Device> op(nest, args, context.parameters.weight, device);
-  if (!run) return;
-  op.run();
-  op.add_gradients(dweight, dbias);
+  BackwardOp<T, Scalar, Device> op(nest, args, context.parameters.weight, {dweight, dbias}, device);
+  if (run) op.run();
 }
 
 /// differentiate() with y in the place of x: norm = (y - bias) / weight is formed first, in dx where it can be, else in memory of its own.

@@ -20,8 +20,10 @@ class BackwardOp {
   using A = accumulator_t<T>;
   using S = statistic_t<T>;
 
-  BackwardOp(const LoopNest& nest, const kernels::BackwardArguments<T>& args, const Scalar* weight, const Device& device)
-      : args_(args), order_(nest, weight, args.gradients), device_(device) {
+  /// gradients: the caller's arrays, which run() adds to; null where nobody asks.
+  BackwardOp(const LoopNest& nest, const kernels::BackwardArguments<T>& args, const Scalar* weight, const Parameters<Scalar, Scalar*>& gradients,
+             const Device& device)
+      : args_(args), order_(nest, weight, args.gradients), gradients_(gradients), device_(device) {
     const LoopNest& walked = order_.nest();
     const LoopNest merged = without_params(walked);
     walk_ = choose_walk(merged);
@@ -49,6 +51,7 @@ class BackwardOp {
     chunks_ = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces_, kMostChunks));
     const bool few = beside_ > 0 && chunks_ == 1 && pieces_ * row_.runs.size() <= kernels::kRowsPerFold * row_.runs_apart();
     sums_ = few ? 0 : apart ? 1 : chunks_;
+    if constexpr (std::is_same_v<A, Scalar>) direct_ = few && pieces_ * row_.runs.size() == 1 && adds_directly(nest, weight);
     threads_ = useful_threads(device, chunks_, 3 * bytes);
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, 3 * bytes, threads_);
 
@@ -72,18 +75,15 @@ class BackwardOp {
     });
     for (Index i = 1; i < sums_; ++i)
       for (Index p = 0; p < 2 * params_; ++p) sums_of(0).add(p, totals_[stride() * i + p]);
-  }
-
-  /// += the sums, in the caller's order of parameters; null where nobody asks.
-  void add_gradients(Scalar* dweight, Scalar* dbias) const {
     if (sums_ == 0) {  // one chunk: the arrays of the first worker
+      if (direct_) return;
       RowScratch sums;
       sums.lay_out(beside_, args_.x, workers_);
-      add_in_order(sums.dweight, dweight);
-      add_in_order(sums.dbias, dbias);
+      add_in_order(sums.dweight, gradients_.weight);
+      add_in_order(sums.dbias, gradients_.bias);
     } else {
-      add_in_order(totals_, dweight);
-      add_in_order(totals_ + params_, dbias);
+      add_in_order(totals_, gradients_.weight);
+      add_in_order(totals_ + params_, gradients_.bias);
     }
   }
 
@@ -112,6 +112,16 @@ class BackwardOp {
     }
   }
 
+  /// The gradients of one row are as many terms: they are added where the caller has them. Not where that is memory still to be read.
+  bool adds_directly(const LoopNest& nest, const Scalar* weight) const {
+    const auto apart = [&](const auto* values, Index size) {
+      return !ranges_overlap(gradients_.weight, nest.params, values, size) &&
+             (gradients_.bias == nullptr || !ranges_overlap(gradients_.bias, nest.params, values, size));
+    };
+    return gradients_.weight != nullptr && order_.as_given() && apart(weight, weight != nullptr ? nest.params : 0) &&
+           apart(args_.x, nest.size()) && apart(args_.dy, nest.size());
+  }
+
   /// Arrays of a worker of the row form, one value per parameter.
   struct RowScratch {
     A *dweight = nullptr, *dbias = nullptr;
@@ -137,9 +147,14 @@ class BackwardOp {
       kernels::dispatch(kernels::ColumnBackward<Arguments>{args_, column_, store_, first, last, totals, order_.within(), scratch, crew_});
     } else {
       RowScratch scratch;
-      scratch.lay_out(beside_, args_.x, memory);
-      kernels::fill(scratch.dweight, beside_ + kPadding, A(0));
-      kernels::fill(scratch.dbias, beside_ + kPadding, A(0));
+      if constexpr (std::is_same_v<A, Scalar>)
+        if (direct_) scratch = {gradients_.weight, gradients_.bias};
+      if (!direct_) {
+        scratch.lay_out(beside_, args_.x, memory);
+        kernels::fill(scratch.dweight, beside_ + kPadding, A(0));
+        if (gradients_.bias != nullptr) kernels::fill(scratch.dbias, beside_ + kPadding, A(0));
+        else scratch.dbias = nullptr;
+      }
       if (short_rows_)
         kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, row_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
       else
@@ -150,6 +165,7 @@ class BackwardOp {
 
   kernels::BackwardArguments<T> args_;
   ParameterOrder<A, Scalar> order_;
+  Parameters<Scalar, Scalar*> gradients_;
   const Device& device_;
   Walk walk_{};
   RowWalk row_;
@@ -157,6 +173,7 @@ class BackwardOp {
   kernels::Store store_{};
   Crew crew_;
   Index sums_ = 1;  ///< arrays of totals; none where so few rows lie beside parameters that a worker's own arrays are the result
+  bool direct_ = false;      ///< those arrays are the caller's own
   bool short_rows_ = false;  ///< statistics of one short run each, beside parameters that are all differentiated by
   Index pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
   std::size_t worker_bytes_ = 0;

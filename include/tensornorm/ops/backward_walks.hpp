@@ -94,7 +94,8 @@ struct RowBackward {
   Store store;
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<A, S> totals;
-  A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients, folded into the totals unless those are null
+  A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients, folded into the totals unless those are null;
+                       ///< dbias null: not wanted
   Index params;
 
   template <class I>
@@ -156,7 +157,7 @@ struct RowBackward {
         if (args.gradients) {
           RowGradients<A> beside = row;
           beside.dweight += param;
-          beside.dbias += param;
+          if (dbias != nullptr) beside.dbias += param;
           run = row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, next);
         } else {
           run = row_gradient_sums<true, false, A, S, I>(x, dy, n, row, next);

@@ -34,13 +34,17 @@ class ParameterOrder {
   }
   /// A parameter changes within a statistic.
   bool within() const { return within_; }
+  /// The parameters given are, one after the other, those beside the innermost loop.
+  bool as_given() const { return in_order_ && affine_.depth == 1 && affine_.loops[0].param == 1; }
+  /// A bias that is not there stays null, beside a weight that changes within a statistic.
+  void leave_bias_out() { copies_bias_ &= given_.bias != nullptr; }
   /// The affine loops, in the order of memory, with the strides of the parameters given.
   const LoopList& affine() const { return affine_; }
   /// Binds the parameters; `memory` has copied() elements.
   Parameters<A> bind(A* memory) const {
     A* const after_weight = memory + (copies_weight_ ? affine_.size() : 0);
-    return {copies_weight_ ? gather(given_.weight, memory, A(1)) : as_given(given_.weight),
-            copies_bias_ ? gather(given_.bias, after_weight, A(-0.0)) : as_given(given_.bias)};
+    return {copies_weight_ ? gather(given_.weight, memory, A(1)) : given(given_.weight),
+            copies_bias_ ? gather(given_.bias, after_weight, A(-0.0)) : given(given_.bias)};
   }
 
  private:
@@ -76,7 +80,7 @@ class ParameterOrder {
     result.close();
     return result;
   }
-  static const A* as_given(const Scalar* values) {
+  static const A* given(const Scalar* values) {
     if constexpr (std::is_same_v<A, Scalar>) return values;
     else return nullptr;
   }
@@ -117,6 +121,7 @@ class ForwardOp {
     std::size_t column_bytes = 0;
     if (walk_ == Walk::row) {
       row_ = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
+      order_.leave_bias_out();
       pieces = row_.kept.size();
       unit = nest.samples * Index(sizeof(T));
       run = row_.run.extent * Index(sizeof(T));

@@ -23,8 +23,8 @@ struct ForwardArguments {
 
   const T* x = nullptr;
   T* y = nullptr;             ///< null: moments only
-  const A* weight = nullptr;  ///< null: 1. Both null or neither where a parameter changes within a statistic.
-  const A* bias = nullptr;    ///< null: -0
+  const A* weight = nullptr;  ///< null: 1. Not null where there is a bias and a parameter changes within a statistic.
+  const A* bias = nullptr;    ///< null: -0. Where a parameter changes within a statistic, null only in the row form.
   StatisticsRule rule;
   Index samples = 1;
   StatisticsArrays<S> statistics;  ///< written; or, by the frozen walks, read
@@ -148,12 +148,13 @@ TENSORNORM_INLINE void normalize_elements(const Args& args, const C& center, con
   if (!beside || args.weight == nullptr) {
     transform_run<A, I>(x, y, n, uniform_map<A, I>(coefficients(args, center, param)), ahead, store);
   } else {
-    AffineMap<L, Uniform<L>, PerElement<L, A>> map{uniform<A, I>(center.mean),
-                                                   uniform<A, I>(center.scale(S(1))),
-                                                   uniform<A, I>(center.shift(S(1), S(-0.0))),
-                                                   {args.weight + param},
-                                                   {args.bias + param}};
-    transform_run<A, I>(x, y, n, map, ahead, store);
+    const auto affine = [&](auto bias) TENSORNORM_INLINE_LAMBDA {
+      AffineMap<L, Uniform<L>, PerElement<L, A>, decltype(bias)> map{
+          uniform<A, I>(center.mean), uniform<A, I>(center.scale(S(1))), uniform<A, I>(center.shift(S(1), S(-0.0))), {args.weight + param}, bias};
+      transform_run<A, I>(x, y, n, map, ahead, store);
+    };
+    if (args.bias != nullptr) affine(PerElement<L, A>{args.bias + param});
+    else affine(uniform<A, I>(A(-0.0)));
   }
 }
 

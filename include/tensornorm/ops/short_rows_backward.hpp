@@ -57,7 +57,8 @@ struct ShortRowBackward {
       const Index p = at.param + i * row.param;
       const GradientSums<S> sums = row_gradient_sums<true, true, A, S, I>(
           x + i * row.data[0], dy + i * row.data[1], n,
-          {center.mean, static_cast<A>(center.unit), center.shift(), args.weight + p, dweight + p, dbias + p}, NextRow<T>{});
+          {center.mean, static_cast<A>(center.unit), center.shift(), args.weight + p, dweight + p, dbias != nullptr ? dbias + p : nullptr},
+          NextRow<T>{});
       plain[i] = sums.plain;
       centered[i] = sums.centered;
     }
