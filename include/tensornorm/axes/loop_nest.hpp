@@ -164,8 +164,10 @@ constexpr LoopNest without_params(const LoopNest& nest) {
 /// A position in a LoopList that is stepped forwards or backwards through all combinations of its loops, the last one fastest.
 class Odometer {
  public:
-  TENSORNORM_INLINE constexpr explicit Odometer(const LoopList& list, Index position = 0) : list_(list) {
-    for (int i = list.depth - 1; position > 0; --i) {
+  TENSORNORM_INLINE constexpr explicit Odometer(const LoopList& list, Index position = 0) : Odometer(list, position, list.depth) {}
+  /// Of the first `depth` loops of the list.
+  TENSORNORM_INLINE constexpr Odometer(const LoopList& list, Index position, int depth) : list_(list), last_(depth - 1) {
+    for (int i = last_; position > 0; --i) {
       index_[i] = position % list.loops[i].extent;
       position /= list.loops[i].extent;
       offsets_.advance(list.loops[i], index_[i]);
@@ -173,16 +175,14 @@ class Odometer {
   }
   constexpr const Offsets& offsets() const { return offsets_; }
   TENSORNORM_INLINE constexpr void next() {
-    const int last = list_.depth - 1;
-    if (last < 0) return;
-    if (++index_[last] < list_.loops[last].extent) offsets_.advance(list_.loops[last], 1);
-    else carry(last);
+    if (last_ < 0) return;
+    if (++index_[last_] < list_.loops[last_].extent) offsets_.advance(list_.loops[last_], 1);
+    else carry(last_);
   }
   TENSORNORM_INLINE constexpr void previous() {
-    const int last = list_.depth - 1;
-    if (last < 0) return;
-    if (index_[last]-- > 0) offsets_.advance(list_.loops[last], -1);
-    else borrow(last);
+    if (last_ < 0) return;
+    if (index_[last_]-- > 0) offsets_.advance(list_.loops[last_], -1);
+    else borrow(last_);
   }
 
  private:
@@ -207,6 +207,7 @@ class Odometer {
   }
 
   const LoopList& list_;
+  int last_;
   Extents<kMaxLoops> index_{};
   Offsets offsets_{};
 };

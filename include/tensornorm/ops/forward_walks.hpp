@@ -232,9 +232,7 @@ struct FrozenRunForward {
     using T = typename Args::Element;
     const Loop inner = walk.kept.loops[walk.kept.depth - 1];
     for (Index c = 0; c < inner.extent; ++c) made[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
-    LoopList around = walk.kept;
-    --around.depth;
-    Odometer outer(around, first / inner.extent);
+    Odometer outer(walk.kept, first / inner.extent, walk.kept.depth - 1);
     const Index extent = walk.run.extent;
     for (Index c = first % inner.extent, left = last - first; left > 0; c = 0, outer.next()) {
       const Index end = std::min(inner.extent, c + left);

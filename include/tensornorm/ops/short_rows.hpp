@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <tensornorm/ops/forward_walks.hpp>
 
 namespace tensornorm::kernels {
@@ -15,10 +16,10 @@ inline constexpr Index kTogether = 8;
 /// step of `row` after the one before. No call reaches across a multiple of kTogether, counted from `first`.
 template <class F>
 TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
-  LoopList around = walk.kept;
-  const Loop row = around.depth > 0 ? around.loops[--around.depth] : Loop{1, {}, 0, 0};
+  const int around = std::max(walk.kept.depth - 1, 0);
+  const Loop row = walk.kept.depth > 0 ? walk.kept.loops[around] : Loop{1, {}, 0, 0};
   const Index begun = first > 0 ? first / row.extent : 0;
-  Odometer group(around, begun);
+  Odometer group(walk.kept, begun, around);
   Index begin = first - begun * row.extent, count = 0;
   for (Index k = first; k < last; begin = 0, group.next()) {
     Offsets at = group.offsets();
