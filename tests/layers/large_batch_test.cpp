@@ -213,4 +213,37 @@ TYPED_TEST(RowsOfOneWeight, AnExampleOutOfRangeLeavesTheOthers) {
   }
 }
 
+/// Images stacked in the rows of a matrix, a channel to a row: one statistic per channel over all of them.
+struct StackedImages {
+  Index groups = 1;
+  static constexpr int split_axis(int /*rank*/) { return 0; }
+  static constexpr tn::AxisRole role(int axis, int /*rank*/) {
+    return axis == 1 ? tn::AxisRole::kept_affine : tn::AxisRole::reduced;
+  }
+};
+
+// The norm is formed in dx: more than the last-level cache holds, and row by row with the coefficients of the image before.
+TEST(LargeMatrices, FromOutputIntoRowsWithGaps) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  constexpr Index images = 2, channels = 3000, pixels = 800;
+  const auto random = [](unsigned seed) -> Matrix {
+    const auto values = support::random_values<float>(images * channels * pixels, seed);
+    return Eigen::Map<const Matrix>(values.data(), images * channels, pixels);
+  };
+  const Matrix x = random(1), dy = random(2);
+  tn::Normalization<float, StackedImages> layer({images * channels}, {.affine = false}, {images});
+  tn::SavedStats<float> saved;
+  Matrix y = x, dense = x;
+  layer.forward(x, y, saved);
+  auto none = layer.zero_gradients();
+  layer.backward_from_output(dy, y, saved, dense, none);
+  Matrix wide = Matrix::Constant(images * channels, pixels + 24, -12345);
+  layer.backward_from_output(dy, y, saved, wide.leftCols(pixels), none);
+  EXPECT_TRUE((wide.leftCols(pixels).array() == dense.array()).all());
+  EXPECT_TRUE((wide.rightCols(24).array() == -12345).all());
+  Matrix from_x = x;
+  layer.backward(dy, x, saved, from_x, none);
+  EXPECT_LE((from_x - dense).lpNorm<Eigen::Infinity>(), 1e-5f);
+}
+
 }  // namespace

@@ -270,7 +270,7 @@ TYPED_TEST(Threads, Row76TheSameCallTwiceAndImagesAlone) {
 // each run. By three threads, two of which begin within an image. What is not in place is written past the caches, an image alone is not.
 TEST(RunningStatistics, Row76AnImageAmongOthersIsTheImageAlone) {
   using Images = Eigen::Tensor<float, 4, Eigen::RowMajor>;
-  constexpr Index n = 1101, c = 51, small = 17;
+  constexpr Index n = 1102, c = 51, small = 17;
   support::Pool pool(3);
   Images x(n, c, 7, 11);
   x.setRandom();

@@ -4,6 +4,7 @@
 
 #include <tensornorm/tensornorm.hpp>
 
+#include <algorithm>
 #include <limits>
 #include <stdexcept>
 #include <string>
@@ -221,7 +222,16 @@ TYPED_TEST(FunctionalBackward, GradientsOfOneRowOverWhatIsRead) {
     tn::layer_norm_backward(dy, x, saved, weight, dx, onto_x, tn::none);
     check(x_values, onto_x, dweight);
     onto_x = x_values;
+    tn::layer_norm_backward(dy, x, saved, weight, dx, onto_dy, tn::none);
+    check(dy_values, onto_dy, dweight);
+    onto_dy = dy_values;
     Vector into = Vector::Zero(n);
+    tn::layer_norm_backward(dy, x, saved, weight, dx, into, weight);
+    check(weight_values, weight, dbias);
+    weight = weight_values;
+    tn::layer_norm_backward(dy, x, saved, weight, dx, into, onto_x);
+    check(x_values, onto_x, dbias);
+    onto_x = x_values;
     tn::layer_norm_backward(dy, x, saved, weight, dx, into, onto_dy);
     check(dy_values, onto_dy, dbias);
   }

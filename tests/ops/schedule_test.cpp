@@ -71,10 +71,13 @@ TEST_P(Suite, HasItsWalk) {
 INSTANTIATE_TEST_SUITE_P(BatchNorm, Suite,
                          testing::Values(Measured{"rKrr", {32, 64, 112, 112}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {32, 256, 56, 56}, Plan::sliced, Plan::strips},
-                                         Measured{"rKrr", {32, 512, 28, 28}, Plan::strips, Plan::strips},
+                                         Measured{"rKrr", {32, 512, 28, 28}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {32, 1024, 14, 14}, Plan::strips, Plan::strips},
                                          Measured{"rKrr", {32, 2048, 7, 7}, Plan::strips, Plan::strips},
                                          Measured{"rKrr", {8, 64, 32, 32}, Plan::sliced, Plan::two_pass},
+                                         Measured{"rKrr", {8, 1024, 14, 14}, Plan::sliced, Plan::strips},
+                                         Measured{"rKrr", {8, 2048, 7, 7}, Plan::strips, Plan::strips},
+                                         Measured{"rKrr", {2, 1000, 5, 6}, Plan::folded, Plan::folded},
                                          Measured{"rKrrr", {4, 32, 16, 56, 56}, Plan::sliced, Plan::two_pass},
                                          Measured{"rrrK", {32, 112, 112, 64}, Plan::two_pass, Plan::sliced},
                                          Measured{"rrrK", {32, 7, 7, 2048}, Plan::strips, Plan::sliced},
@@ -280,11 +283,19 @@ TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   }
 }
 
-TEST(FetchesNext, BesideAFarLastLevelOnlyOneTensorsAndWhatStaysNear) {
-  EXPECT_TRUE(fetches_next(kCacheBytes - 1, 1, true));
-  EXPECT_FALSE(fetches_next(kCacheBytes, 1, true));
-  EXPECT_FALSE(fetches_next(64, 2, true));
-  for (const int operands : {1, 2}) EXPECT_TRUE(fetches_next(100 * kCacheBytes, operands, false));
+TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {
+  EXPECT_TRUE(fetches_next(kCacheBytes - 1, true));
+  EXPECT_FALSE(fetches_next(kCacheBytes, true));
+  EXPECT_TRUE(fetches_next(100 * kCacheBytes, false));
+}
+
+TEST(RowWalk, AStretchHasNoGaps) {
+  const LoopNest dense = nest_of_roles<Eigen::RowMajor>({2, 5, 7, 9}, "rKrr");
+  LoopNest gapped = dense;
+  EXPECT_EQ(make_frozen_row_walk(dense).stretch(1), 5 * 7 * 9);
+  for (int i = 0; i + 1 < gapped.depth; ++i) gapped.loops[i].data[1] += 5 * 2;
+  EXPECT_EQ(make_frozen_row_walk(gapped).stretch(1), 0);
+  EXPECT_EQ(make_frozen_row_walk(gapped).stretch(0), 5 * 7 * 9);
 }
 
 TEST(LastLevelCache, IsPlausible) {

@@ -49,7 +49,7 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
   }
 }
 
-/// What is read after a row, of kFetchAhead elements or more; null where x and dy are in a cache, and nothing is fetched ahead.
+/// What is read after a row, of kFetchAhead elements or more; null where nothing is fetched ahead, x and dy being in a cache.
 template <class T>
 struct NextRow {
   const T *x = nullptr, *dy = nullptr;

@@ -9,6 +9,10 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
+/// Elements may be staged: they come from vectors, and there are stores past the caches.
+template <class A>
+inline constexpr bool may_stage = kStreams && virtual_width<A> > 1;
+
 /// Short pieces of one stretch of memory, gathered in the L1 cache and written past the caches by whole lines: a line that is streamed
 /// must not be touched twice. Only the first and the last one may be parts, and are written by ordinary stores.
 template <class T, Index kLongest>
@@ -36,6 +40,7 @@ class LineStage {
 
  private:
   static constexpr Index kRoom = 2 * kLongest;
+  static_assert(kLine<T> * Index(sizeof(T)) == 64 && kLine<T> <= kLongest, "a line and a piece fit");
 
   T* elements() { return reinterpret_cast<T*>(memory_); }
   void copy(T* to, Index begin, Index end) {
@@ -73,7 +78,7 @@ class LineStage {
   T* to_;         ///< where the first element that is here goes
   Index first_;   ///< its place in memory_, beside its place in a line
   Index filled_;  ///< the place after the last one
-  alignas(64) std::byte memory_[std::size_t(kRoom) * sizeof(T) + 64];
+  alignas(64) std::byte memory_[std::size_t(kRoom) * sizeof(T)];
 };
 
 }  // namespace TENSORNORM_ABI

@@ -7,6 +7,12 @@
 namespace tensornorm::kernels {
 
 enum class Store { ordinary, streaming };
+/// Streaming stores are such; elsewhere they are ordinary ones.
+#if defined(__clang__) || (defined(__x86_64__) && defined(__GNUC__))
+inline constexpr bool kStreams = true;
+#else
+inline constexpr bool kStreams = false;
+#endif
 
 inline namespace TENSORNORM_ABI {
 

@@ -56,7 +56,8 @@ class BackwardOp {
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, 3 * bytes, threads_);
 
     kernels::ColumnBackwardScratch<A, S> layout;
-    worker_bytes_ = walk_ == Walk::row ? RowScratch().lay_out(beside_, args.x, nullptr)
+    worker_bytes_ = direct_               ? 0
+                    : walk_ == Walk::row ? RowScratch().lay_out(beside_, args.x, nullptr)
                                        : layout.lay_out(column_.strip_width(), column_.strip_statistics(), column_.cuts, args.x, nullptr);
     ScratchPlan plan;
     const std::size_t workers_at = plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
@@ -112,7 +113,8 @@ class BackwardOp {
     }
   }
 
-  /// The gradients of one row are as many terms: they are added where the caller has them. Not where that is memory still to be read.
+  /// The gradients of one row, beside it, are as many terms: they are added where the caller has them. Not where that is memory still
+  /// to be read.
   bool adds_directly(const LoopNest& nest, const Scalar* weight) const {
     const auto apart = [&](const auto* values, Index size) {
       return !ranges_overlap(gradients_.weight, nest.params, values, size) &&

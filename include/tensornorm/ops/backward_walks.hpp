@@ -101,7 +101,7 @@ struct RowBackward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     const bool beside = walk.run.param != 0;
-    const bool fetches = store == Store::streaming && fetches_next(2 * args.samples * Index(sizeof(T)), 2);
+    const bool fetches = store == Store::streaming && !last_level_is_far();
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;

@@ -18,7 +18,7 @@ struct Parameters {
 inline namespace TENSORNORM_ABI {
 
 /// Parameters as kernels take them: of the accumulator's type, in the order of x's memory, both or none where they change within a
-/// statistic. They are copied only where they are not so already.
+/// statistic (but see leave_bias_out()). They are copied only where they are not so already.
 template <class A, class Scalar>
 class ParameterOrder {
  public:
@@ -34,7 +34,7 @@ class ParameterOrder {
   }
   /// A parameter changes within a statistic.
   bool within() const { return within_; }
-  /// The parameters given are, one after the other, those beside the innermost loop.
+  /// The parameters given are one after the other, beside a single loop.
   bool as_given() const { return in_order_ && affine_.depth == 1 && affine_.loops[0].param == 1; }
   /// A bias that is not there stays null, beside a weight that changes within a statistic.
   void leave_bias_out() { copies_bias_ &= given_.bias != nullptr; }
@@ -140,7 +140,7 @@ class ForwardOp {
     threads_ = useful_threads(device, pieces, bytes);
     meets_again_ = walk_ == Walk::row && frozen && y != nullptr && store_ == kernels::Store::ordinary && row_.meets_again() &&
                    pieces >= 2 * threads_ * coefficients_made();
-    staged_ = meets_again_ && kernels::virtual_width<A> > 1 &&
+    staged_ = meets_again_ && kernels::may_stage<A> && row_.stretch(1) > 0 &&
               choose_store(walk_, 2 * bytes, bytes, row_.stretch(1) * Index(sizeof(T)), x == y, y, Index(sizeof(T))) == kernels::Store::streaming;
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;
@@ -172,7 +172,8 @@ class ForwardOp {
       } else if (short_rows_) {
         kernels::dispatch(kernels::ShortRowForward<kernels::ForwardArguments<T>>{args_, row_, first, last});
       } else if (frozen_runs) {
-        kernels::dispatch(kernels::FrozenRunForward<kernels::ForwardArguments<T>>{args_, row_, staged_, first, last, made_memory_ + worker * coefficients_made()});
+        kernels::dispatch(
+            kernels::FrozenRunForward<kernels::ForwardArguments<T>>{args_, row_, staged_, first, last, made_memory_ + worker * coefficients_made()});
       } else {
         kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args_, row_, store_, frozen_, first, last});
       }

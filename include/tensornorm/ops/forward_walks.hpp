@@ -187,7 +187,7 @@ struct RowForward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     const Index runs = walk.runs.size();
-    const bool fetches = store == Store::streaming && (frozen || fetches_next(args.samples * Index(sizeof(T)), 1));
+    const bool fetches = store == Store::streaming && (frozen || fetches_next(args.samples * Index(sizeof(T))));
     // An odometer that has been through all positions stands where it began.
     Odometer kept(walk.kept, first), slice(walk.slices), run(walk.runs, runs - 1);
     for (Index k = first; k < last; ++k) {
@@ -223,7 +223,7 @@ struct FrozenRunForward {
 
   const Args& args;
   const RowWalk& walk;
-  bool staged;  ///< y, where runs follow each other without a gap, is written past the caches
+  bool staged;  ///< y, in which runs follow each other without a gap, is written past the caches
   Index first, last;  ///< runs in the order of memory
   Coefficients<A>* made;  ///< memory for as many as that loop has steps
 
@@ -242,13 +242,15 @@ struct FrozenRunForward {
       const auto write = [&](T* to) TENSORNORM_INLINE_LAMBDA {
         transform_run<A, I>(x, to, extent, uniform_map<A, I>(made[c]), 0, Store::ordinary);
       };
-      if (staged) {
-        LineStage<T, kFrozenRun> stage(y);
-        for (; c < end; ++c, x += inner.data[0]) write(stage.template next<I>(extent));
-        stage.template finish<I>();
-      } else {
-        for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) write(y);
+      if constexpr (may_stage<A>) {
+        if (staged) {
+          LineStage<T, kFrozenRun> stage(y);
+          for (; c < end; ++c, x += inner.data[0]) write(stage.template next<I>(extent));
+          stage.template finish<I>();
+          continue;
+        }
       }
+      for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) write(y);
     }
     if (staged) fence<Store::streaming>();
   }

@@ -14,8 +14,9 @@ namespace tensornorm {
 
 // How a nest is walked so that memory is touched as seldom as possible. Chosen here and nowhere else, from the nest alone.
 
-/// Slices at least this long are taken one statistic at a time; shorter ones as neighbouring columns, whose sums are folded.
-inline constexpr Index kLongSlice = 1024;
+/// Slices at least this long, or of so many elements for each slice that a statistic has, are taken one statistic at a time; others as
+/// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column.
+inline constexpr Index kLongSlice = 1024, kSliceElements = 8;
 /// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
 inline constexpr Index kLongRun = 32;
 /// Runs at most this long are normalized with coefficients made before, where those are met again; beside longer ones they cost nothing.
@@ -51,7 +52,7 @@ inline Index last_level_cache() {
 #endif
 }
 
-/// Reading the last-level cache is hardly cheaper than reading memory: Intel's, since it is one for many cores.
+/// Reading the last-level cache takes nearly as long as reading memory: so it was on a server of Intel's, where it is one for many cores.
 inline bool last_level_is_far() {
 #if defined(__x86_64__) && defined(__GNUC__)
   static const bool intel = __builtin_cpu_is("intel") != 0;
@@ -61,9 +62,10 @@ inline bool last_level_is_far() {
 #endif
 }
 
-/// Whether the second of two passes, where its stores stream, fetches the next statistic: `bytes` of `operands` tensors. What does not
-/// stay in the L2 cache until it is read has only gone to the last level; from two tensors the fetches come too late for the stores.
-inline bool fetches_next(Index bytes, int operands, bool far = last_level_is_far()) { return !far || (operands == 1 && bytes < kCacheBytes); }
+/// Whether the second of two passes over x, where its stores stream, fetches the next statistic, of so many bytes. What does not stay in
+/// the L2 cache until it is read has only gone to the last level. (Over x and dy it does so where that is not far: even little of both
+/// was slower.)
+inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !far || bytes < kCacheBytes; }
 
 enum class Walk { row, column };
 
@@ -106,10 +108,10 @@ struct RowWalk {
       if (kept.loops[i].statistic != 0 || kept.loops[i].param != 0) return false;
     return true;
   }
-  /// Elements of an operand that follow each other without a gap, where the innermost of `kept` leads from run to run.
+  /// Elements of an operand that the innermost of `kept` leads through from run to run without a gap; 0 where there are gaps.
   Index stretch(int operand) const {
     const Loop& inner = kept.loops[kept.depth - 1];
-    return inner.data[operand] == run.extent ? inner.extent * run.extent : run.extent;
+    return inner.data[operand] == run.extent ? inner.extent * run.extent : 0;
   }
   /// Runs one after the other that lie beside other parameters each, before a parameter is met again.
   Index runs_apart() const {
@@ -163,12 +165,14 @@ struct ColumnWalk {
 
 inline bool reduces(const Loop& loop) { return loop.statistic == 0; }
 
-/// Row walks have the innermost loop reduced and long, or no reduced loop around it.
+/// Row walks have the innermost loop reduced, and long or with few reduced steps around it.
 inline Walk choose_walk(const LoopNest& merged) {
-  if (!reduces(merged.innermost())) return Walk::column;
-  bool reduced_outside = false;
-  for (int i = 0; i + 1 < merged.depth; ++i) reduced_outside |= reduces(merged.loops[i]);
-  return reduced_outside && merged.innermost().extent < kLongSlice ? Walk::column : Walk::row;
+  const Loop& slice = merged.innermost();
+  if (!reduces(slice)) return Walk::column;
+  Index slices = 1;
+  for (int i = 0; i + 1 < merged.depth; ++i)
+    if (reduces(merged.loops[i])) slices *= merged.loops[i].extent;
+  return slices == 1 || slice.extent >= std::clamp(kSliceElements * slices, kLongRun, kLongSlice) ? Walk::row : Walk::column;
 }
 
 inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
