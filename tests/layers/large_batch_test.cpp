@@ -217,9 +217,7 @@ TYPED_TEST(RowsOfOneWeight, AnExampleOutOfRangeLeavesTheOthers) {
 struct StackedImages {
   Index groups = 1;
   static constexpr int split_axis(int /*rank*/) { return 0; }
-  static constexpr tn::AxisRole role(int axis, int /*rank*/) {
-    return axis == 1 ? tn::AxisRole::kept_affine : tn::AxisRole::reduced;
-  }
+  static constexpr tn::AxisRole role(int axis, int rank) { return tn::BatchAxes<1>::role(axis, rank); }
 };
 
 // The norm is formed in dx: more than the last-level cache holds, and row by row with the coefficients of the image before.
