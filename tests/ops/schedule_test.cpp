@@ -289,6 +289,19 @@ TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {
   EXPECT_TRUE(fetches_next(100 * kCacheBytes, false));
 }
 
+TEST(WritesBesideNext, WhereTheCacheKeepsTwoStatisticsOrNotOne) {
+  constexpr Index kCache = Index{2} << 20, kHalf = kCache / 2;
+  const auto beside = [](Index bytes, Index arrays = 0) { return writes_beside_next(bytes, arrays, true, kCache); };
+  EXPECT_FALSE(beside(kBesideNextBytes - 1)) << "a short row";
+  EXPECT_TRUE(beside(kBesideNextBytes));
+  EXPECT_TRUE(beside(kHalf - 1));
+  EXPECT_FALSE(beside(kHalf));
+  EXPECT_FALSE(beside(kHalf - 1, 2)) << "with parameters beside the elements";
+  EXPECT_FALSE(beside(kCache));
+  EXPECT_TRUE(beside(kCache + 1));
+  EXPECT_FALSE(writes_beside_next(kCache + 1, 0, false, kCache)) << "the last level is near";
+}
+
 TEST(RowWalk, AStretchHasNoGaps) {
   const LoopNest dense = nest_of_roles<Eigen::RowMajor>({2, 5, 7, 9}, "rKrr");
   LoopNest gapped = dense;
@@ -298,7 +311,9 @@ TEST(RowWalk, AStretchHasNoGaps) {
   EXPECT_EQ(make_frozen_row_walk(gapped).stretch(0), 5 * 7 * 9);
 }
 
-TEST(LastLevelCache, IsPlausible) {
+TEST(Caches, ArePlausible) {
+  EXPECT_GE(second_level_cache(), Index{64} << 10);
+  EXPECT_LE(second_level_cache(), Index{64} << 20);
   EXPECT_GE(last_level_cache(), Index{1} << 20);
   EXPECT_LE(last_level_cache(), Index{4} << 30);
 }

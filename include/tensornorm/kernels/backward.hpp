@@ -49,29 +49,19 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
   }
 }
 
-/// What is read after a row, of kFetchAhead elements or more; null where nothing is fetched ahead, x and dy being in a cache.
-template <class T>
-struct NextRow {
-  const T *x = nullptr, *dy = nullptr;
+template <class X, class T>
+TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i) {
+  fetch_to_l2(x + i);
+  fetch_to_l2(dy + i);
+}
 
-  /// Fetches what is kFetchAhead from element i of a row of n, which may be in the next one.
-  template <int kElements>
-  TENSORNORM_INLINE void fetch(const T* row_x, const T* row_dy, Index i, Index n) const {
-    const Index ahead = i + kFetchAhead<T>;
-    const T* const from_x = ahead < n ? row_x + ahead : x + (ahead - n);
-    const T* const from_dy = ahead < n ? row_dy + ahead : dy + (ahead - n);
-    for (Index k = 0; k < kElements; k += kLine<T>) {
-      fetch_to_l2(from_x + k);
-      fetch_to_l2(from_dy + k);
-    }
-  }
-};
-
-/// Row kernel: sums over n contiguous elements, blocks of kBlock added in A and folded into S.
+/// Row kernel: adds those of n contiguous elements to sums with rests, blocks of kBlock added in A and folded into S.
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
+/// `ahead`: what is fetched of x and dy, which then come from memory. A row taken in parts of kBlock elements gives the same bits.
 template <bool kWeighted, bool kGradients, class A, class S, class I, class T>
-TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row, const NextRow<T>& next) {
+TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row, const ReadAhead& ahead,
+                                         GradientSums<S>& total, GradientSums<S>& rests) {
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
@@ -79,14 +69,14 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
   const auto add = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
     add_gradients<kWeighted, kGradients>(L::load(x + i) - mean, L::load(dy + i), row, rstd, shift, i, all, plain, centered);
   };
-  GradientSums<S> total, rests;
   const Index full = n / w * w;
   for (Index first = 0; first < full; first += kBlock<A>) {
     const Index end = std::min(full, first + kBlock<A>);
     L plain0, plain1, centered0, centered1;
     Index i = first;
     for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
-      if (next.x != nullptr) next.template fetch<2 * w>(x, dy, i, n);
+      if (ahead.distance != 0)
+        for (Index k = 0; k < 2 * w; k += kLine<T>) fetch_both(x, dy, ahead.from(i) + k);
       add(i, plain0, centered0);
       add(i + w, plain1, centered1);
     }
@@ -126,7 +116,6 @@ TENSORNORM_INLINE GradientSums<S> row_gradient_sums(const T* x, const T* dy, Ind
       accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));
     }
   }
-  return total;
 }
 
 /// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
@@ -230,8 +219,7 @@ struct TwoInputs {
   const T* dy;
   template <class X>
   TENSORNORM_INLINE void prefetch(const X* x, Index i) const {
-    fetch_to_l2(x + i);
-    fetch_to_l2(dy + i);
+    fetch_both(x, dy, i);
   }
   TENSORNORM_INLINE static void pace() {}  // its stores are a third of what is moved
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstring>
+#include <limits>
 #include <tensornorm/kernels/simd.hpp>
 #include <type_traits>
 
@@ -106,6 +107,21 @@ inline constexpr Index kLine = 64 / Index(sizeof(T)) > 0 ? 64 / Index(sizeof(T))
 /// How far ahead of a read its line is asked for: 3 KiB (tried: 1.5 and 6 KiB, 10-20 % slower from memory).
 template <class T>
 inline constexpr Index kFetchAhead = 48 * kLine<T>;
+
+/// What is asked for while a run is read: so many elements on, in it or in the run after it.
+struct ReadAhead {
+  Index distance = 0;                               ///< 0: nothing is asked for
+  Index end = std::numeric_limits<Index>::max();  ///< elements of the run, from which there are `jump` more to the next one
+  Index jump = 0;
+
+  /// Where element i is read.
+  TENSORNORM_INLINE Index from(Index i) const {
+    const Index ahead = i + distance;
+    return ahead < end ? ahead : ahead + jump;
+  }
+  /// The same for a part of the run that begins at element i.
+  TENSORNORM_INLINE ReadAhead part(Index i) const { return {distance, end - i, jump}; }
+};
 
 /// Asks for the line at p, into the second-level cache: the first has no room for what is needed so much later.
 template <class T>

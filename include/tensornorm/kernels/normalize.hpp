@@ -78,12 +78,18 @@ TENSORNORM_INLINE Index elements_to_alignment(const T* p, Index n) {
   return Index((0 - address) / sizeof(T)) & (n - 1);
 }
 
+/// Elements of p's cache line before it.
+template <class T>
+TENSORNORM_INLINE Index elements_past_line(const T* p) {
+  return Index(reinterpret_cast<std::uintptr_t>(p) / sizeof(T)) & (kLine<T> - 1);
+}
+
 /// transform_run() of a vector or more.
 ///
 /// Stores are aligned; the first and the last vector overlap those beside them, and are formed before anything is written. The
 /// streaming form, which is never in place, stores their missing elements alone: a line that is streamed must not be touched twice.
 template <Store kStore, class A, class I, class T, class Y, class Map>
-TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map, Index ahead) {
+TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map, const ReadAhead& ahead) {
   using L = HardwareLanes<A, I>;
   constexpr Index w = L::width;
   const WholeLoader<L> whole;
@@ -94,8 +100,8 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
     if (i > 0) store_few(at(0), y, i);
     Map paced(map);
     for (; i <= last_pair; i += 2 * w) {
-      if (ahead != 0)
-        for (Index k = 0; k < 2 * w; k += kLine<T>) paced.prefetch(x, i + ahead + k);
+      if (ahead.distance != 0)
+        for (Index k = 0; k < 2 * w; k += kLine<T>) paced.prefetch(x, ahead.from(i) + k);
       paced.pace();
       paced(L::load(x + i), i, whole).template store<kStore>(y + i);
       paced.pace();
@@ -119,9 +125,9 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
 }
 
 /// y[i] = map(x[i], i) over n contiguous elements; y may be x, or what else the map reads at i, unless its stores stream. `ahead`:
-/// elements from x to what will be read next, fetched by the streaming form, whose data come from memory; 0 for nothing.
+/// what the streaming form fetches, whose data come from memory.
 template <class A, class I, class T, class Y, class Map>
-TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, Index ahead, Store store) {
+TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, const ReadAhead& ahead, Store store) {
   using L = HardwareLanes<A, I>;
   if (n < L::width) [[unlikely]] {
     const FewLoader<L, A> few{n};

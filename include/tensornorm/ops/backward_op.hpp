@@ -42,6 +42,9 @@ class BackwardOp {
     }
     const bool in_place = args.dx == args.x || args.dx == args.dy;
     store_ = choose_store(walk_, 3 * bytes, unit, run, in_place, args.dx, Index(sizeof(T)));
+    if constexpr (!kernels::Narrow<T>)
+      beside_next_ = walk_ == Walk::row && store_ == kernels::Store::streaming && args.dx != nullptr && !args.constant &&
+                     writes_beside_next(2 * nest.samples * Index(sizeof(T)), 4 * beside_ * Index(sizeof(A)));
     short_rows_ = beside_ > 0 && args.dx != nullptr && !args.constant && store_ == kernels::Store::ordinary &&
                   row_.is_short(kernels::kBlock<A>, 3 * bytes, Index(sizeof(T)));
     params_ = args.gradients ? order_.affine().size() : 0;
@@ -161,7 +164,7 @@ class BackwardOp {
         kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, row_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
       else
         kernels::dispatch(
-            kernels::RowBackward<Arguments>{args_, row_, store_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
+            kernels::RowBackward<Arguments>{args_, row_, store_, beside_next_, first, last, totals, scratch.dweight, scratch.dbias, beside_});
     }
   }
 
@@ -176,6 +179,7 @@ class BackwardOp {
   Crew crew_;
   Index sums_ = 1;  ///< arrays of totals; none where so few rows lie beside parameters that a worker's own arrays are the result
   bool direct_ = false;      ///< those arrays are the caller's own
+  bool beside_next_ = false;  ///< see writes_beside_next(); not where types are converted, which takes as long as memory
   bool short_rows_ = false;  ///< statistics of one short run each, beside parameters that are all differentiated by
   Index pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
   std::size_t worker_bytes_ = 0;

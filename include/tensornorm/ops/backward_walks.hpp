@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <optional>
 #include <tensornorm/kernels/backward.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
 
@@ -82,7 +83,8 @@ inline constexpr Index kRowsPerFold = 2 * kTileRows;
 
 inline namespace TENSORNORM_ABI {
 
-/// Row form: one statistic at a time, its sums, then its gradients while x and dy are in the cache, the last run first.
+/// Row form: one statistic at a time, its sums, then its gradients while x and dy are in the cache, the last run first. Or, so that the
+/// processor reads and writes at once, the gradients of a statistic part by part beside the sums of the next one.
 template <class Args>
 struct RowBackward {
   using T = typename Args::Element;
@@ -92,6 +94,7 @@ struct RowBackward {
   const Args& args;
   const RowWalk& walk;
   Store store;
+  bool beside_next;   ///< the gradients of a statistic, which stream, are written beside the sums of the next one
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<A, S> totals;
   A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients, folded into the totals unless those are null;
@@ -101,10 +104,11 @@ struct RowBackward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     const bool beside = walk.run.param != 0;
-    const bool fetches = store == Store::streaming && !last_level_is_far();
+    const bool streams = store == Store::streaming, fetches = streams && !last_level_is_far();
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
+    std::optional<Unwritten> before;
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
@@ -114,7 +118,13 @@ struct RowBackward {
         for (Index i = runs; i > 0; --i) {
           const Offsets here = at + forwards.offsets();
           forwards.next();
-          add_run<I>(here, (i > 1 ? at : kept.offsets()) + forwards.offsets(), center, sums, rests);
+          ReadAhead ahead;
+          if (streams) ahead = into_next(here, (i > 1 ? at : kept.offsets()).data[0] + forwards.offsets().data[0]);
+          if (before) {
+            before->run = before->at + backwards.offsets();
+            backwards.previous();
+          }
+          add_run<I>(here, ahead, center, sums, rests, before ? &*before : nullptr);
           if (!args.gradients || !beside || totals.dweight.sum == nullptr) continue;
           if (++pending == folded_after || (i == 1 && k + 1 == last)) {
             fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
@@ -123,60 +133,88 @@ struct RowBackward {
         }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
-      Index ahead = fetches ? kept.offsets().data[0] - at.data[0] : 0;
-      if (ahead <= kFetchAhead<T>) ahead *= 2;  // the sums of a statistic have fetched the next one
-      for (Index i = runs; i > 0; --i, backwards.previous()) write_run<I>(at + backwards.offsets(), center, ahead);
+      if (beside_next && k + 1 < last) {
+        before.emplace(Unwritten{at, {}, center});
+        continue;
+      }
+      ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
+      if (ahead.distance <= kFetchAhead<T>) ahead.distance *= 2;  // the sums of a statistic have fetched the next one
+      for (Index i = runs; i > 0; --i, backwards.previous())
+        write_run<I>(at + backwards.offsets(), center, 0, walk.run.extent, ahead, store);
     }
     if (store == Store::streaming) fence<Store::streaming>();
   }
 
  private:
+  /// A statistic whose sums are there.
+  struct Unwritten {
+    Offsets at, run;
+    GradientCenter<A, S> center;
+  };
+
+  /// kFetchAhead from the run that begins at `here` into the one that begins at element `next` of x.
+  TENSORNORM_INLINE ReadAhead into_next(const Offsets& here, Index next) const {
+    return {kFetchAhead<T>, walk.run.extent, next - here.data[0] - walk.run.extent};
+  }
+
+  /// Adds a run to the sums of its statistic, and writes that of `before`, if there is one.
   template <class I>
-  TENSORNORM_INLINE void add_run(const Offsets& at, const Offsets& then, const GradientCenter<A, S>& center, GradientSums<S>& sums,
-                                 GradientSums<S>& rests) const {
+  TENSORNORM_INLINE void add_run(const Offsets& at, const ReadAhead& ahead, const GradientCenter<A, S>& center, GradientSums<S>& sums,
+                                 GradientSums<S>& rests, const Unwritten* before) const {
+    const Index extent = walk.run.extent;
     const bool scaled = center.factor != A(1);
-    NextRow<T> next;
-    if (store == Store::streaming && !scaled) next = {args.x + then.data[0], args.dy + then.data[1]};
-    const Index step = scaled ? ScaledBlock<A, T>::size : walk.run.extent;
-    for (Index i = 0; i < walk.run.extent; i += step) {
-      const Index n = scaled ? std::min(step, walk.run.extent - i) : walk.run.extent, param = at.param + i * walk.run.param;
+    const Index step = scaled ? ScaledBlock<A, T>::size : before != nullptr ? kBlock<A> : extent;
+    GradientSums<S> run, run_rests;
+    for (Index i = 0, written = 0; i < extent; i += step) {
+      const Index n = std::min(step, extent - i), param = at.param + i * walk.run.param;
       ScaledBlock<A, T> copy;
       const T *x = args.x + at.data[0] + i, *dy = args.dy + at.data[1] + i;
       if (scaled) x = copy.fill(x, n, center.factor);
-      GradientSums<S> run;
-      S weight = S(1);
       if (walk.run.param == 0) {
-        run = row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, next);
-        if (args.weight != nullptr) weight = S(args.weight[param]);
-        if (args.gradients) {
-          totals.dweight.add(param, center.unit, center.centered(run));
-          totals.dbias.add(param, run.plain);
-        }
+        row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, ahead.part(i), run,
+                                                 run_rests);
       } else {
         const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
         if (args.gradients) {
           RowGradients<A> beside = row;
           beside.dweight += param;
           if (dbias != nullptr) beside.dbias += param;
-          run = row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, next);
+          row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, ahead.part(i), run, run_rests);
         } else {
-          run = row_gradient_sums<true, false, A, S, I>(x, dy, n, row, next);
+          row_gradient_sums<true, false, A, S, I>(x, dy, n, row, ahead.part(i), run, run_rests);
         }
       }
-      accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
-      accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, weight, run.centered);
+      if (before != nullptr) {
+        // In whole lines: what a part would leave of its last one is written with the next.
+        const T* const dx = args.dx + before->run.data[2];
+        const Index end = i + n < extent ? i + n - elements_past_line(dx + i + n) : extent;
+        write_run<I>(before->run, before->center, written, end, {}, Store::streaming);
+        written = end;
+      }
     }
+    S weight = S(1);
+    if (walk.run.param == 0) {
+      if (args.weight != nullptr) weight = S(args.weight[at.param]);
+      if (args.gradients) {
+        totals.dweight.add(at.param, center.unit, center.centered(run));
+        totals.dbias.add(at.param, run.plain);
+      }
+    }
+    accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
+    accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, weight, run.centered);
   }
 
+  /// Writes elements [begin, end) of a run.
   template <class I>
-  TENSORNORM_INLINE void write_run(const Offsets& at, const GradientCenter<A, S>& center, Index ahead) const {
+  TENSORNORM_INLINE void write_run(const Offsets& at, const GradientCenter<A, S>& center, Index begin, Index end, const ReadAhead& ahead,
+                                   Store how) const {
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
     U mean = uniform<A, I>(center.mean), slope = uniform<A, I>(center.slope), offset = uniform<A, I>(center.offset);
     const bool scaled = center.factor != A(1) && !args.constant;
-    const Index step = scaled ? ScaledBlock<A, T>::size : walk.run.extent;
-    for (Index i = 0; i < walk.run.extent; i += step) {
-      const Index n = scaled ? std::min(step, walk.run.extent - i) : walk.run.extent, param = at.param + i * walk.run.param;
+    const Index step = scaled ? ScaledBlock<A, T>::size : end - begin;
+    for (Index i = begin; i < end; i += step) {
+      const Index n = std::min(step, end - i), param = at.param + i * walk.run.param;
       ScaledBlock<A, T> copy;
       const T* dy = args.dy + at.data[1] + i;
       const T* x = args.constant ? dy : args.x + at.data[0] + i;  // constants: dx does not depend on x
@@ -185,11 +223,11 @@ struct RowBackward {
       if (walk.run.param == 0) {
         const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
         GradientMap<L, T, U> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd * weight)), slope, offset);
-        transform_run<A, I>(x, dx, n, map, ahead, store);
+        transform_run<A, I>(x, dx, n, map, ahead, how);
       } else {
         WeightedGradientMap<L, T, U, PerElement<L, A>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset,
                                                           {args.weight + param});
-        transform_run<A, I>(x, dx, n, map, ahead, store);
+        transform_run<A, I>(x, dx, n, map, ahead, how);
       }
     }
   }

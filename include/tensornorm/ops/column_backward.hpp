@@ -250,7 +250,8 @@ struct ColumnBackward {
     using L = HardwareLanes<A, I>;
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
-    const Index ahead = walk.second_pass_stride(), run = walk.run_width(strip.width);
+    const ReadAhead ahead{walk.second_pass_stride()};
+    const Index run = walk.run_width(strip.width);
     for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index row_param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) weigh<I>(first_columns(strip, width), row_param, width);

@@ -201,7 +201,8 @@ struct ColumnForward {
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
-    const Index ahead = frozen ? walk.row_stride[0] : walk.second_pass_stride(), run = walk.run_width(strip.width);
+    const ReadAhead ahead{frozen ? walk.row_stride[0] : walk.second_pass_stride()};
+    const Index run = walk.run_width(strip.width);
     for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index row_param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);

@@ -141,7 +141,7 @@ TENSORNORM_INLINE auto uniform_map(const Coefficients<A>& k) {
 /// n elements with one statistic, which are not scaled; weight and bias from `param` on, one value each, or `beside` the elements.
 template <class I, class Args, class C>
 TENSORNORM_INLINE void normalize_elements(const Args& args, const C& center, const typename Args::Element* x, typename Args::Element* y, Index n,
-                                          Index param, bool beside, Index ahead, Store store) {
+                                          Index param, bool beside, const ReadAhead& ahead, Store store) {
   using A = typename Args::A;
   using S = typename Args::S;
   using L = HardwareLanes<A, I>;
@@ -160,7 +160,7 @@ TENSORNORM_INLINE void normalize_elements(const Args& args, const C& center, con
 
 /// One run with one statistic; weight and bias one value each, or beside the elements.
 template <class I, class Args, class C>
-TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, Index ahead, Store store) {
+TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, const ReadAhead& ahead, Store store) {
   using T = typename Args::Element;
   using A = typename Args::A;
   const bool scaled = center.factor != A(1);
@@ -195,7 +195,7 @@ struct RowForward {
       if (k + 1 < last) kept.next();
       const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
-      const Index ahead = fetches ? kept.offsets().data[0] - at.data[0] : 0;
+      const ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
     }
     if (store == Store::streaming) fence<Store::streaming>();
@@ -240,7 +240,7 @@ struct FrozenRunForward {
       const T* x = args.x + outer.offsets().data[0] + c * inner.data[0];
       T* y = args.y + outer.offsets().data[1] + c * inner.data[1];
       const auto write = [&](T* to) TENSORNORM_INLINE_LAMBDA {
-        transform_run<A, I>(x, to, extent, uniform_map<A, I>(made[c]), 0, Store::ordinary);
+        transform_run<A, I>(x, to, extent, uniform_map<A, I>(made[c]), {}, Store::ordinary);
       };
       if constexpr (may_stage<A>) {
         if (staged) {

@@ -29,27 +29,36 @@ inline constexpr Index kUniformRow = 64;
 inline constexpr Index kNarrowestStrip = 384;
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
+/// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
+inline constexpr Index kBesideNextBytes = Index{32} << 10;
 /// Runs of so many bytes are short wherever they come from.
 inline constexpr Index kShortRunBytes = 256;
-/// Bytes of adjoining rows of x (backward of x and dy together) that the second of two passes takes in memory's order, which the processor fetches ahead of, and from
-/// the last such stretch to the first: more would be out of the cache again.
+/// Bytes of adjoining rows of x (backward of x and dy together) that the second of two passes takes in memory's order, which the
+/// processor fetches ahead of, and from the last such stretch to the first: more would be out of the cache again.
 inline constexpr Index kStretchBytes = Index{256} << 10;
 /// Rows of columns are cut into at most so many parts, each of at least so many rows and bytes.
 inline constexpr Index kMostCuts = 16, kFewestCutRows = 64, kCutBytes = 2 * kBytesPerThread;
+
+/// Bytes of the cache of level 2 or 3, as the system says; where it does not, `otherwise`.
+inline Index cache_size([[maybe_unused]] int level, Index otherwise) {
+#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
+  const long size = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
+  if (size > 0) return Index(size);
+#endif
+  return otherwise;
+}
 
 /// Bytes of the last-level cache a thread reaches: what the system says, but not above 32 MiB, since some systems add up the caches
 /// of all cores (335 MB was seen where there were 32).
 inline Index last_level_cache() {
   constexpr Index most = Index{32} << 20;
-#if defined(_SC_LEVEL3_CACHE_SIZE)
-  static const Index bytes = [] {
-    const long size = sysconf(_SC_LEVEL3_CACHE_SIZE);
-    return size > 0 && size < most ? Index(size) : most;
-  }();
+  static const Index bytes = std::min(cache_size(3, most), most);
   return bytes;
-#else
-  return most;
-#endif
+}
+
+inline Index second_level_cache() {
+  static const Index bytes = cache_size(2, 2 * kCacheBytes);
+  return bytes;
 }
 
 /// Reading the last-level cache takes nearly as long as reading memory: so it was on a server of Intel's, where it is one for many cores.
@@ -66,6 +75,15 @@ inline bool last_level_is_far() {
 /// the L2 cache until it is read has only gone to the last level. (Over x and dy it does so where that is not far: even little of both
 /// was slower.)
 inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !far || bytes < kCacheBytes; }
+
+/// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but
+/// has the x and dy of both in hand.
+///
+/// `bytes`: of the x and dy of a statistic; `beside`: of the arrays beside them. So it is faster where the L2 cache keeps all of it, or
+/// not even one statistic. (Where the last level is near, fetching the next statistic does as much.)
+inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_is_far(), Index cache = second_level_cache()) {
+  return far && bytes >= kBesideNextBytes && (2 * bytes + beside < cache || bytes > cache);
+}
 
 enum class Walk { row, column };
 

@@ -87,7 +87,7 @@ struct ShortRowForward {
     center.mean = mean;
     center.rest = rest;
     center.rstd = rstd;
-    normalize_elements<I>(args, center, x, y, walk.length, param, walk.run.param != 0, 0, Store::ordinary);
+    normalize_elements<I>(args, center, x, y, walk.length, param, walk.run.param != 0, {}, Store::ordinary);
   }
   TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }
 };

@@ -55,10 +55,11 @@ struct ShortRowBackward {
         continue;
       }
       const Index p = at.param + i * row.param;
-      const GradientSums<S> sums = row_gradient_sums<true, true, A, S, I>(
+      GradientSums<S> sums, rests;
+      row_gradient_sums<true, true, A, S, I>(
           x + i * row.data[0], dy + i * row.data[1], n,
           {center.mean, static_cast<A>(center.unit), center.shift(), args.weight + p, dweight + p, dbias != nullptr ? dbias + p : nullptr},
-          NextRow<T>{});
+          {}, sums, rests);
       plain[i] = sums.plain;
       centered[i] = sums.centered;
     }
@@ -76,12 +77,12 @@ struct ShortRowBackward {
       const T *xi = x + i * row.data[0], *dyi = dy + i * row.data[1];
       WeightedGradientMap<L, T, U, PerElement<L, A>> map(dyi, uniform<A, I>(means[i]), uniform<A, I>(rstds[i]), uniform<A, I>(slopes[i]),
                                                         uniform<A, I>(offsets[i]), {args.weight + at.param + i * row.param});
-      transform_run<A, I>(xi, dx + i * row.data[2], n, map, 0, Store::ordinary);
+      transform_run<A, I>(xi, dx + i * row.data[2], n, map, {}, Store::ordinary);
     }
   }
   /// Without totals nothing is folded.
   TENSORNORM_RARE void alone(Index k) const {
-    dispatch(RowBackward<Args>{args, walk, Store::ordinary, k, k + 1, {}, dweight, dbias, params});
+    dispatch(RowBackward<Args>{args, walk, Store::ordinary, false, k, k + 1, {}, dweight, dbias, params});
   }
 };
 

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: MIT
+// The row walk of gradients by either schedule: a statistic after the other, and written beside the sums of the next one.
+#include <gtest/gtest.h>
+
+#include <tensornorm/ops/backward_op.hpp>
+
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "support/compare.hpp"
+#include "support/instruction_sets.hpp"
+#include "support/logical.hpp"
+
+namespace tensornorm {
+namespace {
+
+using kernels::Store;
+
+struct RolesOf {
+  std::string letters;
+  AxisRole role(int axis, int /*rank*/) const {
+    return static_cast<AxisRole>(std::string("kKrR").find(letters[static_cast<std::size_t>(axis)]));
+  }
+};
+
+/// Dense x, dy and dx.
+LoopNest nest_of_roles(const std::string& letters, const support::Shape& shape) {
+  LoopNest nest;
+  support::with_rank<2, 3>(shape.size(), [&]<int kRank>() {
+    Extents<kRank> extents{}, strides{};
+    Index stride = 1;
+    for (int axis = kRank - 1; axis >= 0; stride *= extents[axis--]) {
+      extents[axis] = shape[static_cast<std::size_t>(axis)];
+      strides[axis] = stride;
+    }
+    nest = make_loop_nest<kRank, true>(extents, {{strides, strides, strides}}, RolesOf{letters});
+  });
+  return nest;
+}
+
+struct Case {
+  const char* name;
+  std::string letters;
+  support::Shape shape;
+};
+
+template <class T>
+class BackwardWalksTest : public testing::Test {
+ protected:
+  using A = accumulator_t<T>;
+  using S = statistic_t<T>;
+  static constexpr Index kAround = 64;  ///< elements before and after dx, and the most it is moved by
+
+  struct Result {
+    std::vector<T> dx;  ///< with kAround elements before it and after it
+    std::vector<S> dweight, dbias;
+  };
+
+  /// By the schedule asked for; dx begins `offset` elements after an address of 64 bytes.
+  static Result run(const Case& c, Index offset, bool beside_next, bool gradients, bool extreme) {
+    const LoopNest nest = nest_of_roles(c.letters, c.shape);
+    const RowWalk walk = make_row_walk(nest, without_params(nest));
+    const auto x = support::random_values<T>(nest.size(), 1, 3, 2), dy = support::random_values<T>(nest.size(), 2, 0, 1);
+    const auto weight = support::random_values<A>(nest.params, 3, 1, 0.5);
+    const auto count = static_cast<std::size_t>(nest.statistics);
+    std::vector<S> mean(count, S(3)), mean_lo(count, S(0)), rstd(count, S(0.5));
+    // x so far from 1 that it is scaled, as its neighbours are not.
+    if (extreme) rstd[count / 2] = std::is_same_v<T, float> ? S(1e-30) : S(1e-200);
+
+    Result result;
+    result.dweight.resize(static_cast<std::size_t>(2 * nest.params + 16));
+    result.dbias.resize(result.dweight.size());
+    const bool beside = walk.run.param != 0;
+    std::vector<A> few_dweight(static_cast<std::size_t>(nest.params + 16)), few_dbias(few_dweight.size());
+    std::vector<T> room(static_cast<std::size_t>(nest.size() + 3 * kAround), T(77));
+    T* dx = room.data() + kAround;
+    while (reinterpret_cast<std::uintptr_t>(dx) % 64 != 0) ++dx;
+    dx += offset;
+
+    kernels::BackwardArguments<T> args;
+    args.x = x.data();
+    args.dy = dy.data();
+    args.dx = dx;
+    args.weight = weight.data();
+    args.samples = nest.samples;
+    args.statistics = {mean.data(), mean_lo.data(), rstd.data(), nullptr};
+    args.gradients = gradients;
+    const auto sums = [](std::vector<S>& v) {
+      return kernels::SumArray<A, S>{v.data(), kernels::keeps_rest<A, S> ? v.data() + v.size() / 2 : v.data()};
+    };
+    kernels::dispatch(kernels::RowBackward<kernels::BackwardArguments<T>>{
+        args, walk, Store::streaming, beside_next, 0, walk.kept.size(), {sums(result.dweight), sums(result.dbias)}, few_dweight.data(),
+        few_dbias.data(), beside ? nest.params : 0});
+    result.dx.assign(dx - kAround, dx + nest.size() + kAround);
+    return result;
+  }
+
+  static std::vector<Case> cases() {
+    return {{"rows beside their parameters", "kR", {5, 1029}},
+            {"a row alone", "kR", {1, 2000}},
+            {"rows of whole parts", "kR", {3, 2048}},
+            {"several runs of a statistic", "rKr", {4, 3, 1543}},
+            {"a weight for each run", "kRr", {3, 4, 800}},
+            {"no parameters", "kkr", {2, 3, 1111}}};
+  }
+};
+using Types = testing::Types<float, double>;
+TYPED_TEST_SUITE(BackwardWalksTest, Types);
+
+TYPED_TEST(BackwardWalksTest, BothSchedulesGiveTheSameBits) {
+  for (const Case& c : this->cases())
+    for (const Index offset : {0, 1, 4, 13})
+      for (const bool gradients : {true, false})
+        for (const bool extreme : {false, true}) {
+          SCOPED_TRACE(std::string(c.name) + ", dx moved by " + std::to_string(offset));
+          support::at_each_level([&](kernels::Level) {
+            const auto expected = this->run(c, offset, false, gradients, extreme), actual = this->run(c, offset, true, gradients, extreme);
+            EXPECT_TRUE(support::same_bits(actual.dx, expected.dx));
+            EXPECT_TRUE(support::same_bits(actual.dweight, expected.dweight));
+            EXPECT_TRUE(support::same_bits(actual.dbias, expected.dbias));
+            const auto around = [&](std::size_t i) { return actual.dx[i] == TypeParam(77); };
+            for (std::size_t i = 0; i < std::size_t(this->kAround); ++i)
+              EXPECT_TRUE(around(i) && around(actual.dx.size() - 1 - i)) << "an element outside of dx was written";
+          });
+        }
+}
+
+}  // namespace
+}  // namespace tensornorm
