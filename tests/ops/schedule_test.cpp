@@ -302,13 +302,13 @@ TEST(WritesBesideNext, WhereTheCacheKeepsTwoStatisticsOrNotOne) {
   EXPECT_FALSE(writes_beside_next(kCache + 1, 0, false, kCache)) << "the last level is near";
 }
 
-TEST(RowWalk, AStretchHasNoGaps) {
+TEST(RowWalk, RunsWithoutGapsAreFound) {
   const LoopNest dense = nest_of_roles<Eigen::RowMajor>({2, 5, 7, 9}, "rKrr");
   LoopNest gapped = dense;
-  EXPECT_EQ(make_frozen_row_walk(dense).stretch(1), 5 * 7 * 9);
+  EXPECT_EQ(make_frozen_row_walk(dense).gapless(1), 5 * 7 * 9);
   for (int i = 0; i + 1 < gapped.depth; ++i) gapped.loops[i].data[1] += 5 * 2;
-  EXPECT_EQ(make_frozen_row_walk(gapped).stretch(1), 0);
-  EXPECT_EQ(make_frozen_row_walk(gapped).stretch(0), 5 * 7 * 9);
+  EXPECT_EQ(make_frozen_row_walk(gapped).gapless(1), 0);
+  EXPECT_EQ(make_frozen_row_walk(gapped).gapless(0), 5 * 7 * 9);
 }
 
 TEST(Caches, ArePlausible) {

@@ -140,8 +140,8 @@ class ForwardOp {
     threads_ = useful_threads(device, pieces, bytes);
     meets_again_ = walk_ == Walk::row && frozen && y != nullptr && store_ == kernels::Store::ordinary && row_.meets_again() &&
                    pieces >= 2 * threads_ * coefficients_made();
-    staged_ = meets_again_ && kernels::may_stage<A> && row_.stretch(1) > 0 &&
-              choose_store(walk_, 2 * bytes, bytes, row_.stretch(1) * Index(sizeof(T)), x == y, y, Index(sizeof(T))) == kernels::Store::streaming;
+    staged_ = meets_again_ && kernels::may_stage<A> && row_.gapless(1) > 0 &&
+              choose_store(walk_, 2 * bytes, bytes, row_.gapless(1) * Index(sizeof(T)), x == y, y, Index(sizeof(T))) == kernels::Store::streaming;
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;
     const std::size_t columns_at = plan.reserve<std::byte>(Index(column_bytes) * threads_);

@@ -127,7 +127,7 @@ struct RowWalk {
     return true;
   }
   /// Elements of an operand that the innermost of `kept` leads through from run to run without a gap; 0 where there are gaps.
-  Index stretch(int operand) const {
+  Index gapless(int operand) const {
     const Loop& inner = kept.loops[kept.depth - 1];
     return inner.data[operand] == run.extent ? inner.extent * run.extent : 0;
   }
