@@ -90,13 +90,13 @@ void transform(const T* x, T* y, Index n, const Coefficients<T>& c, Kind kind, S
     using P = PerElement<L, T>;
     const U mean{L(c.mean[0])}, scale{L(c.scale[0])}, shift{L(c.shift[0])};
     if (kind == Kind::uniform) {
-      transform_run<T, I>(x, y, n, ScaleMap<L, U>{mean, scale, shift}, 0, store);
+      transform_run<T, I>(x, y, n, ScaleMap<L, U>{mean, scale, shift}, {}, store);
     } else if (kind == Kind::per_element) {
       const ScaleMap<L, P> map{{c.mean.data()}, {c.scale.data()}, {c.shift.data()}};
-      transform_run<T, I>(x, y, n, map, 0, store);
+      transform_run<T, I>(x, y, n, map, {}, store);
     } else {
       const AffineMap<L, U, P> map{mean, scale, shift, {c.weight.data()}, {c.bias.data()}};
-      transform_run<T, I>(x, y, n, map, 0, store);
+      transform_run<T, I>(x, y, n, map, {}, store);
     }
   });
 }
@@ -146,6 +146,36 @@ TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
     for (const Index n : this->sizes())
       for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam))
         this->check(n, 8, offset, Store::streaming);
+  });
+}
+
+template <class T>
+class NarrowRun : public testing::Test {};
+using Narrows = testing::Types<Eigen::half, Eigen::bfloat16>;
+TYPED_TEST_SUITE(NarrowRun, Narrows);
+
+/// Two vectors and more to a line: those before the first whole one and after the last are stored as usual.
+TYPED_TEST(NarrowRun, StreamsToAnyAlignmentOfAnElement) {
+  using T = TypeParam;
+  at_each_level([](Level) {
+    for (Index n = 1; n < 200; ++n)
+      for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
+        std::vector<T> values;
+        for (const float value : integers<float>(n, 0, 101)) values.push_back(static_cast<T>(value));
+        Guarded<T> x(n, 8), y(n, offset);
+        x.fill(values);
+        const T* const from = x.data();
+        T* const to = y.data();
+        run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+          using L = HardwareLanes<float, I>;
+          using U = Uniform<L>;
+          const U mean{L(0)}, scale{L(1)}, shift{L(0)};
+          transform_run<float, I>(from, to, n, ScaleMap<L, U>{mean, scale, shift}, {}, Store::streaming);
+          fence<Store::streaming>();
+        });
+        ASSERT_TRUE(support::same_bits(y.values(), values)) << "n = " << n << ", y + " << offset << " bytes";
+        ASSERT_TRUE(y.intact()) << "n = " << n << ", y + " << offset << " bytes";
+      }
   });
 }
 

@@ -275,6 +275,18 @@ TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
   EXPECT_EQ(of(2 * cache_, 4096, 4096), Store::streaming);
 }
 
+TEST_F(ChooseStore, StreamsRunsByTheirElementsWhereTheseAreNarrow) {
+  const auto of = [this](Index run, Index element) {
+    return choose_store(Walk::column, 4 * cache_, kLong, run, false, &y_, element) == kernels::Store::streaming;
+  };
+  for (const Index element : {2, 4}) {
+    EXPECT_TRUE(of(kStreamedRun * element, element));
+    EXPECT_FALSE(of(kStreamedRun * element - 1, element));
+  }
+  EXPECT_TRUE(of(4 * kStreamedRun, 8)) << "in bytes, from floats on";
+  EXPECT_FALSE(of(4 * kStreamedRun - 1, 8));
+}
+
 TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   for (const Walk walk : {Walk::row, Walk::column}) {
     EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, true, &y_, sizeof(float)), kernels::Store::ordinary);

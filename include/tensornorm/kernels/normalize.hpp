@@ -84,22 +84,30 @@ TENSORNORM_INLINE Index elements_past_line(const T* p) {
   return Index(reinterpret_cast<std::uintptr_t>(p) / sizeof(T)) & (kLine<T> - 1);
 }
 
+/// Elements of Y that are streamed together, those of a line, or of a vector where that is longer.
+template <class L, class Y>
+inline constexpr Index kStreamedLine = std::max<Index>(L::width, kLine<Y>);
+
 /// transform_run() of a vector or more.
 ///
 /// Stores are aligned; the first and the last vector overlap those beside them, and are formed before anything is written. The
-/// streaming form, which is never in place, stores their missing elements alone: a line that is streamed must not be touched twice.
+/// streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
+/// usual: a line that is streamed must not be touched twice.
 template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map, const ReadAhead& ahead) {
   using L = HardwareLanes<A, I>;
   constexpr Index w = L::width;
   const WholeLoader<L> whole;
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
-  const Index last_pair = n - 2 * w, last_one = n - w;
-  Index i = kStore == Store::streaming || n >= 4 * w ? elements_to_alignment(y, w) : 0;
+  const Index last_one = n - w;
   if constexpr (kStore == Store::streaming) {
-    if (i > 0) store_few(at(0), y, i);
+    const Index head = elements_to_alignment(y, kStreamedLine<L, Y>), lines_end = n - (n - head) % kStreamedLine<L, Y>;
+    Index i = 0;
+    for (; i + w <= head; i += w) at(i).store(y + i);
+    if (i < head) store_few(at(i), y + i, head - i);
+    i = head;
     Map paced(map);
-    for (; i <= last_pair; i += 2 * w) {
+    for (const Index last_pair = lines_end - 2 * w; i <= last_pair; i += 2 * w) {
       if (ahead.distance != 0)
         for (Index k = 0; k < 2 * w; k += kLine<T>) paced.prefetch(x, ahead.from(i) + k);
       paced.pace();
@@ -107,9 +115,12 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
       paced.pace();
       paced(L::load(x + i + w), i + w, whole).template store<kStore>(y + i + w);
     }
-    for (; i <= last_one; i += w) at(i).template store<kStore>(y + i);
+    for (; i < lines_end; i += w) at(i).template store<kStore>(y + i);
+    for (; i <= last_one; i += w) at(i).store(y + i);
     if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
   } else {
+    const Index last_pair = n - 2 * w;
+    Index i = n >= 4 * w ? elements_to_alignment(y, w) : 0;
     const L last = at(last_one);
     L first;
     const bool headed = i > 0;
@@ -132,7 +143,7 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   if (n < L::width) [[unlikely]] {
     const FewLoader<L, A> few{n};
     store_few(map(few(x), 0, few), y, n);
-  } else if (store == Store::streaming) {
+  } else if (store == Store::streaming && n >= 2 * kStreamedLine<L, Y>) {
     transform_vectors<Store::streaming, A, I>(x, y, n, map, ahead);
   } else {
     transform_vectors<Store::ordinary, A, I>(x, y, n, map, ahead);

@@ -3,7 +3,9 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstddef>
 #include <limits>
+#include <new>
 #include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/welford.hpp>
 
@@ -110,19 +112,23 @@ TENSORNORM_INLINE A coarse(A x, [[maybe_unused]] A spread) {
 template <class A, class T>
 struct ScaledBlock {
   static constexpr Index size = may_scale<A, T> ? kBlock<A> : 1;
-  T values[size];
+  alignas(T) std::byte memory[std::size_t(size) * sizeof(T)];  // bytes: elements might set themselves to 0, a kilobyte for every run
 
   /// x[i] * scale, n <= size of them.
   TENSORNORM_RARE const T* fill(const T* x, Index n, A scale) {
-    for (Index i = 0; i < n; ++i) values[i] = static_cast<T>(load_one<A>(x + i) * scale);
-    return values;
+    for (Index i = 0; i < n; ++i) put(i, load_one<A>(x + i) * scale);
+    return values();
   }
   /// x[c] * scale[c] for rows of `width` columns, which then follow each other.
   TENSORNORM_RARE const T* fill(const T* x, Index rows, Index row_stride, Index width, const A* scale) {
     for (Index r = 0; r < rows; ++r)
-      for (Index c = 0; c < width; ++c) values[r * width + c] = static_cast<T>(load_one<A>(x + r * row_stride + c) * scale[c]);
-    return values;
+      for (Index c = 0; c < width; ++c) put(r * width + c, load_one<A>(x + r * row_stride + c) * scale[c]);
+    return values();
   }
+
+ private:
+  void put(Index i, A value) { ::new (static_cast<void*>(memory + std::size_t(i) * sizeof(T))) T(static_cast<T>(value)); }
+  const T* values() const { return std::launder(reinterpret_cast<const T*>(memory)); }
 };
 
 /// A Welford state of x * scale. Where S is wider than A it holds all squares, and scale stays 1.

@@ -19,7 +19,7 @@ template <class T, Index kLongest>
 class LineStage {
  public:
   /// `to`: where the stretch begins, aligned to its elements.
-  TENSORNORM_INLINE explicit LineStage(T* to) : to_(to), first_((kLine<T> - elements_to_alignment(to, kLine<T>)) % kLine<T>), filled_(first_) {}
+  TENSORNORM_INLINE explicit LineStage(T* to) : to_(to), first_(elements_past_line(to)), filled_(first_) {}
   LineStage(const LineStage&) = delete;
   LineStage& operator=(const LineStage&) = delete;
 

@@ -154,7 +154,7 @@ struct RowBackward {
 
   /// kFetchAhead from the run that begins at `here` into the one that begins at element `next` of x.
   TENSORNORM_INLINE ReadAhead into_next(const Offsets& here, Index next) const {
-    return {kFetchAhead<T>, walk.run.extent, next - here.data[0] - walk.run.extent};
+    return {std::min(kFetchAhead<T>, walk.run.extent), walk.run.extent, next - here.data[0] - walk.run.extent};
   }
 
   /// Adds a run to the sums of its statistic, and writes that of `before`, if there is one.

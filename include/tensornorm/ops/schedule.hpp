@@ -31,6 +31,8 @@ inline constexpr Index kNarrowestStrip = 384;
 inline constexpr Index kCacheBytes = Index{512} << 10;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
 inline constexpr Index kBesideNextBytes = Index{32} << 10;
+/// Elements of 4 bytes or fewer in the shortest run that is written past the caches; of wider ones as many bytes.
+inline constexpr Index kStreamedRun = 768;
 /// Runs of so many bytes are short wherever they come from.
 inline constexpr Index kShortRunBytes = 256;
 /// Bytes of adjoining rows of x (backward of x and dy together) that the second of two passes takes in memory's order, which the
@@ -100,7 +102,7 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index r
   const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
   const bool large = walk == Walk::column ? leaves_cache(traffic)
                                           : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
-  return !in_place && aligned && large && run >= (Index{3} << 10) ? kernels::Store::streaming : kernels::Store::ordinary;
+  return !in_place && aligned && large && run >= kStreamedRun * std::min(element, Index{4}) ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
 /// One statistic at a time, each over slices of contiguous elements.
