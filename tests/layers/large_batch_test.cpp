@@ -220,6 +220,49 @@ struct StackedImages {
   static constexpr tn::AxisRole role(int axis, int rank) { return tn::BatchAxes<1>::role(axis, rank); }
 };
 
+/// n rows of `width`, in a wider matrix or not; what is beside them is `around`.
+struct Block {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  static constexpr float kAround = -12345;
+  Matrix all;
+  Index width;
+  Block(const Matrix& values, bool gaps) : all(Matrix::Constant(values.rows(), values.cols() + (gaps ? 24 : 0), kAround)), width(values.cols()) {
+    all.leftCols(width) = values;
+  }
+  auto rows() { return all.leftCols(width); }
+  bool intact() const { return (all.rightCols(all.cols() - width).array() == kAround).all(); }
+};
+
+TEST(Matrices, GapsBetweenRowsChangeNothing) {
+  using Matrix = Block::Matrix;
+  struct Sizes {
+    Index images, channels, pixels;
+  };
+  for (const Sizes s : {Sizes{9, 5, 40}, {3, 3, 3}, {60, 7, 100}, {2, 400, 10}, {200, 3, 5}, {2, 50, 800}}) {
+    const auto random = [&](unsigned seed) -> Matrix {
+      const auto values = support::random_values<float>(s.images * s.channels * s.pixels, seed);
+      return Eigen::Map<const Matrix>(values.data(), s.images * s.channels, s.pixels);
+    };
+    const Matrix x = random(1), dy = random(2);
+    tn::Normalization<float, StackedImages> layer({s.images * s.channels}, {.affine = false}, {s.images});
+    tn::SavedStats<float> saved, saved_of_blocks;
+    auto none = layer.zero_gradients();
+    Matrix y = x, dx = x;
+    layer.forward(x, y, saved);
+    layer.backward(dy, x, saved, dx, none);
+    for (int gaps = 1; gaps < 8; ++gaps) {
+      SCOPED_TRACE(std::to_string(s.images) + " images, gaps " + std::to_string(gaps));
+      Block of_x(x, (gaps & 1) != 0), of_dy(dy, (gaps & 2) != 0), out(x, (gaps & 4) != 0);
+      layer.forward(of_x.rows(), out.rows(), saved_of_blocks);
+      EXPECT_LE((out.rows() - y).lpNorm<Eigen::Infinity>(), 4e-6f);
+      EXPECT_TRUE(out.intact());
+      layer.backward(of_dy.rows(), of_x.rows(), saved, out.rows(), none);
+      EXPECT_LE((out.rows() - dx).lpNorm<Eigen::Infinity>(), 4e-6f);
+      EXPECT_TRUE(out.intact());
+    }
+  }
+}
+
 // The norm is formed in dx: more than the last-level cache holds, and row by row with the coefficients of the image before.
 TEST(LargeMatrices, FromOutputIntoRowsWithGaps) {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

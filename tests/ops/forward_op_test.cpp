@@ -171,7 +171,7 @@ TYPED_TEST(ForwardOpTest, TheShapesReachTheirWalks) {
                        [&](const auto& policy, const auto& x, const auto&) {
                          const LoopNest nest = nest_of<TestFixture::row_major>(policy, view_of(x), view_of(x));
                          const LoopNest merged = without_params(nest);
-                         EXPECT_EQ(choose_walk(merged), c.walk);
+                         EXPECT_EQ(choose_walk(merged, 0, sizeof(float)), c.walk);
                          if (c.walk == Walk::row) return;
                          const ColumnWalk walk = make_column_walk(nest, merged, sizeof(float));
                          EXPECT_EQ(walk.strips > 1, c.strips);

@@ -44,7 +44,7 @@ enum class Plan { sliced, folded, strips, two_pass };
 
 Plan plan_of(const LoopNest& nest, Index element = sizeof(float)) {
   const LoopNest merged = without_params(nest);
-  if (choose_walk(merged) == Walk::row) return Plan::sliced;
+  if (choose_walk(merged, 2 * nest.size() * element, element) == Walk::row) return Plan::sliced;
   const ColumnWalk walk = make_column_walk(nest, merged, element);
   if (walk.strips > 1) return Plan::strips;
   return merged.size() / walk.problems.size() * element > kCacheBytes ? Plan::two_pass : Plan::folded;
@@ -78,6 +78,8 @@ INSTANTIATE_TEST_SUITE_P(BatchNorm, Suite,
                                          Measured{"rKrr", {8, 1024, 14, 14}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {8, 2048, 7, 7}, Plan::strips, Plan::strips},
                                          Measured{"rKrr", {2, 1000, 5, 6}, Plan::folded, Plan::folded},
+                                         Measured{"rKrr", {16, 128, 14, 14}, Plan::sliced, Plan::strips},
+                                         Measured{"rKrr", {16, 2048, 20, 20}, Plan::strips, Plan::strips},
                                          Measured{"rKrrr", {4, 32, 16, 56, 56}, Plan::sliced, Plan::two_pass},
                                          Measured{"rrrK", {32, 112, 112, 64}, Plan::two_pass, Plan::sliced},
                                          Measured{"rrrK", {32, 7, 7, 2048}, Plan::strips, Plan::sliced},
@@ -94,6 +96,43 @@ INSTANTIATE_TEST_SUITE_P(OfOneImage, Suite,
                                          Measured{"kKrr", {8, 128, 64, 64}, Plan::sliced, Plan::two_pass},
                                          Measured{"kKRrr", {8, 32, 4, 64, 64}, Plan::sliced, Plan::two_pass},
                                          Measured{"kKRrr", {2, 32, 40, 8, 8}, Plan::sliced, Plan::two_pass}));
+
+// Measured over images and sides: a slice is worth its own sums if it has so many elements for each of a statistic's slices, and among
+// more than a few, from memory, only if it is written past the caches as columns are.
+TEST(ChooseWalk, ShortSlicesByTheirNumberAndWhereTheyLie) {
+  const auto rows = [](Index images, Index length, Index traffic, Index element = sizeof(float)) {
+    return choose_walk(without_params(nest_of_roles<Eigen::RowMajor>({images, 3, length}, "rKr")), traffic, element) == Walk::row;
+  };
+  const Index near = last_level_cache() / 4, memory = 4 * last_level_cache();
+  for (const Index traffic : {near, memory}) {
+    EXPECT_TRUE(rows(1, 4, traffic)) << "a slice is all of a statistic";
+    EXPECT_TRUE(rows(500, kLongSlice, traffic));
+    EXPECT_FALSE(rows(2, kLongRun - 1, traffic));
+    EXPECT_TRUE(rows(2, kLongRun, traffic));
+    EXPECT_TRUE(rows(kFewSlices, kSliceElements * kFewSlices, traffic));
+    EXPECT_FALSE(rows(kFewSlices, kSliceElements * kFewSlices - 1, traffic));
+    EXPECT_TRUE(rows(32, kStreamedRun, traffic));
+  }
+  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun - 1, near));
+  EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun - 1, memory));
+  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 2, memory, sizeof(double)));
+}
+
+// The rows of a block of a matrix: channels that gaps part from each other are no columns of one row.
+TEST(ColumnWalk, GapsPartProblems) {
+  LoopNest nest = nest_of_roles<Eigen::RowMajor>({9, 5, 40}, "rKr");
+  EXPECT_EQ(make_column_walk(nest, without_params(nest), sizeof(float)).problems.size(), 1);
+  for (const int operand : {0, 1, 2}) {
+    LoopNest gapped = nest;
+    gapped.loops[0].data[operand] = 5 * 64;
+    gapped.loops[1].data[operand] = 64;
+    const ColumnWalk walk = make_column_walk(gapped, without_params(gapped), sizeof(float));
+    EXPECT_EQ(walk.problems.size(), 5);
+    EXPECT_EQ(walk.statistics, 1);
+    EXPECT_EQ(walk.width, 40);
+    EXPECT_EQ(walk.group_rows, 9);
+  }
+}
 
 TEST(RowWalk, CoversEachStatisticOnce) {
   const LoopNest nest = nest_of_roles<Eigen::RowMajor>({3, 4, 40, 50}, "rKrr");
@@ -138,7 +177,7 @@ TEST(ColumnWalk, WideRowsCoverTheRows) {
     for (const Index columns : {1, 3, 64, 511, 512, 513, 2000}) {
       const LoopNest nest = nest_of_roles<Eigen::RowMajor>({rows, columns}, "rK");
       const LoopNest merged = without_params(nest);
-      if (choose_walk(merged) == Walk::row) continue;
+      if (choose_walk(merged, 0, sizeof(float)) == Walk::row) continue;
       const ColumnWalk walk = make_column_walk(nest, merged, sizeof(float));
       SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(columns));
       EXPECT_EQ(walk.moment_rows * walk.width + walk.moment_tail, rows * columns);

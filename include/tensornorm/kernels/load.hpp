@@ -108,11 +108,12 @@ inline constexpr Index kLine = 64 / Index(sizeof(T)) > 0 ? 64 / Index(sizeof(T))
 template <class T>
 inline constexpr Index kFetchAhead = 48 * kLine<T>;
 
-/// What is asked for while a run is read: so many elements on, in it or in the run after it.
+/// What is asked for while a run is read: so many elements on, in it or in the run after it. Where two operands are read, the strides
+/// are those of x: of another one, laid out otherwise, a wrong place may be asked for.
 struct ReadAhead {
-  Index distance = 0;                               ///< 0: nothing is asked for
-  Index end = std::numeric_limits<Index>::max();  ///< elements of the run, from which there are `jump` more to the next one
-  Index jump = 0;
+  Index distance = 0;                             ///< elements; 0: nothing is asked for
+  Index end = std::numeric_limits<Index>::max();  ///< elements of the run
+  Index jump = 0;                                 ///< elements from there to where the next one begins
 
   /// Where element i is read.
   TENSORNORM_INLINE Index from(Index i) const {

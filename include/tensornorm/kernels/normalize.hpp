@@ -84,6 +84,10 @@ TENSORNORM_INLINE Index elements_past_line(const T* p) {
   return Index(reinterpret_cast<std::uintptr_t>(p) / sizeof(T)) & (kLine<T> - 1);
 }
 
+/// Elements come from vectors, and there are stores past the caches.
+template <class A>
+inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
+
 /// Elements of Y that are streamed together, those of a line, or of a vector where that is longer.
 template <class L, class Y>
 inline constexpr Index kStreamedLine = std::max<Index>(L::width, kLine<Y>);

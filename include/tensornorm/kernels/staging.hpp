@@ -9,10 +9,6 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
-/// Elements may be staged: they come from vectors, and there are stores past the caches.
-template <class A>
-inline constexpr bool may_stage = kStreams && virtual_width<A> > 1;
-
 /// Short pieces of one stretch of memory, gathered in the L1 cache and written past the caches by whole lines: a line that is streamed
 /// must not be touched twice. Only the first and the last one may be parts, and are written by ordinary stores.
 template <class T, Index kLongest>

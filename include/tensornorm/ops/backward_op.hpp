@@ -26,8 +26,8 @@ class BackwardOp {
       : args_(args), order_(nest, weight, args.gradients), gradients_(gradients), device_(device) {
     const LoopNest& walked = order_.nest();
     const LoopNest merged = without_params(walked);
-    walk_ = choose_walk(merged);
     const Index bytes = nest.size() * Index(sizeof(T));
+    walk_ = choose_walk(merged, 3 * bytes, Index(sizeof(T)));
     Index unit = 3 * nest.samples * Index(sizeof(T)), run = 0;
     if (walk_ == Walk::row) {
       row_ = make_row_walk(walked, merged);
@@ -42,9 +42,11 @@ class BackwardOp {
     }
     const bool in_place = args.dx == args.x || args.dx == args.dy;
     store_ = choose_store(walk_, 3 * bytes, unit, run, in_place, args.dx, Index(sizeof(T)));
-    if constexpr (!kernels::Narrow<T>)
+    if constexpr (kernels::may_write_beside_next<A, T>) {
+      constexpr Index kArrays = 4;  // weight, dweight, dbias, and once more the weight, which is read at another place by then
       beside_next_ = walk_ == Walk::row && store_ == kernels::Store::streaming && args.dx != nullptr && !args.constant &&
-                     writes_beside_next(2 * nest.samples * Index(sizeof(T)), 4 * beside_ * Index(sizeof(A)));
+                     writes_beside_next(2 * nest.samples * Index(sizeof(T)), kArrays * beside_ * Index(sizeof(A)));
+    }
     short_rows_ = beside_ > 0 && args.dx != nullptr && !args.constant && store_ == kernels::Store::ordinary &&
                   row_.is_short(kernels::kBlock<A>, 3 * bytes, Index(sizeof(T)));
     params_ = args.gradients ? order_.affine().size() : 0;
@@ -179,7 +181,7 @@ class BackwardOp {
   Crew crew_;
   Index sums_ = 1;  ///< arrays of totals; none where so few rows lie beside parameters that a worker's own arrays are the result
   bool direct_ = false;      ///< those arrays are the caller's own
-  bool beside_next_ = false;  ///< see writes_beside_next(); not where types are converted, which takes as long as memory
+  bool beside_next_ = false;  ///< see writes_beside_next()
   bool short_rows_ = false;  ///< statistics of one short run each, beside parameters that are all differentiated by
   Index pieces_ = 0, chunks_ = 1, threads_ = 1, params_ = 0, beside_ = 0;
   std::size_t worker_bytes_ = 0;

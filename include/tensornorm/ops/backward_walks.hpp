@@ -78,6 +78,10 @@ struct GradientCenter {
   }
 };
 
+/// Gradients of a statistic may be written beside the sums of the next one. Not where types are converted, which takes as long as memory.
+template <class A, class T>
+inline constexpr bool may_write_beside_next = streams_vectors<A> && !Narrow<T>;
+
 /// Rows whose gradients beside the elements are added up in A before S takes them: at half as many, the folding costs another 3 %.
 inline constexpr Index kRowsPerFold = 2 * kTileRows;
 
@@ -94,7 +98,7 @@ struct RowBackward {
   const Args& args;
   const RowWalk& walk;
   Store store;
-  bool beside_next;   ///< the gradients of a statistic, which stream, are written beside the sums of the next one
+  bool beside_next;   ///< gradients of a statistic are written beside the sums of the next one; only where they stream and depend on x
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<A, S> totals;
   A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients, folded into the totals unless those are null;
@@ -108,7 +112,7 @@ struct RowBackward {
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
-    std::optional<Unwritten> before;
+    std::optional<Unwritten> before;  // never set where the type may not
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
@@ -133,10 +137,11 @@ struct RowBackward {
         }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
-      if (beside_next && k + 1 < last) {
-        before.emplace(Unwritten{at, {}, center});
-        continue;
-      }
+      if constexpr (may_write_beside_next<A, T>)
+        if (beside_next && k + 1 < last) {
+          before.emplace(Unwritten{at, {}, center});
+          continue;
+        }
       ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
       if (ahead.distance <= kFetchAhead<T>) ahead.distance *= 2;  // the sums of a statistic have fetched the next one
       for (Index i = runs; i > 0; --i, backwards.previous())
@@ -169,9 +174,10 @@ struct RowBackward {
       const Index n = std::min(step, extent - i), param = at.param + i * walk.run.param;
       ScaledBlock<A, T> copy;
       const T *x = args.x + at.data[0] + i, *dy = args.dy + at.data[1] + i;
+      const ReadAhead from_here = scaled ? ReadAhead{} : ahead.part(i);
       if (scaled) x = copy.fill(x, n, center.factor);
       if (walk.run.param == 0) {
-        row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, ahead.part(i), run,
+        row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, from_here, run,
                                                  run_rests);
       } else {
         const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
@@ -179,18 +185,20 @@ struct RowBackward {
           RowGradients<A> beside = row;
           beside.dweight += param;
           if (dbias != nullptr) beside.dbias += param;
-          row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, ahead.part(i), run, run_rests);
+          row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, from_here, run, run_rests);
         } else {
-          row_gradient_sums<true, false, A, S, I>(x, dy, n, row, ahead.part(i), run, run_rests);
+          row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_here, run, run_rests);
         }
       }
-      if (before != nullptr) {
-        // In whole lines: what a part would leave of its last one is written with the next.
-        const T* const dx = args.dx + before->run.data[2];
-        const Index end = i + n < extent ? i + n - elements_past_line(dx + i + n) : extent;
-        write_run<I>(before->run, before->center, written, end, {}, Store::streaming);
-        written = end;
-      }
+      if constexpr (may_write_beside_next<A, T>)
+        if (before != nullptr) {
+          // In whole lines: what a part would leave of its last one is written with the next.
+          static_assert(kBlock<A> >= 2 * kLine<T>);
+          const T* const dx = args.dx + before->run.data[2];
+          const Index end = i + n < extent ? i + n - elements_past_line(dx + i + n) : extent;
+          write_run<I>(before->run, before->center, written, end, {}, Store::streaming);
+          written = end;
+        }
     }
     S weight = S(1);
     if (walk.run.param == 0) {

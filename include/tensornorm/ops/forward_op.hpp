@@ -115,9 +115,9 @@ class ForwardOp {
     args_.samples = nest.samples;
     const LoopNest& walked = order_.nest();
     const LoopNest merged = without_params(walked);
-    walk_ = frozen && long_runs(walked) ? Walk::row : choose_walk(merged);
-    Index pieces, unit, run;
     const Index bytes = nest.size() * Index(sizeof(T));
+    walk_ = frozen && long_runs(walked) ? Walk::row : choose_walk(merged, 2 * bytes, Index(sizeof(T)));
+    Index pieces, unit, run;
     std::size_t column_bytes = 0;
     if (walk_ == Walk::row) {
       row_ = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
@@ -140,7 +140,7 @@ class ForwardOp {
     threads_ = useful_threads(device, pieces, bytes);
     meets_again_ = walk_ == Walk::row && frozen && y != nullptr && store_ == kernels::Store::ordinary && row_.meets_again() &&
                    pieces >= 2 * threads_ * coefficients_made();
-    staged_ = meets_again_ && kernels::may_stage<A> && row_.gapless(1) > 0 &&
+    staged_ = meets_again_ && kernels::streams_vectors<A> && row_.gapless(1) > 0 &&
               choose_store(walk_, 2 * bytes, bytes, row_.gapless(1) * Index(sizeof(T)), x == y, y, Index(sizeof(T))) == kernels::Store::streaming;
     if (walk_ == Walk::column) crew_ = crew_for_cuts(device, column_.cuts, bytes, threads_);
     ScratchPlan plan;

@@ -242,7 +242,7 @@ struct FrozenRunForward {
       const auto write = [&](T* to) TENSORNORM_INLINE_LAMBDA {
         transform_run<A, I>(x, to, extent, uniform_map<A, I>(made[c]), {}, Store::ordinary);
       };
-      if constexpr (may_stage<A>) {
+      if constexpr (streams_vectors<A>) {
         if (staged) {
           LineStage<T, kFrozenRun> stage(y);
           for (; c < end; ++c, x += inner.data[0]) write(stage.template next<I>(extent));

@@ -12,11 +12,14 @@
 
 namespace tensornorm {
 
-// How a nest is walked so that memory is touched as seldom as possible. Chosen here and nowhere else, from the nest alone.
+// How a nest is walked so that memory is touched as seldom as possible. Chosen here and nowhere else, from the nest, the size of its
+// elements and the caches.
 
 /// Slices at least this long, or of so many elements for each slice that a statistic has, are taken one statistic at a time; others as
 /// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column.
-inline constexpr Index kLongSlice = 1024, kSliceElements = 8;
+inline constexpr Index kLongSlice = 1024, kSliceElements = 12;
+/// Of data from memory, where columns are written past the caches, short slices are taken so only if so few make a statistic.
+inline constexpr Index kFewSlices = 8;
 /// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
 inline constexpr Index kLongRun = 32;
 /// Runs at most this long are normalized with coefficients made before, where those are met again; beside longer ones they cost nothing.
@@ -81,7 +84,7 @@ inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !
 /// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but
 /// has the x and dy of both in hand.
 ///
-/// `bytes`: of the x and dy of a statistic; `beside`: of the arrays beside them. So it is faster where the L2 cache keeps all of it, or
+/// `bytes`: of the x and dy of a statistic; `beside`: of the parameters and their gradients beside them. So it is faster where the L2 cache keeps all of it, or
 /// not even one statistic. (Where the last level is near, fetching the next statistic does as much.)
 inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_is_far(), Index cache = second_level_cache()) {
   return far && bytes >= kBesideNextBytes && (2 * bytes + beside < cache || bytes > cache);
@@ -91,6 +94,9 @@ enum class Walk { row, column };
 
 /// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
 inline bool leaves_cache(Index traffic) { return 4 * traffic >= 3 * last_level_cache(); }
+
+/// Streaming stores take runs of so many bytes.
+inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
 
 /// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
 /// past the size of the cache for rows, three quarters of it for columns.
@@ -102,7 +108,7 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index r
   const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
   const bool large = walk == Walk::column ? leaves_cache(traffic)
                                           : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
-  return !in_place && aligned && large && run >= kStreamedRun * std::min(element, Index{4}) ? kernels::Store::streaming : kernels::Store::ordinary;
+  return !in_place && aligned && large && is_streamed_run(run, element) ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
 /// One statistic at a time, each over slices of contiguous elements.
@@ -185,14 +191,16 @@ struct ColumnWalk {
 
 inline bool reduces(const Loop& loop) { return loop.statistic == 0; }
 
-/// Row walks have the innermost loop reduced, and long or with few reduced steps around it.
-inline Walk choose_walk(const LoopNest& merged) {
+/// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written.
+inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {
   const Loop& slice = merged.innermost();
   if (!reduces(slice)) return Walk::column;
   Index slices = 1;
   for (int i = 0; i + 1 < merged.depth; ++i)
     if (reduces(merged.loops[i])) slices *= merged.loops[i].extent;
-  return slices == 1 || slice.extent >= std::clamp(kSliceElements * slices, kLongRun, kLongSlice) ? Walk::row : Walk::column;
+  if (slices == 1 || slice.extent >= kLongSlice) return Walk::row;
+  const bool as_fast_from_memory = slices <= kFewSlices || is_streamed_run(slice.extent * element, element) || !leaves_cache(traffic);
+  return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
 
 inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
@@ -221,18 +229,29 @@ inline RowWalk make_frozen_row_walk(const LoopNest& nest) {
   return walk;
 }
 
+/// The first of the innermost loops that go through all operands without a gap.
+inline int first_without_gaps(const LoopNest& nest) {
+  int first = nest.depth - 1;
+  for (Index size = nest.innermost().extent; first > 0; size *= nest.loops[--first].extent)
+    for (Index stride : nest.loops[first - 1].data)
+      if (stride != size) return first;
+  return first;
+}
+
 /// once: the elements are read once, the statistics being given.
 inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element, bool once = false) {
   ColumnWalk walk;
   int outermost = 0;
   while (outermost < merged.depth && !reduces(merged.loops[outermost])) ++outermost;
-  // With nothing reduced the elements are columns of rows that are problems of their own.
+  // With nothing reduced the elements are columns of rows that are problems of their own. So are those that gaps part from others, as
+  // the rows of a block of a matrix.
   const bool any_row = outermost < merged.depth - 1;
   const Index row_elements = any_row ? merged.loops[outermost].data[0] : 0;
+  const int first_column = any_row ? first_without_gaps(nest) : nest.depth - 1;
   LoopList columns;
   for (int i = 0; i < nest.depth; ++i) {
     const Loop& loop = nest.loops[i];
-    if (i == nest.depth - 1 || (any_row && loop.data[0] < row_elements)) {
+    if (i == nest.depth - 1 || (i >= first_column && loop.data[0] < row_elements)) {
       columns.push(loop);
     } else {
       (any_row && reduces(loop) ? walk.groups : walk.problems).push(loop);
