@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <vector>
 
@@ -219,6 +220,30 @@ struct StackedImages {
   static constexpr int split_axis(int /*rank*/) { return 0; }
   static constexpr tn::AxisRole role(int axis, int rank) { return tn::BatchAxes<1>::role(axis, rank); }
 };
+
+TEST(LargeBatches, AnExampleOfGroupNormIsTheExampleAloneChannelsLast) {
+  using Tensor = Eigen::Tensor<float, 4, Eigen::RowMajor>;
+  constexpr Index examples = 800, side = 3, channels = 512, size = side * side * channels;
+  const auto random = [](unsigned seed) -> Tensor {
+    const auto values = support::random_values<float>(examples * size, seed);
+    return Eigen::TensorMap<const Tensor>(values.data(), examples, side, side, channels);
+  };
+  const Tensor x = random(1), dy = random(2);
+  const auto last = [](const Tensor& all) -> Tensor {
+    return Eigen::TensorMap<const Tensor>(all.data() + (examples - 1) * size, 1, side, side, channels);
+  };
+  tn::GroupNorm<float, tn::GroupAxes<-1>> layer(4, channels);
+  const auto run = [&](const Tensor& of, const Tensor& gradient, Tensor& y, Tensor& dx) {
+    tn::SavedStats<float> saved;
+    layer.forward(of, y, saved);
+    layer.backward(gradient, of, saved, dx, tn::none);
+  };
+  Tensor y(x.dimensions()), dx(x.dimensions()), y_alone(1, side, side, channels), dx_alone(1, side, side, channels);
+  run(x, dy, y, dx);
+  run(last(x), last(dy), y_alone, dx_alone);
+  EXPECT_EQ(std::memcmp(y_alone.data(), y.data() + (examples - 1) * size, size * sizeof(float)), 0);
+  EXPECT_EQ(std::memcmp(dx_alone.data(), dx.data() + (examples - 1) * size, size * sizeof(float)), 0);
+}
 
 /// n rows of `width`, in a wider matrix or not; what is beside them is `around`.
 struct Block {

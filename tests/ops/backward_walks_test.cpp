@@ -128,6 +128,11 @@ class BackwardWalksTest : public testing::Test {
 using Types = testing::Types<float, double, Eigen::bfloat16, Sixteenths>;
 TYPED_TEST_SUITE(BackwardWalksTest, Types);
 
+static_assert(kernels::may_write_beside_next<float, float> == kernels::kStreams);
+static_assert(kernels::may_write_beside_next<double, double> == kernels::kStreams);
+static_assert(!kernels::may_write_beside_next<float, Eigen::bfloat16> && !kernels::may_write_beside_next<Sixteenths, Sixteenths>,
+              "they are here for what is outside of dx");
+
 TYPED_TEST(BackwardWalksTest, BothSchedulesGiveTheSameBits) {
   for (const Case& c : this->cases())
     for (const Index offset : {0, 1, 4, 13})

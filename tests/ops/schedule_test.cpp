@@ -103,7 +103,7 @@ TEST(ChooseWalk, ShortSlicesByTheirNumberAndWhereTheyLie) {
   const auto rows = [](Index images, Index length, Index traffic, Index element = sizeof(float)) {
     return choose_walk(without_params(nest_of_roles<Eigen::RowMajor>({images, 3, length}, "rKr")), traffic, element) == Walk::row;
   };
-  const Index near = last_level_cache() / 4, memory = 4 * last_level_cache();
+  const Index near = kFromMemoryBytes - 1, memory = kFromMemoryBytes;
   for (const Index traffic : {near, memory}) {
     EXPECT_TRUE(rows(1, 4, traffic)) << "a slice is all of a statistic";
     EXPECT_TRUE(rows(500, kLongSlice, traffic));
@@ -116,6 +116,17 @@ TEST(ChooseWalk, ShortSlicesByTheirNumberAndWhereTheyLie) {
   EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun - 1, near));
   EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun - 1, memory));
   EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 2, memory, sizeof(double)));
+}
+
+TEST(ChooseWalk, IsThatOfAnExampleAlone) {
+  for (const char* letters : {"krKR", "krKr", "kKrr"})
+    for (const Index channels : {16, 128, 500}) {
+      const auto walk = [&](Index examples) {
+        const Shape shape = {examples, 9, 4, channels};
+        return choose_walk(without_params(nest_of_roles<Eigen::RowMajor>(shape, letters)), 8 * support::size_of(shape), sizeof(float));
+      };
+      EXPECT_EQ(walk(1), walk(10000)) << letters << ' ' << channels;
+    }
 }
 
 // The rows of a block of a matrix: channels that gaps part from each other are no columns of one row.

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <cstdint>
 #include <tensornorm/kernels/load.hpp>
 
@@ -71,7 +70,7 @@ struct AffineMap : ScaleMap<L, Coefficient> {
   }
 };
 
-/// Elements from p to the next address a whole vector of n elements may be stored at; 0 where no number of elements leads there.
+/// Elements from p to the next address a whole vector of n elements may be stored at; anything below n where no number of elements leads there.
 template <class T>
 TENSORNORM_INLINE Index elements_to_alignment(const T* p, Index n) {
   const auto address = reinterpret_cast<std::uintptr_t>(p);
@@ -88,10 +87,6 @@ TENSORNORM_INLINE Index elements_past_line(const T* p) {
 template <class A>
 inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 
-/// Elements of Y that are streamed together, those of a line, or of a vector where that is longer.
-template <class L, class Y>
-inline constexpr Index kStreamedLine = std::max<Index>(L::width, kLine<Y>);
-
 /// transform_run() of a vector or more.
 ///
 /// Stores are aligned; the first and the last vector overlap those beside them, and are formed before anything is written. The
@@ -105,7 +100,7 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
   const Index last_one = n - w;
   if constexpr (kStore == Store::streaming) {
-    const Index head = elements_to_alignment(y, kStreamedLine<L, Y>), lines_end = n - (n - head) % kStreamedLine<L, Y>;
+    const Index head = elements_to_alignment(y, kLine<Y>), lines_end = n - (n - head) % kLine<Y>;
     Index i = 0;
     for (; i + w <= head; i += w) at(i).store(y + i);
     if (i < head) store_few(at(i), y + i, head - i);
@@ -147,7 +142,7 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   if (n < L::width) [[unlikely]] {
     const FewLoader<L, A> few{n};
     store_few(map(few(x), 0, few), y, n);
-  } else if (store == Store::streaming && n >= 2 * kStreamedLine<L, Y>) {
+  } else if (store == Store::streaming && n >= 2 * kLine<Y>) {
     transform_vectors<Store::streaming, A, I>(x, y, n, map, ahead);
   } else {
     transform_vectors<Store::ordinary, A, I>(x, y, n, map, ahead);

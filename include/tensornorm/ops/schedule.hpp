@@ -18,8 +18,9 @@ namespace tensornorm {
 /// Slices at least this long, or of so many elements for each slice that a statistic has, are taken one statistic at a time; others as
 /// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column.
 inline constexpr Index kLongSlice = 1024, kSliceElements = 12;
-/// Of data from memory, where columns are written past the caches, short slices are taken so only if so few make a statistic.
-inline constexpr Index kFewSlices = 8;
+/// From so many bytes read and written, when columns are written past the caches, slices too short for that are taken so only if so
+/// few make a statistic. A constant: the walk decides how sums are rounded, which is not to depend on the machine.
+inline constexpr Index kFewSlices = 8, kFromMemoryBytes = Index{24} << 20;
 /// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
 inline constexpr Index kLongRun = 32;
 /// Runs at most this long are normalized with coefficients made before, where those are met again; beside longer ones they cost nothing.
@@ -199,7 +200,10 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {
   for (int i = 0; i + 1 < merged.depth; ++i)
     if (reduces(merged.loops[i])) slices *= merged.loops[i].extent;
   if (slices == 1 || slice.extent >= kLongSlice) return Walk::row;
-  const bool as_fast_from_memory = slices <= kFewSlices || is_streamed_run(slice.extent * element, element) || !leaves_cache(traffic);
+  // Not of the examples around a statistic: their number is not to be seen in one's bits.
+  for (int i = 0; !reduces(merged.loops[i]); ++i) traffic /= merged.loops[i].extent;
+  const bool as_fast_from_memory =
+      slices <= kFewSlices || is_streamed_run(slice.extent * element, element) || traffic < kFromMemoryBytes;
   return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
 
