@@ -85,8 +85,8 @@ inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !
 /// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but
 /// has the x and dy of both in hand.
 ///
-/// `bytes`: of the x and dy of a statistic; `beside`: of the parameters and their gradients beside them. So it is faster where the L2 cache keeps all of it, or
-/// not even one statistic. (Where the last level is near, fetching the next statistic does as much.)
+/// `bytes`: of the x and dy of a statistic; `beside`: of the parameters and their gradients beside them. So it is faster where the L2
+/// cache keeps all of it, or not even one statistic. (Where the last level is near, fetching the next statistic does as much.)
 inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_is_far(), Index cache = second_level_cache()) {
   return far && bytes >= kBesideNextBytes && (2 * bytes + beside < cache || bytes > cache);
 }
