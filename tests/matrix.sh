@@ -199,7 +199,7 @@ row sanitize 'AddressSanitizer and UndefinedBehaviorSanitizer, assertions on' g+
   -DTENSORNORM_SANITIZE=address,undefined
 row o0 '-O0, assertions on' g++-12 executables "$(flags -O0)"
 # With AVX-512 g++ 12 warns of its own header, where Eigen's vectors use it.
-row o3-native '-O3 -march=native' g++-12 suite "$(flags -O3 -march=native -DNDEBUG -Wno-maybe-uninitialized -Wno-uninitialized)"
+row o3-native '-O3 -march=native' g++-12 suite "$(flags -O3 -march=native -DNDEBUG -Wno-maybe-uninitialized)"
 row no-exceptions '-fno-exceptions -fno-rtti, tests that throw nothing' g++-12 "$without_exceptions" "$(flags -O2 -fno-exceptions -fno-rtti)"
 GTEST_FILTER=$not_fast_math row fast-math '-O3 -ffast-math, tests of ordinary numbers' g++-12 "$fast_math" "$(flags -O3 -ffast-math -DNDEBUG)"
 row no-vectorize 'EIGEN_DONT_VECTORIZE, _GLIBCXX_ASSERTIONS' g++-12 executables "$(flags -O2 -DEIGEN_DONT_VECTORIZE -D_GLIBCXX_ASSERTIONS)"

@@ -11,29 +11,17 @@
 #include <string>
 
 #include "support/logical.hpp"
+#include "support/nests.hpp"
 
 namespace tensornorm {
 namespace {
 
+using support::RolesOf;
 using support::Shape;
 
 /// Offsets into three operands, the statistics and the parameters.
 using Place = std::array<Index, 5>;
 using Places = std::vector<Place>;
-
-/// k / K kept without / with weight and bias, r / R reduced likewise.
-AxisRole role_of(char letter) {
-  return letter == 'k'   ? AxisRole::kept
-         : letter == 'K' ? AxisRole::kept_affine
-         : letter == 'r' ? AxisRole::reduced
-                         : AxisRole::reduced_affine;
-}
-
-/// A user's policy whose roles are known at run time only.
-struct RolesOf {
-  std::string letters;
-  AxisRole role(int axis, int /*rank*/) const { return role_of(letters[static_cast<std::size_t>(axis)]); }
-};
 
 /// What a nest is made of, and the same for the judge: roles by letter, the axis at `split` seen as [groups, rest].
 template <int kRank>

@@ -258,18 +258,20 @@ struct Block {
   bool intact() const { return (all.rightCols(all.cols() - width).array() == kAround).all(); }
 };
 
+Block::Matrix random_matrix(Index rows, Index columns, unsigned seed) {
+  const auto values = support::random_values<float>(rows * columns, seed);
+  return Eigen::Map<const Block::Matrix>(values.data(), rows, columns);
+}
+
 TEST(Matrices, GapsBetweenRowsChangeNothing) {
   using Matrix = Block::Matrix;
   struct Sizes {
     Index images, channels, pixels;
   };
   for (const Sizes s : {Sizes{9, 5, 40}, {3, 3, 3}, {60, 7, 100}, {2, 400, 10}, {200, 3, 5}, {2, 50, 800}}) {
-    const auto random = [&](unsigned seed) -> Matrix {
-      const auto values = support::random_values<float>(s.images * s.channels * s.pixels, seed);
-      return Eigen::Map<const Matrix>(values.data(), s.images * s.channels, s.pixels);
-    };
-    const Matrix x = random(1), dy = random(2);
-    tn::Normalization<float, StackedImages> layer({s.images * s.channels}, {.affine = false}, {s.images});
+    const Index rows = s.images * s.channels;
+    const Matrix x = random_matrix(rows, s.pixels, 1), dy = random_matrix(rows, s.pixels, 2);
+    tn::Normalization<float, StackedImages> layer({rows}, {.affine = false}, {s.images});
     tn::SavedStats<float> saved, saved_of_blocks;
     auto none = layer.zero_gradients();
     Matrix y = x, dx = x;
@@ -290,23 +292,19 @@ TEST(Matrices, GapsBetweenRowsChangeNothing) {
 
 // The norm is formed in dx: more than the last-level cache holds, and row by row with the coefficients of the image before.
 TEST(LargeMatrices, FromOutputIntoRowsWithGaps) {
-  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Matrix = Block::Matrix;
   constexpr Index images = 2, channels = 3000, pixels = 800;
-  const auto random = [](unsigned seed) -> Matrix {
-    const auto values = support::random_values<float>(images * channels * pixels, seed);
-    return Eigen::Map<const Matrix>(values.data(), images * channels, pixels);
-  };
-  const Matrix x = random(1), dy = random(2);
+  const Matrix x = random_matrix(images * channels, pixels, 1), dy = random_matrix(images * channels, pixels, 2);
   tn::Normalization<float, StackedImages> layer({images * channels}, {.affine = false}, {images});
   tn::SavedStats<float> saved;
   Matrix y = x, dense = x;
   layer.forward(x, y, saved);
   auto none = layer.zero_gradients();
   layer.backward_from_output(dy, y, saved, dense, none);
-  Matrix wide = Matrix::Constant(images * channels, pixels + 24, -12345);
-  layer.backward_from_output(dy, y, saved, wide.leftCols(pixels), none);
-  EXPECT_TRUE((wide.leftCols(pixels).array() == dense.array()).all());
-  EXPECT_TRUE((wide.rightCols(24).array() == -12345).all());
+  Block wide(x, true);
+  layer.backward_from_output(dy, y, saved, wide.rows(), none);
+  EXPECT_TRUE((wide.rows().array() == dense.array()).all());
+  EXPECT_TRUE(wide.intact());
   Matrix from_x = x;
   layer.backward(dy, x, saved, from_x, none);
   EXPECT_LE((from_x - dense).lpNorm<Eigen::Infinity>(), 1e-5f);

@@ -14,33 +14,12 @@
 #include "support/compare.hpp"
 #include "support/instruction_sets.hpp"
 #include "support/logical.hpp"
+#include "support/nests.hpp"
 
 namespace tensornorm {
 namespace {
 
 using kernels::Store;
-
-struct RolesOf {
-  std::string letters;
-  AxisRole role(int axis, int /*rank*/) const {
-    return static_cast<AxisRole>(std::string("kKrR").find(letters[static_cast<std::size_t>(axis)]));
-  }
-};
-
-/// Dense x, dy and dx.
-LoopNest nest_of_roles(const std::string& letters, const support::Shape& shape) {
-  LoopNest nest;
-  support::with_rank<2, 3>(shape.size(), [&]<int kRank>() {
-    Extents<kRank> extents{}, strides{};
-    Index stride = 1;
-    for (int axis = kRank - 1; axis >= 0; stride *= extents[axis--]) {
-      extents[axis] = shape[static_cast<std::size_t>(axis)];
-      strides[axis] = stride;
-    }
-    nest = make_loop_nest<kRank, true>(extents, {{strides, strides, strides}}, RolesOf{letters});
-  });
-  return nest;
-}
 
 /// A number type of a user's own, of one byte: sixteenths between -8 and 8. More elements to a line than to a part.
 struct Sixteenths {
@@ -78,7 +57,7 @@ class BackwardWalksTest : public testing::Test {
 
   /// By the schedule asked for; dx begins `offset` elements after an address of 64 bytes.
   static Result run(const Case& c, Index offset, bool beside_next, bool gradients, bool extreme, Index first) {
-    const LoopNest nest = nest_of_roles(c.letters, c.shape);
+    const LoopNest nest = support::nest_of_roles<Eigen::RowMajor>(c.shape, c.letters);
     const RowWalk walk = make_row_walk(nest, without_params(nest));
     const auto x = support::random_values<T>(nest.size(), 1, 3, 2), dy = support::random_values<T>(nest.size(), 2, 0, 1);
     const auto weight = support::random_values<A>(nest.params, 3, 1, 0.5);

@@ -13,22 +13,15 @@
 #include "support/instruction_sets.hpp"
 #include "support/kernels_once.hpp"
 #include "support/logical.hpp"
+#include "support/nests.hpp"
 #include "support/reference.hpp"
 
 namespace tensornorm {
 namespace {
 
+using support::kLetters;
+using support::RolesOf;
 using support::Shape;
-
-/// k / K kept without / with weight and bias, r / R reduced likewise.
-constexpr const char* kLetters = "kKrR";
-
-struct RolesOf {
-  std::string letters;
-  AxisRole role(int axis, int /*rank*/) const {
-    return static_cast<AxisRole>(std::string(kLetters).find(letters[static_cast<std::size_t>(axis)]));
-  }
-};
 
 struct Case {
   const char* name;

@@ -8,36 +8,13 @@
 #include <string>
 #include <vector>
 
-#include "support/logical.hpp"
+#include "support/nests.hpp"
 
 namespace tensornorm {
 namespace {
 
+using support::nest_of_roles;
 using support::Shape;
-
-struct RolesOf {
-  std::string letters;
-  AxisRole role(int axis, int /*rank*/) const {
-    return static_cast<AxisRole>(std::string("kKrR").find(letters[static_cast<std::size_t>(axis)]));
-  }
-};
-
-/// The nest of dense operands of this shape; an axis in groups stands as two.
-template <int kOrder>
-LoopNest nest_of_roles(const Shape& shape, const std::string& letters) {
-  LoopNest nest;
-  support::with_rank<2, 3, 4, 5, 6>(shape.size(), [&]<int kRank>() {
-    Extents<kRank> extents{}, strides{};
-    for (std::size_t axis = 0; axis < shape.size(); ++axis) {
-      Shape unit(shape.size(), 0);
-      unit[axis] = 1;
-      extents[static_cast<Index>(axis)] = shape[axis];
-      strides[static_cast<Index>(axis)] = support::storage_index<kOrder>(unit, shape);
-    }
-    nest = make_loop_nest<kRank, kOrder == Eigen::RowMajor>(extents, {{strides, strides, strides}}, RolesOf{letters});
-  });
-  return nest;
-}
 
 /// sliced: rows. folded: columns, whole. strips: columns in pieces. two_pass: columns that do not fit the cache, whole.
 enum class Plan { sliced, folded, strips, two_pass };
