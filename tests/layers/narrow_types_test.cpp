@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
 #include <tensornorm/tensornorm.hpp>
 
 #include "support/compare.hpp"
@@ -78,6 +79,11 @@ class NarrowLayers : public testing::Test {
     }
   }
 
+  template <class Number>
+  static double real_of(Number value) {
+    return double(static_cast<float>(value));
+  }
+
   std::pair<std::vector<Parameter>, std::vector<Parameter>> parameters;
 };
 TYPED_TEST_SUITE(NarrowLayers, NarrowKinds, KindNames);
@@ -150,6 +156,63 @@ TYPED_TEST(NarrowLayers, InPlaceGivesTheSameBits) {
     EXPECT_TRUE(same_bits(subject.backward(dy, x, Ask::dx_only).dx, all.dx));
     EXPECT_TRUE(same_bits(subject.backward(dy, x, Ask::parameters_only).dweight, all.dweight));
   });
+}
+
+// Beside few rows weight and bias are converted where they are used, and the gradients of a single one added where they belong.
+TYPED_TEST(NarrowLayers, ARowIsTheSameAloneAndAmongOthers) {
+  using S = typename TypeParam::Scalar;
+  using P = typename TypeParam::Parameter;
+  using Rows = Eigen::Tensor<S, 2, Eigen::RowMajor>;
+  constexpr Index all = 9;
+  for (const Index width : {2, 7, 8, 16, 33, 100, 512, 513, 700, 4099}) {
+    for (const bool bias : {true, false}) {
+      SCOPED_TRACE(testing::Message() << width << (bias ? "" : " without bias"));
+      const auto weights = random_values<P>(width, 3, 1.0, 0.5), biases = random_values<P>(width, 4);
+      tn::LayerNorm<P> layer(width, {.bias = bias});
+      std::copy(weights.begin(), weights.end(), layer.weight().data());
+      if (bias) std::copy(biases.begin(), biases.end(), layer.bias().data());
+      const Rows x = tensor_of<Rows>({all, width}, random_values<S>(all * width, 1)), dy = tensor_of<Rows>({all, width}, random_values<S>(all * width, 2));
+      struct Result {
+        Rows y, dx, dx_only;
+        typename tn::LayerNorm<P>::Gradients gradients;
+        std::vector<double> mean, rstd;
+      };
+      const auto run = [&](Index first, Index rows) {
+        const Eigen::array<Index, 2> at{first, 0}, size{rows, width};
+        const Rows some = x.slice(at, size), some_dy = dy.slice(at, size);
+        Result result{Rows(rows, width), Rows(rows, width), Rows(rows, width), layer.zero_gradients(), {}, {}};
+        result.gradients.weight.setConstant(P(2.0F));
+        if (bias) result.gradients.bias.setConstant(P(3.0F));
+        typename tn::LayerNorm<P>::Saved saved;
+        layer.forward(some, result.y, saved);
+        layer.backward(some_dy, some, saved, result.dx, result.gradients);
+        layer.backward(some_dy, some, saved, result.dx_only, tn::none);
+        result.mean.assign(saved.mean().data(), saved.mean().data() + rows);
+        result.rstd.assign(saved.rstd().data(), saved.rstd().data() + rows);
+        return result;
+      };
+      const auto same = [&](const Rows& whole, Index first, const Rows& part) {
+        return std::memcmp(static_cast<const void*>(whole.data() + first * width), static_cast<const void*>(part.data()), sizeof(S) * std::size_t(part.size())) == 0;
+      };
+      const Result together = run(0, all);
+      for (const Index rows : {1, 2, 4, 5}) {
+        for (Index first = 0; first + rows <= all; first += 3) {
+          const Result part = run(first, rows);
+          EXPECT_TRUE(same(together.y, first, part.y)) << rows;
+          EXPECT_TRUE(same(together.dx, first, part.dx)) << rows;
+          EXPECT_TRUE(same(part.dx, 0, part.dx_only)) << rows;
+          if (rows > 1) continue;
+          for (Index i = 0; i < width; ++i) {
+            const double g = this->real_of(dy(first, i)), norm = (this->real_of(x(first, i)) - part.mean[0]) * part.rstd[0];
+            ASSERT_NEAR(this->real_of(part.gradients.weight(i)), 2 + g * norm, double(ulps<P>(0.51, 2 + std::abs(g * norm)))) << i;
+            if (bias) {
+              ASSERT_NEAR(this->real_of(part.gradients.bias(i)), 3 + g, double(ulps<P>(0.51, 3 + std::abs(g)))) << i;
+            }
+          }
+        }
+      }
+    }
+  }
 }
 
 TYPED_TEST(NarrowLayers, TheSameBitsForEveryInstructionSetWithFma) {

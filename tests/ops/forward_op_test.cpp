@@ -162,7 +162,8 @@ TYPED_TEST(ForwardOpTest, TheShapesReachTheirWalks) {
     SCOPED_TRACE(testing::PrintToString(c));
     this->with_tensors(c, std::vector<typename TypeParam::Scalar>(static_cast<std::size_t>(support::size_of(c.shape))),
                        [&](const auto& policy, const auto& x, const auto&) {
-                         const LoopNest nest = nest_of<TestFixture::row_major>(policy, view_of(x), view_of(x));
+                         const auto in = view_of(x);
+                         const LoopNest nest = make_loop_nest<rank_of<decltype(x)>, TestFixture::row_major>(in.shape, {in.stride, in.stride, in.stride}, policy);
                          const LoopNest merged = without_params(nest);
                          EXPECT_EQ(choose_walk(merged, 0, sizeof(float)), c.walk);
                          if (c.walk == Walk::row) return;

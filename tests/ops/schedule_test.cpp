@@ -283,9 +283,8 @@ class ChooseStore : public testing::Test {
  protected:
   static constexpr Index kLong = Index{1} << 20;
   const Index cache_ = last_level_cache();
-  float y_ = 0;
   kernels::Store of(Index bytes, Index unit, Index run, Walk walk = Walk::row) const {
-    return choose_store(walk, 2 * bytes, unit, run, false, &y_, sizeof(float));
+    return choose_store(walk, 2 * bytes, unit, run, false, true, sizeof(float));
   }
 };
 
@@ -304,7 +303,7 @@ TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
 
 TEST_F(ChooseStore, StreamsRunsByTheirElementsWhereTheseAreNarrow) {
   const auto of = [this](Index run, Index element) {
-    return choose_store(Walk::column, 4 * cache_, kLong, run, false, &y_, element) == kernels::Store::streaming;
+    return choose_store(Walk::column, 4 * cache_, kLong, run, false, true, element) == kernels::Store::streaming;
   };
   for (const Index element : {2, 4}) {
     EXPECT_TRUE(of(kStreamedRun * element, element));
@@ -316,10 +315,12 @@ TEST_F(ChooseStore, StreamsRunsByTheirElementsWhereTheseAreNarrow) {
 
 TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   for (const Walk walk : {Walk::row, Walk::column}) {
-    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, true, &y_, sizeof(float)), kernels::Store::ordinary);
-    const auto* odd = reinterpret_cast<const char*>(&y_) + 1;
-    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, false, odd, sizeof(float)), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, true, true, sizeof(float)), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, false, false, sizeof(float)), kernels::Store::ordinary);
   }
+  const float y = 0;
+  EXPECT_TRUE(is_aligned(&y));
+  EXPECT_FALSE(is_aligned(reinterpret_cast<const float*>(reinterpret_cast<const char*>(&y) + 1)));
 }
 
 TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {

@@ -24,6 +24,8 @@ struct Loop {
   Index param;
 };
 
+constexpr bool reduces(const Loop& loop) { return loop.statistic == 0; }
+
 /// Where a walk stands: offsets in elements into the operands, the statistics and the parameters.
 struct Offsets {
   Strides data{};

@@ -58,4 +58,13 @@ constexpr auto affine_shape(const P& policy, const Extents<kRank>& shape) {
   return affine;
 }
 
+/// The number of elements of weight, and of bias.
+template <AxisPolicy P, int kRank>
+constexpr Index parameter_count(const P& policy, const Extents<kRank>& shape) {
+  const auto affine = affine_shape(policy, shape);
+  Index n = 1;
+  for (int i = 0; i < affine.rank; ++i) n *= affine.extents[i];
+  return n;
+}
+
 }  // namespace tensornorm

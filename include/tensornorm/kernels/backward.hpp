@@ -18,18 +18,18 @@ struct GradientSums {
 };
 
 /// What a row of gradients is multiplied with and added to beside its sums; null pointers where there is none.
-template <class A>
+template <class A, class P = A>
 struct RowGradients {
   A mean;             ///< subtracted from x
   A rstd, shift;      ///< norm = (x - mean) * rstd + shift
-  const A* weight;    ///< beside the elements
-  A *dweight, *dbias; ///< beside the elements: += dy * norm, += dy; dbias null: not wanted
+  const P* weight;    ///< beside the elements
+  P *dweight, *dbias; ///< beside the elements: += dy * norm, += dy; dbias null: not wanted
 };
 
 /// One vector of a row of gradients: adds g and g * d to the sums, and, with kGradients, to dweight and dbias beside it. `keep` sets the
 /// lanes to 0 that are not to be counted.
-template <bool kWeighted, bool kGradients, class A, class L, class Keep>
-TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients<A>& row, const L& rstd, const L& shift, Index i,
+template <bool kWeighted, bool kGradients, class A, class P, class L, class Keep>
+TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients<A, P>& row, const L& rstd, const L& shift, Index i,
                                      const Keep& keep, L& plain, L& centered) {
   const L g = keep(dy), difference = keep(d);
   if constexpr (kWeighted) {
@@ -59,8 +59,8 @@ TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i) {
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
 /// `ahead`: what is fetched of x and dy, which then come from memory. A row taken in parts of kBlock elements gives the same bits.
-template <bool kWeighted, bool kGradients, class A, class S, class I, class T>
-TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A>& row, const ReadAhead& ahead,
+template <bool kWeighted, bool kGradients, class A, class S, class I, class T, class P>
+TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A, P>& row, const ReadAhead& ahead,
                                          GradientSums<S>& total, GradientSums<S>& rests) {
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
@@ -89,8 +89,8 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
       // The last w elements once more, those already counted masked out; of a row shorter than that, copies at the end of w zeros.
       const Index rest = n - full, first = w - rest, at = n - w;
       T few_x[w], few_dy[w];
-      A few_weight[w], few_dweight[w], few_dbias[w];
-      RowGradients<A> last = row;
+      P few_weight[w], few_dweight[w], few_dbias[w];
+      RowGradients<A, P> last = row;
       if (n < w) {
         const auto copy = [&](auto* few, const auto* from) TENSORNORM_INLINE_LAMBDA {
           std::fill_n(few, w, std::remove_reference_t<decltype(*few)>(0));

@@ -53,10 +53,14 @@ struct AddRounded {
     const Source* const from = source;
     const Index n = count;
     Index i = 0;
-    if constexpr (!Narrow<T>) {
-      // A sum of two floats rounded to double and then to float is rounded as if once (Figueroa 1995).
-      using L = HardwareLanes<std::conditional_t<std::is_same_v<T, Source>, T, S>, I>;
+    if constexpr (!Narrow<T> || std::is_same_v<Source, float>) {
+      // A sum of two floats rounded to double and then to float is rounded as if once (Figueroa 1995). To 16 bits, of which one of them
+      // has more, the first rounding takes 2^-13 of an ulp or less.
+      using L = HardwareLanes<std::conditional_t<std::is_same_v<T, Source> || Narrow<T>, Source, S>, I>;
       for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
+      if constexpr (Narrow<T>) {
+        for (; i < n; ++i) to[i] = static_cast<T>(float(to[i]) + from[i]);
+      }
     } else {
       using F = HardwareLanes<float, I>;
       using L = Lanes<S, F::width, hardware_width<S, I>>;

@@ -47,8 +47,10 @@ struct LaneMasks {
 template <class T, int kWidth, int kHardware>
 class Lanes {
  public:
+  using Number = T;
   using Half = Lanes<T, kWidth / 2, kHardware>;
   static constexpr int width = kWidth;
+  static constexpr bool fuses = Half::fuses;
 
   TENSORNORM_INLINE Lanes() {}
   TENSORNORM_INLINE explicit Lanes(T value) : lo(value), hi(value) {}
@@ -71,6 +73,8 @@ class Lanes {
   friend TENSORNORM_INLINE Lanes operator+(const Lanes& a, const Lanes& b) { return Lanes(a.lo + b.lo, a.hi + b.hi); }
   friend TENSORNORM_INLINE Lanes operator-(const Lanes& a, const Lanes& b) { return Lanes(a.lo - b.lo, a.hi - b.hi); }
   friend TENSORNORM_INLINE Lanes operator*(const Lanes& a, const Lanes& b) { return Lanes(a.lo * b.lo, a.hi * b.hi); }
+  friend TENSORNORM_INLINE Lanes operator/(const Lanes& a, const Lanes& b) { return Lanes(a.lo / b.lo, a.hi / b.hi); }
+  friend TENSORNORM_INLINE Lanes sqrt(const Lanes& a) { return Lanes(sqrt(a.lo), sqrt(a.hi)); }
   /// *this += a * b, rounded once where the instruction set has it.
   TENSORNORM_INLINE void fma(const Lanes& a, const Lanes& b) {
     lo.fma(a.lo, b.lo);
@@ -79,6 +83,8 @@ class Lanes {
   TENSORNORM_INLINE T sum() const { return (lo + hi).sum(); }
   /// Lanes below `first` become +0.
   TENSORNORM_INLINE Lanes zero_below(int first) const { return Lanes(lo.zero_below(first), hi.zero_below(first - kWidth / 2)); }
+  /// Lanes below 0 become 0; NaN stays.
+  TENSORNORM_INLINE Lanes not_below_zero() const { return Lanes(lo.not_below_zero(), hi.not_below_zero()); }
   /// Lanes where `test` is 0 become those of `other`.
   TENSORNORM_INLINE Lanes or_where_zero(const Lanes& test, const Lanes& other) const {
     return Lanes(lo.or_where_zero(test.lo, other.lo), hi.or_where_zero(test.hi, other.hi));
@@ -92,9 +98,16 @@ template <class T, int kLanes>
   requires(kLanes > 1)
 class Lanes<T, kLanes, kLanes> {
  public:
+  using Number = T;
   using Vector = typename vector_of<T, kLanes>::type;
   using Integers = typename vector_of<typename lane_integer<T>::type, kLanes>::type;
   static constexpr int width = kLanes;
+  /// fma() rounds once.
+#if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+  static constexpr bool fuses = true;
+#else
+  static constexpr bool fuses = sizeof(Vector) > 16;
+#endif
 
   TENSORNORM_INLINE Lanes() : v{} {}
   TENSORNORM_INLINE explicit Lanes(const Vector& vector) : v(vector) {}
@@ -139,6 +152,23 @@ class Lanes<T, kLanes, kLanes> {
   friend TENSORNORM_INLINE Lanes operator*(const Lanes& a, const Lanes& b) {
     TENSORNORM_CONTRACT("clang fp contract(off)")
     return Lanes(Vector(a.v * b.v));
+  }
+  friend TENSORNORM_INLINE Lanes operator/(const Lanes& a, const Lanes& b) { return Lanes(Vector(a.v / b.v)); }
+  friend TENSORNORM_INLINE Lanes sqrt(const Lanes& a) {
+    Lanes r;
+#if defined(__x86_64__)
+    // From a call for each lane, which might set errno, no compiler makes a vector's instruction.
+    if constexpr (sizeof(Vector) == 16) {
+      if constexpr (sizeof(T) == 4) r.v = __builtin_ia32_sqrtps(a.v);
+      else r.v = __builtin_ia32_sqrtpd(a.v);
+    } else {
+      if constexpr (sizeof(T) == 4) asm("vsqrtps %1, %0" : "=v"(r.v) : "v"(a.v));
+      else asm("vsqrtpd %1, %0" : "=v"(r.v) : "v"(a.v));
+    }
+#else
+    for (int i = 0; i < kLanes; ++i) r.v[i] = std::sqrt(a.v[i]);
+#endif
+    return r;
   }
   TENSORNORM_INLINE void fma(const Lanes& a, const Lanes& b) {
     TENSORNORM_CONTRACT("clang fp contract(on)")
@@ -185,16 +215,8 @@ class Lanes<T, kLanes, kLanes> {
     __builtin_memcpy(&r.v, &bits, sizeof bits);
     return r;
   }
-  TENSORNORM_INLINE Lanes or_where_zero(const Lanes& test, const Lanes& other) const {
-    const Integers zero = test.v == Vector{};
-    Integers bits, others;
-    __builtin_memcpy(&bits, &v, sizeof bits);
-    __builtin_memcpy(&others, &other.v, sizeof others);
-    bits = (others & zero) | (bits & ~zero);
-    Lanes r;
-    __builtin_memcpy(&r.v, &bits, sizeof bits);
-    return r;
-  }
+  TENSORNORM_INLINE Lanes not_below_zero() const { return or_where(v < Vector{}, Lanes()); }
+  TENSORNORM_INLINE Lanes or_where_zero(const Lanes& test, const Lanes& other) const { return or_where(test.v == Vector{}, other); }
   /// kLanes doubles out of, or rounded to, kLanes floats.
   TENSORNORM_INLINE static Lanes load(const float* p)
     requires(sizeof(T) == 8)
@@ -238,6 +260,17 @@ class Lanes<T, kLanes, kLanes> {
   }
 
   Vector v;
+
+ private:
+  TENSORNORM_INLINE Lanes or_where(const Integers& chosen, const Lanes& other) const {
+    Integers bits, others;
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    __builtin_memcpy(&others, &other.v, sizeof others);
+    bits = (others & chosen) | (bits & ~chosen);
+    Lanes r;
+    __builtin_memcpy(&r.v, &bits, sizeof bits);
+    return r;
+  }
 };
 #endif
 
@@ -245,7 +278,9 @@ class Lanes<T, kLanes, kLanes> {
 template <class T>
 class Lanes<T, 1, 1> {
  public:
+  using Number = T;
   static constexpr int width = 1;
+  static constexpr bool fuses = false;
   Lanes() : v(0) {}
   explicit Lanes(T value) : v(value) {}
   template <class E>
@@ -259,13 +294,24 @@ class Lanes<T, 1, 1> {
   friend Lanes operator+(const Lanes& a, const Lanes& b) { return Lanes(a.v + b.v); }
   friend Lanes operator-(const Lanes& a, const Lanes& b) { return Lanes(a.v - b.v); }
   friend Lanes operator*(const Lanes& a, const Lanes& b) { return Lanes(a.v * b.v); }
+  friend Lanes operator/(const Lanes& a, const Lanes& b) { return Lanes(a.v / b.v); }
+  friend Lanes sqrt(const Lanes& a) {
+    using std::sqrt;
+    return Lanes(sqrt(a.v));
+  }
   void fma(const Lanes& a, const Lanes& b) { v = a.v * b.v + v; }
   T sum() const { return v; }
+  Lanes not_below_zero() const { return v < T(0) ? Lanes() : *this; }
   Lanes or_where_zero(const Lanes& test, const Lanes& other) const { return is_exact_zero(test.v) ? other : *this; }
   Lanes zero_below(int first) const { return first > 0 ? Lanes() : *this; }
 
   T v;
 };
+
+template <class L>
+inline constexpr bool is_lanes = false;
+template <class T, int kWidth, int kHardware>
+inline constexpr bool is_lanes<Lanes<T, kWidth, kHardware>> = true;
 
 constexpr int smaller(int a, int b) { return a < b ? a : b; }
 template <class A, class I>

@@ -20,6 +20,23 @@ TENSORNORM_INLINE S fused(S a, S b, S c) {
   else return a * b + c;
 #endif
 }
+/// The same of lanes, on every instruction set.
+template <class L>
+  requires is_lanes<L>
+TENSORNORM_INLINE L fused(L a, L b, L c) {
+  if constexpr (L::fuses) {
+    c.fma(a, b);
+    return c;
+  } else {
+    using T = typename L::Number;
+    T x[L::width], y[L::width], z[L::width];
+    a.store(x);
+    b.store(y);
+    c.store(z);
+    for (int i = 0; i < L::width; ++i) z[i] = fused<T>(x[i], y[i], z[i]);
+    return L::load(z);
+  }
+}
 
 inline namespace TENSORNORM_ABI {
 
@@ -42,6 +59,25 @@ TENSORNORM_INLINE Lanes<T, kWidth, kHardware> finite_or_zero(const Lanes<T, kWid
   using L = Lanes<T, kWidth, kHardware>;
   if constexpr (kWidth == 1) return L(finite_or_zero(x.v));
   else return L().or_where_zero(x - x, x);
+}
+
+/// x, or 0 where it is below; NaN stays. Of numbers, or of lanes of them.
+template <class V>
+TENSORNORM_INLINE V not_below_zero(const V& x) {
+  if constexpr (is_lanes<V>) return x.not_below_zero();
+  else return x < V(0) ? V(0) : x;
+}
+/// 1 / x, or 0 where x is 0.
+template <class V>
+TENSORNORM_INLINE V inverse_or_zero(const V& x) {
+  if constexpr (is_lanes<V>) return (V(1) / x.or_where_zero(x, V(1))).or_where_zero(x, V(0));
+  else return x == V(0) ? V(0) : V(V(1) / x);
+}
+/// n, in lanes all of them.
+template <class V>
+TENSORNORM_INLINE V number(Index n) {
+  if constexpr (is_lanes<V>) return V(static_cast<typename V::Number>(n));
+  else return V(n);
 }
 
 /// sum + rest once more, as the rounded sum and what rounding took from it (Knuth 1969), which is nothing where the sum is infinite.

@@ -5,6 +5,24 @@
 
 namespace tensornorm {
 
+/// Mean (hi + lo) and sum of squared deviations (m2) of numbers whose sum of (x - pivot) and of (x - pivot)^2 are known; of lanes of such
+/// sets.
+template <class V>
+struct CentralSums {
+  V mean, mean_lo, m2;
+
+  TENSORNORM_INLINE CentralSums(const V& count, const V& pivot, const V& sum, const V& sum_of_squares)
+      : mean(pivot), mean_lo(sum / count), m2(kernels::not_below_zero(V(kernels::fused(V(V(0) - sum), mean_lo, sum_of_squares)))) {
+    kernels::settle(mean, mean_lo);
+  }
+  /// Where sum + rest is known, to more digits than V has: the mean comes out as exactly.
+  TENSORNORM_INLINE void refine(const V& count, const V& sum, const V& rest) {
+    const V shift = sum / count, left = kernels::fused(V(V(0) - shift), count, sum) + rest;
+    mean_lo = mean_lo + kernels::finite_or_zero(V(left / count));
+    kernels::settle(mean, mean_lo);
+  }
+};
+
 /// Count, mean and sum of squared deviations (m2) of a set of numbers; two sets merge into their union's in O(1).
 ///
 /// Units    mean in units of x, variance in units of x^2; both sums are carried as hi + lo, twice the precision of T.
@@ -42,18 +60,14 @@ class Welford {
   TENSORNORM_INLINE void merge_sums(Index count, T pivot, T sum, T sum_of_squares) { merge(of_sums(count, pivot, sum, sum_of_squares)); }
   /// The set of `count` numbers of which those sums are known.
   TENSORNORM_INLINE static Welford of_sums(Index count, T pivot, T sum, T sum_of_squares) {
-    const T shift = sum / T(count);
-    Welford block(count, pivot, T(0), positive(kernels::fused<T>(T(0) - sum, shift, sum_of_squares)));
-    block.set_mean(pivot, shift);
-    return block;
+    const CentralSums<T> sums(T(count), pivot, sum, sum_of_squares);
+    return {count, sums.mean, sums.mean_lo, sums.m2};
   }
-  /// The same where sum + rest is known, to more digits than T has: the mean comes out as exactly.
+  /// The same where sum + rest is known.
   TENSORNORM_INLINE static Welford of_sums(Index count, T pivot, T sum, T rest, T sum_of_squares) {
-    Welford block = of_sums(count, pivot, sum, sum_of_squares);
-    const T shift = sum / T(count);
-    const T correction = kernels::finite_or_zero<T>((kernels::fused<T>(T(0) - shift, T(count), sum) + rest) / T(count));
-    block.set_mean(block.mean_, block.mean_lo_ + correction);
-    return block;
+    CentralSums<T> sums(T(count), pivot, sum, sum_of_squares);
+    sums.refine(T(count), sum, rest);
+    return {count, sums.mean, sums.mean_lo, sums.m2};
   }
 
   /// The set of all numbers times a power of two.
@@ -75,7 +89,6 @@ class Welford {
 
  private:
   static T nan() { return nan_of<T>(); }
-  static TENSORNORM_INLINE T positive(T x) { return x < T(0) ? T(0) : x; }  // a NaN stays one
   TENSORNORM_INLINE void set_mean(T hi, T lo) {
     mean_ = hi;
     mean_lo_ = lo;

@@ -2,7 +2,8 @@
 #pragma once
 
 #include <tensornorm/core/check.hpp>
-#include <tensornorm/ops/forward_op.hpp>
+#include <tensornorm/core/tensor.hpp>
+#include <tensornorm/ops/parameter_order.hpp>
 
 namespace tensornorm {
 

@@ -49,28 +49,34 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   check_same_shape(context.call, "dy", x, dy);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
-  const LoopNest nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, dy.stride, dx.stride}, policy);
-  if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, nest.params, dbias, nest.params))
+  const bool gradients = dweight != nullptr || dbias != nullptr;
+  using Plan = BackwardPlan<T, Scalar>;
+  const Plan* const plan = x.size() == 0 ? nullptr
+                                         : &plan_of<Plan, kRowMajor>(policy, x.shape, {x.stride, dy.stride, dx.stride},
+                                                                     {context.parameters.weight != nullptr, gradients, dx.data != nullptr,
+                                                                      saved.constant(), dx.data == x.data || dx.data == dy.data, is_aligned(dx.data)});
+  const Index params = plan != nullptr ? plan->params : parameter_count<P, kRank>(policy, x.shape);
+  if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
     fail(context.call, "dweight overlaps dbias");
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "x", x);
     const Scalar* const others[] = {context.parameters.weight, context.parameters.bias, dweight, dbias};
     for (const Scalar* values : others)
-      if (values != nullptr && ranges_overlap(dx.data, dx.span(), values, nest.params)) fail(context.call, "dx overlaps a parameter or its gradient");
+      if (values != nullptr && ranges_overlap(dx.data, dx.span(), values, params)) fail(context.call, "dx overlaps a parameter or its gradient");
   }
-  if (nest.size() == 0) return;
+  if (plan == nullptr) return;
   kernels::BackwardArguments<T> args;
   args.x = x.data;
   args.dy = dy.data;
   args.dx = dx.data;
   args.rule = context.rule;
-  args.samples = nest.samples;
+  args.samples = plan->samples;
   args.statistics = {saved.mean().data(), saved.mean_lo().data(), saved.rstd().data(), nullptr};
   args.constant = saved.constant();
   args.normalized = normalized;
-  args.gradients = dweight != nullptr || dbias != nullptr;
-  BackwardOp<T, Scalar, Device> op(nest, args, context.parameters.weight, {dweight, dbias}, device);
+  args.gradients = gradients;
+  BackwardOp<T, Scalar, Device> op(*plan, args, context.parameters.weight, {dweight, dbias}, device);
   if (run) op.run();
 }
 
@@ -84,7 +90,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_same_shape(context.call, "dy", y, dy);
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
-  const Index params = nest_of<kRowMajor>(policy, y, y).params;
+  const Index params = parameter_count<P, kRank>(policy, y.shape);
   using A = accumulator_t<Scalar>;
   std::vector<A> inverse(std::size_t(2 * params));
   const A least = A(std::sqrt(epsilon_of<A>()));
@@ -107,12 +113,13 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   // Whatever can fail does so before norm is written, which may be in dx.
   differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device, false);
   if (y.size() == 0) return;
-  const LoopNest nest = nest_of<kRowMajor>(policy, y, norm);
-  std::vector<statistic_t<T>> unit(std::size_t(2 * nest.statistics), statistic_t<T>(0));
-  std::fill(unit.begin() + nest.statistics, unit.end(), statistic_t<T>(1));
   {
-    ForwardOp<T, A, Device> op(nest, y.data, norm.data, {inverse.data(), inverse.data() + params}, context.rule, true, device);
-    op.set_statistics({unit.data(), nullptr, unit.data() + nest.statistics, nullptr});
+    const Parameters<A> inverted{inverse.data(), inverse.data() + params};
+    const ForwardPlan<T, A>& plan = forward_plan<kRowMajor>(policy, y, norm, inverted, true);
+    std::vector<statistic_t<T>> unit(std::size_t(2 * plan.statistics), statistic_t<T>(0));
+    std::fill(unit.begin() + plan.statistics, unit.end(), statistic_t<T>(1));
+    ForwardOp<T, A, Device> op(plan, true, y.data, norm.data, inverted, context.rule, device);
+    op.set_statistics({unit.data(), nullptr, unit.data() + plan.statistics, nullptr});
     op.run();
   }
   differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device);

@@ -18,6 +18,9 @@ struct BackwardArguments {
   const T* dy = nullptr;
   T* dx = nullptr;            ///< null: parameters only
   const A* weight = nullptr;  ///< null: 1, unless a parameter changes within a statistic
+  /// Of one row of a 16-bit type, in the place of weight and of the arrays that gradients are added up in: as the caller has them.
+  const T* given_weight = nullptr;
+  T *given_dweight = nullptr, *given_dbias = nullptr;
   StatisticsRule rule;
   Index samples = 1;
   StatisticsArrays<const S> statistics;
@@ -25,6 +28,16 @@ struct BackwardArguments {
   bool normalized = false;  ///< x holds the norm itself
   bool gradients = false;   ///< weight and bias gradients are wanted
 };
+
+/// f(weight, dweight, dbias): those beside a run, from `param` on, of whichever type they are; dbias may be null, and the two of them where
+/// nobody asks for gradients.
+template <class Args, class A, class F>
+TENSORNORM_INLINE void with_parameters(const Args& args, A* dweight, A* dbias, Index param, const F& f) {
+  const auto from = [&]<class P>(P* values) TENSORNORM_INLINE_LAMBDA { return values != nullptr ? values + param : nullptr; };
+  if constexpr (Narrow<typename Args::Element>)
+    if (args.given_weight != nullptr) return f(args.given_weight + param, from(args.given_dweight), from(args.given_dbias));
+  f(args.weight + param, from(dweight), from(dbias));
+}
 
 /// Gradients of weight and bias as they are added up, one value per parameter; a vector of zeros may be added after the last. Null where
 /// nobody adds to them.
@@ -177,18 +190,15 @@ struct RowBackward {
       const ReadAhead from_here = scaled ? ReadAhead{} : ahead.part(i);
       if (scaled) x = copy.fill(x, n, center.factor);
       if (walk.run.param == 0) {
-        row_gradient_sums<false, false, A, S, I>(x, dy, n, {center.mean, A(0), A(0), nullptr, nullptr, nullptr}, from_here, run,
-                                                 run_rests);
+        const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr};
+        row_gradient_sums<false, false, A, S, I>(x, dy, n, row, from_here, run, run_rests);
       } else {
-        const RowGradients<A> row{center.mean, static_cast<A>(center.unit), center.shift(), args.weight + param, dweight, dbias};
-        if (args.gradients) {
-          RowGradients<A> beside = row;
-          beside.dweight += param;
-          if (dbias != nullptr) beside.dbias += param;
-          row_gradient_sums<true, true, A, S, I>(x, dy, n, beside, from_here, run, run_rests);
-        } else {
-          row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_here, run, run_rests);
-        }
+        const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
+          const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside};
+          if (args.gradients) row_gradient_sums<true, true, A, S, I>(x, dy, n, row, from_here, run, run_rests);
+          else row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_here, run, run_rests);
+        };
+        with_parameters(args, dweight, dbias, param, add);
       }
       if constexpr (may_write_beside_next<A, T>)
         if (before != nullptr) {
@@ -233,9 +243,11 @@ struct RowBackward {
         GradientMap<L, T, U> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd * weight)), slope, offset);
         transform_run<A, I>(x, dx, n, map, ahead, how);
       } else {
-        WeightedGradientMap<L, T, U, PerElement<L, A>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset,
-                                                          {args.weight + param});
-        transform_run<A, I>(x, dx, n, map, ahead, how);
+        const auto write = [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
+          WeightedGradientMap<L, T, U, PerElement<L, P>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset, {weight});
+          transform_run<A, I>(x, dx, n, map, ahead, how);
+        };
+        with_parameters(args, dweight, dbias, param, write);
       }
     }
   }

@@ -52,7 +52,7 @@ struct ColumnForward {
   TENSORNORM_INLINE void run() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
-      const bool scaled = frozen ? given(strip) : moments(strip);
+      const bool scaled = frozen ? given(strip) : moments<I>(strip);
       if (args.y != nullptr) normalize<I>(strip, scaled);
     }
   }
@@ -80,6 +80,7 @@ struct ColumnForward {
   /// last such statistic are added up once more: good ones among them come out as they were, bit for bit.
   ///
   /// Returns whether a statistic needs its x scaled.
+  template <class I>
   TENSORNORM_INLINE bool moments(const Strip& strip) const {
     const T* x = args.x + strip.at.data[0];
     if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
@@ -96,8 +97,17 @@ struct ColumnForward {
       fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.squares);
       if (attempt == 3 || !improve(strip, attempt, from, to, scaled)) break;
     }
+    return finish<I>(strip, scaled);
+  }
+
+  /// The centers of a strip's statistics; whether one of them needs its x scaled. scaled: sums are of x times scratch.factor.
+  template <class I>
+  TENSORNORM_INLINE bool finish(const Strip& strip, bool scaled) const {
+    using V = HardwareLanes<S, I>;
+    const Index whole = scaled ? 0 : strip.statistics / V::width * V::width;
     bool far = false;
-    for (Index k = 0; k < strip.statistics; ++k) {
+    for (Index k = 0; k < whole; k += V::width) far |= finish_lanes<V>(k, strip.at.statistic + k);
+    for (Index k = whole; k < strip.statistics; ++k) {
       ScaledWelford<A, S> state;
       Welford<S> sums(args.samples, S(0), S(0), scratch.squares[k]);
       if (args.rule.centered) {
@@ -109,6 +119,31 @@ struct ColumnForward {
       far |= keep(k, finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
     }
     return far;
+  }
+  /// The same of as many statistics as V has lanes, from k on in the strip.
+  template <class V>
+  TENSORNORM_INLINE bool finish_lanes(Index k, Index statistic) const {
+    const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
+    const auto keep_all = [&](const FinishedStatistics<V>& all) TENSORNORM_INLINE_LAMBDA {
+      const StatisticsArrays<S>& to = args.statistics;
+      if (to.mean != nullptr) all.mean.store(to.mean + statistic);
+      if (to.mean_lo != nullptr) all.mean_lo.store(to.mean_lo + statistic);
+      if (to.rstd != nullptr) all.rstd.store(to.rstd + statistic);
+      if (to.variance != nullptr) all.variance.store(to.variance + statistic);
+      all.store_centers(scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
+      bool far = false;
+      for (Index i = k; i < k + V::width; ++i) {
+        scratch.factor[i] = A(1);
+        if (is_near<A, T>(scratch.sum[i])) continue;
+        S his[V::width], los[V::width];
+        all.mean.store(his);
+        all.mean_lo.store(los);
+        far |= keep(i, center_for<A, T>(his[i - k], los[i - k], scratch.sum[i]));
+      }
+      return far;
+    };
+    if constexpr (keeps_rest<A, S>) return keep_all({args.rule, args.samples, pivot, sum, V::load(scratch.sum.rest + k), squares});
+    else return keep_all({args.rule, args.samples, pivot, sum, squares});
   }
 
   /// Each part's sums of the columns [from, to). No template of I, nor is write_parts(): whoever takes a part dispatches it anew.

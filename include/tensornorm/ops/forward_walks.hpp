@@ -25,6 +25,7 @@ struct ForwardArguments {
   T* y = nullptr;             ///< null: moments only
   const A* weight = nullptr;  ///< null: 1. Not null where there is a bias and a parameter changes within a statistic.
   const A* bias = nullptr;    ///< null: -0. Where a parameter changes within a statistic, null only in the row form.
+  const T *given_weight = nullptr, *given_bias = nullptr;  ///< in their place beside few rows of a 16-bit type, as the caller has them
   StatisticsRule rule;
   Index samples = 1;
   StatisticsArrays<S> statistics;  ///< written; or, by the frozen walks, read
@@ -60,12 +61,17 @@ TENSORNORM_RARE Center<A, S> far_center(S hi, S lo, S rstd) {
   return {hi * factor, lo * factor, std::min(rstd / factor, S(Safe::coefficient)), factor};
 }
 
+/// An rstd that asks for no scale: S is no wider than A, or it is neither 0 nor far from 1.
+template <class A, class T, class S>
+TENSORNORM_INLINE bool is_near(S rstd) {
+  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>) return rstd >= S(1 / SafeScale<A>::coefficient) && rstd <= S(SafeScale<A>::coefficient);
+  else return true;
+}
+
 template <class A, class T, class S>
 TENSORNORM_INLINE Center<A, S> center_for(S hi, S lo, S rstd) {
-  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>) {
-    using Safe = SafeScale<A>;
-    if (!(rstd >= S(1 / Safe::coefficient) && rstd <= S(Safe::coefficient))) return far_center<A>(hi, lo, rstd);
-  }
+  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>)
+    if (!is_near<A, T>(rstd)) return far_center<A>(hi, lo, rstd);
   return {hi, lo, rstd};
 }
 
@@ -113,6 +119,45 @@ TENSORNORM_INLINE Center<A, S> finish_statistic(const StatisticsRule& rule, Inde
   return center_for<A, T>(state.mean(), state.mean_lo(), rstd);
 }
 
+/// What finish_statistic() makes of ordinary sums, in lanes V of several statistics: each the same bits as there.
+template <class V>
+struct FinishedStatistics {
+  V mean, mean_lo, rstd, variance;
+
+  /// About a pivot; where the rule is not centered, about 0.
+  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& squares)
+      : FinishedStatistics(rule, samples, CentralSums<V>(number<V>(samples), pivot, sum, squares), squares) {}
+  /// Where sum + rest is known.
+  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& rest, const V& squares)
+      : FinishedStatistics(rule, samples, refined(number<V>(samples), pivot, sum, rest, squares), squares) {}
+
+  /// The centers' parts, for statistics that need no scale.
+  template <class A, class S>
+  TENSORNORM_INLINE void store_centers(A* mean_of, S* rest_of, S* rstd_of) const {
+    mean.store(mean_of);
+    ((V::load(mean_of) - mean) - mean_lo).store(rest_of);
+    rstd.store(rstd_of);
+  }
+
+ private:
+  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const CentralSums<V>& sums, const V& squares)
+      : mean(0), mean_lo(0) {
+    V m2(squares);
+    if (rule.centered) {
+      mean = sums.mean;
+      mean_lo = sums.mean_lo;
+      m2 = sums.m2;
+    }
+    variance = rule.variance(m2, samples);
+    rstd = rule.rstd(variance);
+  }
+  TENSORNORM_INLINE static CentralSums<V> refined(const V& count, const V& pivot, const V& sum, const V& rest, const V& squares) {
+    CentralSums<V> sums(count, pivot, sum, squares);
+    sums.refine(count, sum, rest);
+    return sums;
+  }
+};
+
 template <class A, class I>
 TENSORNORM_INLINE auto uniform(A value) {
   using L = HardwareLanes<A, I>;
@@ -145,17 +190,19 @@ TENSORNORM_INLINE void normalize_elements(const Args& args, const C& center, con
   using A = typename Args::A;
   using S = typename Args::S;
   using L = HardwareLanes<A, I>;
-  if (!beside || args.weight == nullptr) {
-    transform_run<A, I>(x, y, n, uniform_map<A, I>(coefficients(args, center, param)), ahead, store);
-  } else {
-    const auto affine = [&](auto bias) TENSORNORM_INLINE_LAMBDA {
-      AffineMap<L, Uniform<L>, PerElement<L, A>, decltype(bias)> map{
-          uniform<A, I>(center.mean), uniform<A, I>(center.scale(S(1))), uniform<A, I>(center.shift(S(1), S(-0.0))), {args.weight + param}, bias};
+  const auto affine = [&]<class P>(const P* weight, const P* bias) TENSORNORM_INLINE_LAMBDA {
+    const auto write = [&](auto last) TENSORNORM_INLINE_LAMBDA {
+      AffineMap<L, Uniform<L>, PerElement<L, P>, decltype(last)> map{
+          uniform<A, I>(center.mean), uniform<A, I>(center.scale(S(1))), uniform<A, I>(center.shift(S(1), S(-0.0))), {weight + param}, last};
       transform_run<A, I>(x, y, n, map, ahead, store);
     };
-    if (args.bias != nullptr) affine(PerElement<L, A>{args.bias + param});
-    else affine(uniform<A, I>(A(-0.0)));
-  }
+    if (bias != nullptr) write(PerElement<L, P>{bias + param});
+    else write(uniform<A, I>(A(-0.0)));
+  };
+  if constexpr (Narrow<typename Args::Element>)
+    if (args.given_weight != nullptr) return affine(args.given_weight, args.given_bias);
+  if (!beside || args.weight == nullptr) transform_run<A, I>(x, y, n, uniform_map<A, I>(coefficients(args, center, param)), ahead, store);
+  else affine(args.weight, args.bias);
 }
 
 /// One run with one statistic; weight and bias one value each, or beside the elements.

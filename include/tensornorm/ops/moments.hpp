@@ -54,17 +54,18 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   typename Result::Dimensions extents;
   if constexpr (sizeof...(kAxes) < rank) std::copy(kept.span().begin(), kept.span().end(), extents.begin());
   Moments<Result> result{Result(extents), Result(extents)};
-  const LoopNest nest = nest_of<row_major>(policy, view, view);
-  if (nest.size() == 0) {
+  if (view.size() == 0) {
     result.mean.setConstant(nan_of<moments_of::Value<X>>());
     result.variance = result.mean;
     return result;
   }
-  ForwardOp<T, T, Device> op(nest, view.data, nullptr, {}, {}, false, device, 2);
+  const TensorView<T, rank> no_y{nullptr, view.shape, view.stride};
+  const ForwardPlan<T, T>& plan = forward_plan<row_major>(policy, TensorView<const T, rank>{view.data, view.shape, view.stride}, no_y, Parameters<T>{}, false);
+  ForwardOp<T, T, Device> op(plan, false, view.data, nullptr, {}, {}, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, nullptr, op.statistics_memory(1)};
   op.set_statistics(statistics);
   op.run();
-  for (Index k = 0; k < nest.statistics; ++k) {
+  for (Index k = 0; k < plan.statistics; ++k) {
     result.mean.data()[k] = static_cast<moments_of::Value<X>>(statistics.mean[k]);
     result.variance.data()[k] = static_cast<moments_of::Value<X>>(statistics.variance[k]);
   }

@@ -5,6 +5,7 @@
 #include <tensornorm/axes/role_shapes.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/forward_op.hpp>
+#include <tensornorm/ops/remembered_plan.hpp>
 #include <tensornorm/stats/running_stats.hpp>
 #include <tensornorm/stats/saved_stats.hpp>
 
@@ -20,19 +21,23 @@ struct NormalizeContext {
 
 inline namespace TENSORNORM_ABI {
 
-template <bool kRowMajor, AxisPolicy P, class T, class U, int kRank>
-LoopNest nest_of(const P& policy, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
-  return make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy);
+/// The plan of a forward call; y without memory: moments only. x is not empty.
+template <bool kRowMajor, AxisPolicy P, class T, class Scalar, int kRank>
+const ForwardPlan<T, Scalar>& forward_plan(const P& policy, const TensorView<const T, kRank>& x, const TensorView<T, kRank>& y,
+                                           const Parameters<Scalar>& parameters, bool frozen) {
+  return plan_of<ForwardPlan<T, Scalar>, kRowMajor>(
+      policy, x.shape, {x.stride, y.stride, y.stride},
+      {parameters.weight != nullptr, parameters.bias != nullptr, y.data != nullptr, frozen, x.data == y.data, is_aligned(y.data)});
 }
 
-/// y may be x, or apart from it and from the parameters.
+/// y may be x, or apart from it and from the parameters, `params` of each.
 template <class Scalar, class T, class U, int kRank>
-void check_memory(const NormalizeContext<Scalar>& context, const LoopNest& nest, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
+void check_memory(const NormalizeContext<Scalar>& context, Index params, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
   check_same_shape(context.call, "y", x, y);
   check_rows_apart(context.call, "y", y);
   check_in_place_or_apart(context.call, "y", y, "x", x);
   const auto check_apart = [&](const char* name, const Scalar* values) {
-    if (values != nullptr && ranges_overlap(y.data, y.span(), values, nest.params)) fail(context.call, "y overlaps ", name);
+    if (values != nullptr && ranges_overlap(y.data, y.span(), values, params)) fail(context.call, "y overlaps ", name);
   };
   check_apart("weight", context.parameters.weight);
   check_apart("bias", context.parameters.bias);
@@ -49,22 +54,22 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
                         const Device& device) {
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
-  const LoopNest nest = nest_of<kRowMajor>(policy, x, y);
-  check_memory(context, nest, x, y);
-  const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  if (nest.size() == 0) {
+  if (x.size() == 0) {
+    check_memory(context, 0, x, y);
     if (saved != nullptr) {
-      S* const values = saved->prepare(kept.span(), false, kRowMajor).mean;
+      S* const values = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), false, kRowMajor).mean;
       std::fill_n(values, 3 * saved->size(), S(0));
     }
     return;
   }
-  if (nest.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
+  const ForwardPlan<T, Scalar>& plan = forward_plan<kRowMajor>(policy, x, y, context.parameters, false);
+  check_memory(context, plan.params, x, y);
+  if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
-  if (nest.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
-  ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, false, device, running != nullptr ? 2 : 0);
+  if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
+  ForwardOp<T, Scalar, Device> op(plan, false, x.data, y.data, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
   StatisticsArrays<S> statistics;
-  if (saved != nullptr) statistics = saved->prepare(kept.span(), false, kRowMajor);
+  if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), false, kRowMajor);
   if (running != nullptr) {
     if (saved == nullptr) statistics.mean = op.statistics_memory(0);
     statistics.variance = op.statistics_memory(1);
@@ -72,8 +77,8 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   op.set_statistics(statistics);
   op.run();
   if (running != nullptr) {
-    const Index repeats = nest.statistics / running->num_features();
-    running->update(statistics.mean, statistics.variance, nest.samples, repeats, kRowMajor);
+    const Index repeats = plan.statistics / running->num_features();
+    running->update(statistics.mean, statistics.variance, plan.samples, repeats, kRowMajor);
   }
 }
 
@@ -101,20 +106,21 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
                         const TensorView<T, kRank>& y, const Value* mean, const Value* variance, SavedStats<Scalar>* saved,
                         const Device& device) {
   using S = statistic_t<T>;
-  const LoopNest nest = nest_of<kRowMajor>(policy, x, y);
-  const bool unbiased = context.rule.estimator == VarianceEstimator::unbiased;
-  if (unbiased && nest.samples == 1) fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
-  check_memory(context, nest, x, y);
-  for (const Value* given : {mean, variance})
-    if (ranges_overlap(y.data, y.span(), given, nest.statistics)) fail(context.call, "y overlaps the given statistics");
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  if (nest.size() == 0) {
+  if (x.size() == 0) {
+    check_memory(context, 0, x, y);
     if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
     return;
   }
-  ForwardOp<T, Scalar, Device> op(nest, x.data, y.data, context.parameters, context.rule, true, device, 2);
+  const ForwardPlan<T, Scalar>& plan = forward_plan<kRowMajor>(policy, x, y, context.parameters, true);
+  const bool unbiased = context.rule.estimator == VarianceEstimator::unbiased;
+  if (unbiased && plan.samples == 1) fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
+  check_memory(context, plan.params, x, y);
+  for (const Value* given : {mean, variance})
+    if (ranges_overlap(y.data, y.span(), given, plan.statistics)) fail(context.call, "y overlaps the given statistics");
+  ForwardOp<T, Scalar, Device> op(plan, true, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
-  give_statistics(context.rule, mean, variance, statistics, nest.statistics, unbiased ? S(nest.samples) / S(nest.samples - 1) : S(1));
+  give_statistics(context.rule, mean, variance, statistics, plan.statistics, unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1));
   if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
   op.set_statistics(statistics);
   op.run();

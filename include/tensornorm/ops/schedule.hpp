@@ -39,6 +39,8 @@ inline constexpr Index kBesideNextBytes = Index{32} << 10;
 inline constexpr Index kStreamedRun = 768;
 /// Runs of so many bytes are short wherever they come from.
 inline constexpr Index kShortRunBytes = 256;
+/// Parameters of 16 bits are converted beside the elements of so few rows; for more of them once before.
+inline constexpr Index kRowsAsGiven = 4;
 /// Bytes of adjoining rows of x (backward of x and dy together) that the second of two passes takes in memory's order, which the
 /// processor fetches ahead of, and from the last such stretch to the first: more would be out of the cache again.
 inline constexpr Index kStretchBytes = Index{256} << 10;
@@ -99,14 +101,19 @@ inline bool leaves_cache(Index traffic) { return 4 * traffic >= 3 * last_level_c
 /// Streaming stores take runs of so many bytes.
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
 
+/// Every element at p lies within a cache line.
+template <class T>
+bool is_aligned(const T* p) {
+  return reinterpret_cast<std::uintptr_t>(p) % sizeof(T) == 0;
+}
+
 /// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
 /// past the size of the cache for rows, three quarters of it for columns.
 ///
 /// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of
-/// place: a streaming store throws the line it writes to out of the cache.
-inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index run, bool in_place, const void* y, Index element) {
+/// place: a streaming store throws the line it writes to out of the cache. And only where y is_aligned().
+inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index run, bool in_place, bool aligned, Index element) {
   const Index cache = last_level_cache();
-  const bool aligned = reinterpret_cast<std::uintptr_t>(y) % std::uintptr_t(element) == 0;
   const bool large = walk == Walk::column ? leaves_cache(traffic)
                                           : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
   return !in_place && aligned && large && is_streamed_run(run, element) ? kernels::Store::streaming : kernels::Store::ordinary;
@@ -189,8 +196,6 @@ struct ColumnWalk {
   /// Columns of row r, in a strip of `strip_width`; only a walk of one strip has a partial row.
   Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }
 };
-
-inline bool reduces(const Loop& loop) { return loop.statistic == 0; }
 
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written.
 inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {

@@ -16,19 +16,23 @@ inline constexpr Index kTogether = 8;
 /// step of `row` after the one before. No call reaches across a multiple of kTogether, counted from `first`.
 template <class F>
 TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
+  static_assert((kTogether & (kTogether - 1)) == 0);
   const int around = std::max(walk.kept.depth - 1, 0);
   const Loop row = walk.kept.depth > 0 ? walk.kept.loops[around] : Loop{1, {}, 0, 0};
   const Index begun = first > 0 ? first / row.extent : 0;
   Odometer group(walk.kept, begun, around);
-  Index begin = first - begun * row.extent, count = 0;
-  for (Index k = first; k < last; begin = 0, group.next()) {
+  Index begin = first - begun * row.extent;
+  for (Index k = first; k < last; begin = 0) {
     Offsets at = group.offsets();
-    at.advance(row, begin);
-    for (const Index end = k + std::min(row.extent - begin, last - k); k < end; k += count) {
-      count = std::min(kTogether - (k - first) % kTogether, end - k);
+    if (begin > 0) at.advance(row, begin);
+    for (const Index end = k + std::min(row.extent - begin, last - k);;) {
+      const Index count = std::min(kTogether - ((k - first) & (kTogether - 1)), end - k);
       f(k, count, at, row);
+      k += count;
+      if (k == end) break;
       at.advance(row, count);
     }
+    if (k < last) group.next();
   }
 }
 

@@ -54,12 +54,12 @@ struct ShortRowBackward {
         alone(k + i);
         continue;
       }
-      const Index p = at.param + i * row.param;
       GradientSums<S> sums, rests;
-      row_gradient_sums<true, true, A, S, I>(
-          x + i * row.data[0], dy + i * row.data[1], n,
-          {center.mean, static_cast<A>(center.unit), center.shift(), args.weight + p, dweight + p, dbias != nullptr ? dbias + p : nullptr},
-          {}, sums, rests);
+      const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
+        const RowGradients<A, P> beside{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside};
+        row_gradient_sums<true, true, A, S, I>(x + i * row.data[0], dy + i * row.data[1], n, beside, {}, sums, rests);
+      };
+      with_parameters(args, dweight, dbias, at.param + i * row.param, add);
       plain[i] = sums.plain;
       centered[i] = sums.centered;
     }
@@ -75,9 +75,12 @@ struct ShortRowBackward {
     for (Index i = 0; i < count; ++i) {
       if (!ordinary[i]) continue;
       const T *xi = x + i * row.data[0], *dyi = dy + i * row.data[1];
-      WeightedGradientMap<L, T, U, PerElement<L, A>> map(dyi, uniform<A, I>(means[i]), uniform<A, I>(rstds[i]), uniform<A, I>(slopes[i]),
-                                                        uniform<A, I>(offsets[i]), {args.weight + at.param + i * row.param});
-      transform_run<A, I>(xi, dx + i * row.data[2], n, map, {}, Store::ordinary);
+      const auto write = [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
+        WeightedGradientMap<L, T, U, PerElement<L, P>> map(dyi, uniform<A, I>(means[i]), uniform<A, I>(rstds[i]), uniform<A, I>(slopes[i]),
+                                                          uniform<A, I>(offsets[i]), {weight});
+        transform_run<A, I>(xi, dx + i * row.data[2], n, map, {}, Store::ordinary);
+      };
+      with_parameters(args, dweight, dbias, at.param + i * row.param, write);
     }
   }
   /// Without totals nothing is folded.

@@ -19,17 +19,18 @@ struct StatisticsRule {
   EpsAddedTo eps_added_to = EpsAddedTo::variance;
   bool centered = true;  ///< false: the mean is taken to be 0 (RMSNorm)
 
+  /// Of one m2, or of lanes of them.
   template <class S>
   TENSORNORM_INLINE S variance(S m2, Index samples) const {
-    return m2 / S(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
+    return m2 / kernels::number<S>(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
   }
-  /// rstd; 0 where there is nothing to divide by. `scale`: that of x * scale, from its variance.
+  /// rstd; 0 where there is nothing to divide by. Of one variance, or of lanes of them. `scale`: that of x * scale, from its variance.
   template <class S>
   TENSORNORM_INLINE S rstd(S variance, S scale = S(1)) const {
     using std::sqrt;
     const S square = eps_added_to == EpsAddedTo::variance ? S(variance + S(eps) * scale * scale) : variance;
     const S deviation = eps_added_to == EpsAddedTo::variance ? S(sqrt(square)) : S(sqrt(square) + S(eps) * scale);
-    return deviation == S(0) ? S(0) : S(S(1) / deviation);
+    return kernels::inverse_or_zero(deviation);
   }
   /// The deviation behind an rstd, 0 where it is nothing beside eps. `scale`: all of x * scale.
   template <class S>

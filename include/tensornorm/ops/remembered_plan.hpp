@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <new>
+#include <tensornorm/axes/loop_nest.hpp>
+
+namespace tensornorm {
+
+/// What P says of each axis of a tensor of this rank, asked where only what is known at compile time can answer.
+template <AxisPolicy P, int kRank>
+constexpr bool has_static_roles() {
+  if constexpr (requires(int i) { P::role(i, i); }) {
+    for (int axis = 0; axis < split_rank<P>(kRank); ++axis) static_cast<void>(P::role(axis, split_rank<P>(kRank)));
+  } else {
+    return false;
+  }
+  if constexpr (SplitsAnAxis<P>) {
+    if constexpr (requires(int i) { P::split_axis(i); }) static_cast<void>(P::split_axis(kRank));
+    else return false;
+  }
+  return true;
+}
+
+/// The roles of a policy's axes follow from its type, and from the number of groups where it splits one.
+template <class P, int kRank>
+concept StaticRoles = AxisPolicy<P> && requires { typename std::bool_constant<has_static_roles<P, kRank>()>; } && has_static_roles<P, kRank>();
+
+inline namespace TENSORNORM_ABI {
+
+/// The plan of a call: Plan(nest, options), with the nest of make_loop_nest(shape, strides, policy). The size of x is not 0.
+///
+/// A thread keeps its last one for each type of call, and a call like the one before it is not analysed again: in a call of 16 elements
+/// that takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the thread's
+/// next call for the same types.
+template <class Plan, bool kRowMajor, AxisPolicy P, int kRank>
+const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
+                    const typename Plan::Options& options) {
+  static_assert(std::is_trivially_destructible_v<Plan>);
+  struct Key {
+    Extents<kRank> shape;
+    FixedArray<Extents<kRank>, kMaxOperands> strides;
+    Index groups;
+    typename Plan::Options options;
+    bool operator==(const Key&) const = default;
+  };
+  struct Memory {
+    alignas(Plan) std::byte plan[sizeof(Plan)];
+    Key key;
+    bool made;
+  };
+  thread_local Memory last;  // all 0: nothing made
+  Key key{shape, strides, 0, options};
+  if constexpr (SplitsAnAxis<P>) key.groups = Index(policy.groups);
+  if (!StaticRoles<P, kRank> || !last.made || !(last.key == key)) {
+    ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
+    last.key = key;
+    last.made = true;
+  }
+  return *std::launder(reinterpret_cast<const Plan*>(last.plan));
+}
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm
