@@ -107,6 +107,15 @@ TEST(RoleShapes, OfEachPolicy) {
   EXPECT_EQ(affine(UserAxes{}, images), (Shape{12}));
 }
 
+TEST(RoleShapes, CountTheParameters) {
+  const Extents<4> images{{2, 12, 5, 7}};
+  EXPECT_EQ(parameter_count(BatchAxes<1>{}, images), 12);
+  EXPECT_EQ(parameter_count(GroupAxes<1>{4}, images), 12);
+  EXPECT_EQ(parameter_count(LayerAxes<3>{}, images), 12 * 5 * 7);
+  EXPECT_EQ(parameter_count(over<1, 3>, images), 1);
+  EXPECT_EQ(parameter_count(BatchAxes<1>{}, Extents<4>{{0, 12, 5, 7}}), 12);
+}
+
 TEST(RoleShapes, NameTheAxisTheyComeFrom) {
   const auto extents = affine_shape(GroupAxes<-1>{3}, Extents<4>{{2, 5, 7, 12}});
   ASSERT_EQ(extents.rank, 1);

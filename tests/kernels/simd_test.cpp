@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <tensornorm/kernels/load.hpp>
+#include <tensornorm/kernels/sums.hpp>
 
+#include <cfenv>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -64,6 +66,52 @@ TYPED_TEST(Simd, HardwareLanesFillOneVector) {
     });
     EXPECT_EQ(width, (16 << static_cast<int>(level)) / static_cast<int>(sizeof(TypeParam)));
     EXPECT_EQ(virtual_lanes, virtual_width<TypeParam>);
+  });
+}
+
+TYPED_TEST(Simd, QuotientsAndRootsAreRoundedOnce) {
+  using T = TypeParam;
+  at_each_level([this](Level) {
+    auto a = this->values(1), b = this->values(2);
+    for (T& value : a) value = std::abs(value);  // no root of them is a NaN, whose sign is anybody's
+    a[0] = T(-0.0);
+    b[1] = T(3);
+    b[2] = std::numeric_limits<T>::infinity();
+    a[3] = std::numeric_limits<T>::max();
+    a[4] = std::numeric_limits<T>::denorm_min();
+    std::vector<T> quotient(this->N), root(this->N), positive(this->N), fused_sum(this->N);
+    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+      const L x = L::load(a.data()), y = L::load(b.data());
+      (x / y).store(quotient.data());
+      sqrt(x).store(root.data());
+      not_below_zero(y).store(positive.data());
+      fused(x, y, x).store(fused_sum.data());
+      const auto expect = [&](const std::vector<T>& actual, auto f) {
+        std::vector<T> expected;
+        for (std::size_t i = 0; i < a.size(); ++i) expected.push_back(f(a[i], b[i]));
+        this->expect_first(L::width, actual, expected);
+      };
+      expect(quotient, [](T x1, T y1) { return x1 / y1; });
+      expect(root, [](T x1, T) { return std::sqrt(x1); });
+      expect(positive, [](T, T y1) { return y1 < 0 ? T(0) : y1; });
+      expect(fused_sum, [](T x1, T y1) { return std::fma(x1, y1, x1); });  // on every instruction set
+    });
+  });
+}
+
+TYPED_TEST(Simd, InversesAreZeroOfZeroAndRaiseNothing) {
+  using T = TypeParam;
+  at_each_level([this](Level) {
+    auto x = this->values(1);  // zeros of both signs among them
+    std::vector<T> inverse(this->N);
+    std::feclearexcept(FE_ALL_EXCEPT);
+    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+      inverse_or_zero(L::load(x.data())).store(inverse.data());
+      std::vector<T> expected;
+      for (const T value : x) expected.push_back(value == 0 ? T(0) : T(1) / value);
+      this->expect_first(L::width, inverse, expected);
+    });
+    EXPECT_EQ(std::fetestexcept(FE_DIVBYZERO | FE_INVALID), 0);
   });
 }
 
