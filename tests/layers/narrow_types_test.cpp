@@ -216,6 +216,33 @@ TYPED_TEST(NarrowLayers, ARowIsTheSameAloneAndAmongOthers) {
   }
 }
 
+// What they are read from may lie where gradients go: then they are added up apart.
+TYPED_TEST(NarrowLayers, TheGradientsOfARowMayLieWhereItsElementsDo) {
+  using S = typename TypeParam::Scalar;
+  using P = typename TypeParam::Parameter;
+  using Row = Eigen::Tensor<S, 2, Eigen::RowMajor>;
+  if constexpr (std::is_same_v<S, P>) {
+    constexpr Index width = 75;
+    tn::LayerNorm<P> layer(width);
+    const auto weights = random_values<P>(width, 3, 1.0, 0.5);
+    std::copy(weights.begin(), weights.end(), layer.weight().data());
+    const Row x = tensor_of<Row>({1, width}, random_values<S>(width, 1)), dy = tensor_of<Row>({1, width}, random_values<S>(width, 2));
+    Row y(1, width), dx(1, width), other_dx(1, width);
+    typename tn::LayerNorm<P>::Saved saved;
+    layer.forward(x, y, saved);
+    auto apart = layer.zero_gradients(), together = layer.zero_gradients();
+    std::copy_n(x.data(), width, apart.weight.data());
+    std::copy_n(x.data(), width, together.weight.data());
+    layer.backward(dy, x, saved, dx, apart);
+    layer.backward(dy, Eigen::TensorMap<const Row>(together.weight.data(), 1, width), saved, other_dx, together);
+    for (Index i = 0; i < width; ++i) {
+      EXPECT_EQ(this->real_of(other_dx(0, i)), this->real_of(dx(0, i))) << i;
+      EXPECT_EQ(this->real_of(together.weight(i)), this->real_of(apart.weight(i))) << i;
+      EXPECT_EQ(this->real_of(together.bias(i)), this->real_of(apart.bias(i))) << i;
+    }
+  }
+}
+
 TYPED_TEST(NarrowLayers, TheSameBitsForEveryInstructionSetWithFma) {
   using tn::kernels::Level;
   if (AtLevel(Level::avx512).forced != Level::avx512) GTEST_SKIP() << "this processor has one level with FMA or none";

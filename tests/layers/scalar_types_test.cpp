@@ -208,6 +208,19 @@ TEST(DualNumbers, OverBackwardTheyGiveSecondDerivatives) {
   });
 }
 
+TEST(DualNumbers, AConstantColumnWithoutEpsIsZero) {
+  tensornorm::BatchNorm1d<Dual> layer(3, {.eps = 0});
+  Eigen::Tensor<Dual, 2, Eigen::RowMajor> x(4, 3), y(4, 3);
+  for (int i = 0; i < 4; ++i)
+    for (int c = 0; c < 3; ++c) x(i, c) = Dual(c == 1 ? double(i) : 5.0, 0.0);
+  layer.forward(x, y);
+  for (int i = 0; i < 4; ++i) {
+    EXPECT_EQ(y(i, 0).value, 0);
+    EXPECT_NEAR(y(i, 1).value, (i - 1.5) / std::sqrt(1.25), 1e-15);
+    EXPECT_EQ(y(i, 2).value, 0);
+  }
+}
+
 TEST(DualNumbers, RunningStatisticsMoveWithTheirDerivatives) {
   tensornorm::BatchNorm1d<Dual> layer(1, {.momentum = 0.5, .running_variance = tensornorm::VarianceEstimator::biased});
   Eigen::Tensor<Dual, 2, Eigen::RowMajor> x(2, 1);

@@ -54,13 +54,10 @@ struct AddRounded {
     const Index n = count;
     Index i = 0;
     if constexpr (!Narrow<T> || std::is_same_v<Source, float>) {
-      // A sum of two floats rounded to double and then to float is rounded as if once (Figueroa 1995). To 16 bits, of which one of them
-      // has more, the first rounding takes 2^-13 of an ulp or less.
+      // A sum of two floats rounded to double and then to float is rounded as if once (Figueroa 1995). One of a float that goes on to
+      // be rounded to 16 bits loses 2^-13 of their ulp at most by the first rounding.
       using L = HardwareLanes<std::conditional_t<std::is_same_v<T, Source> || Narrow<T>, Source, S>, I>;
       for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
-      if constexpr (Narrow<T>) {
-        for (; i < n; ++i) to[i] = static_cast<T>(float(to[i]) + from[i]);
-      }
     } else {
       using F = HardwareLanes<float, I>;
       using L = Lanes<S, F::width, hardware_width<S, I>>;
@@ -72,7 +69,8 @@ struct AddRounded {
         for (Index k = 0; k < kBlock; k += F::width) F::load(floats + k).store(to + i + k);
       }
     }
-    for (; i < n; ++i) to[i] = static_cast<T>(S(to[i]) + S(from[i]));
+    using Sum = std::conditional_t<Narrow<T>, Source, S>;
+    for (; i < n; ++i) to[i] = static_cast<T>(Sum(to[i]) + Sum(from[i]));
   }
 };
 

@@ -2,11 +2,15 @@
 #pragma once
 
 #include <cmath>
+#include <cstddef>
 #include <cstdint>
 #include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/conversion.hpp>
 #include <tensornorm/kernels/vector.hpp>
 #include <utility>
+#if defined(__x86_64__) && defined(__GNUC__)
+#include <emmintrin.h>
+#endif
 
 namespace tensornorm::kernels {
 
@@ -158,12 +162,19 @@ class Lanes<T, kLanes, kLanes> {
     Lanes r;
 #if defined(__x86_64__)
     // From a call for each lane, which might set errno, no compiler makes a vector's instruction.
-    if constexpr (sizeof(Vector) == 16) {
-      if constexpr (sizeof(T) == 4) r.v = __builtin_ia32_sqrtps(a.v);
-      else r.v = __builtin_ia32_sqrtpd(a.v);
-    } else {
+#if !defined(__clang__)
+    if constexpr (sizeof(Vector) > 16) {
       if constexpr (sizeof(T) == 4) asm("vsqrtps %1, %0" : "=v"(r.v) : "v"(a.v));
       else asm("vsqrtpd %1, %0" : "=v"(r.v) : "v"(a.v));
+      return r;
+    }
+#endif
+    for (std::size_t at = 0; at < sizeof(Vector); at += 16) {
+      typename vector_of<T, 16 / int(sizeof(T))>::type part;
+      __builtin_memcpy(&part, reinterpret_cast<const char*>(&a.v) + at, sizeof part);
+      if constexpr (sizeof(T) == 4) part = _mm_sqrt_ps(part);
+      else part = _mm_sqrt_pd(part);
+      __builtin_memcpy(reinterpret_cast<char*>(&r.v) + at, &part, sizeof part);
     }
 #else
     for (int i = 0; i < kLanes; ++i) r.v[i] = std::sqrt(a.v[i]);
@@ -278,9 +289,7 @@ class Lanes<T, kLanes, kLanes> {
 template <class T>
 class Lanes<T, 1, 1> {
  public:
-  using Number = T;
   static constexpr int width = 1;
-  static constexpr bool fuses = false;
   Lanes() : v(0) {}
   explicit Lanes(T value) : v(value) {}
   template <class E>
@@ -294,14 +303,8 @@ class Lanes<T, 1, 1> {
   friend Lanes operator+(const Lanes& a, const Lanes& b) { return Lanes(a.v + b.v); }
   friend Lanes operator-(const Lanes& a, const Lanes& b) { return Lanes(a.v - b.v); }
   friend Lanes operator*(const Lanes& a, const Lanes& b) { return Lanes(a.v * b.v); }
-  friend Lanes operator/(const Lanes& a, const Lanes& b) { return Lanes(a.v / b.v); }
-  friend Lanes sqrt(const Lanes& a) {
-    using std::sqrt;
-    return Lanes(sqrt(a.v));
-  }
   void fma(const Lanes& a, const Lanes& b) { v = a.v * b.v + v; }
   T sum() const { return v; }
-  Lanes not_below_zero() const { return v < T(0) ? Lanes() : *this; }
   Lanes or_where_zero(const Lanes& test, const Lanes& other) const { return is_exact_zero(test.v) ? other : *this; }
   Lanes zero_below(int first) const { return first > 0 ? Lanes() : *this; }
 

@@ -53,8 +53,10 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   using Plan = BackwardPlan<T, Scalar>;
   const Plan* const plan = x.size() == 0 ? nullptr
                                          : &plan_of<Plan, kRowMajor>(policy, x.shape, {x.stride, dy.stride, dx.stride},
-                                                                     {context.parameters.weight != nullptr, gradients, dx.data != nullptr,
-                                                                      saved.constant(), dx.data == x.data || dx.data == dy.data, is_aligned(dx.data)});
+                                                                     {.weight = context.parameters.weight != nullptr, .gradients = gradients,
+                                                                      .writes = dx.data != nullptr, .constant = saved.constant(),
+                                                                      .in_place = dx.data == x.data || dx.data == dy.data,
+                                                                      .aligned = is_aligned(dx.data)});
   const Index params = plan != nullptr ? plan->params : parameter_count<P, kRank>(policy, x.shape);
   if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
     fail(context.call, "dweight overlaps dbias");
@@ -118,7 +120,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
     const ForwardPlan<T, A>& plan = forward_plan<kRowMajor>(policy, y, norm, inverted, true);
     std::vector<statistic_t<T>> unit(std::size_t(2 * plan.statistics), statistic_t<T>(0));
     std::fill(unit.begin() + plan.statistics, unit.end(), statistic_t<T>(1));
-    ForwardOp<T, A, Device> op(plan, true, y.data, norm.data, inverted, context.rule, device);
+    ForwardOp<T, A, Device> op(plan, y.data, norm.data, inverted, context.rule, device);
     op.set_statistics({unit.data(), nullptr, unit.data() + plan.statistics, nullptr});
     op.run();
   }

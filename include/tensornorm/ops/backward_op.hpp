@@ -105,22 +105,22 @@ class BackwardOp {
              const Device& device)
       : args_(args), plan_(plan), gradients_(gradients), device_(device) {
     const Index traffic = 3 * plan.size * Index(sizeof(T));
-    if constexpr (std::is_same_v<A, Scalar>) direct_ = plan.one_row && adds_directly(weight);
-    else if constexpr (kTakesNarrow) direct_ = plan.one_row && weight != nullptr && adds_directly(weight);
+    constexpr bool narrow = takes_narrow<T, Scalar>;
+    if constexpr (std::is_same_v<A, Scalar> || narrow) direct_ = plan.one_row && (!narrow || weight != nullptr) && adds_directly(weight);
     threads_ = useful_threads(device, plan.chunks, traffic);
     if (plan.walk == Walk::column) crew_ = crew_for_cuts(device, plan.column.cuts, traffic, threads_);
     worker_bytes_ = plan.walk == Walk::column ? plan.column_bytes : direct_ ? 0 : RowScratch().lay_out(plan.beside, args.x, nullptr);
     ScratchPlan memory_plan;
     const std::size_t workers_at = memory_plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
     const std::size_t sums_at = memory_plan.reserve<S>(stride() * plan.sums);
-    const bool as_given = kTakesNarrow && direct_;
+    const bool as_given = narrow && direct_;
     const std::size_t parameters_at = memory_plan.reserve<A>(as_given ? 0 : plan.order.copied());
     std::byte* memory = memory_plan.bytes() > 0 ? Scratch::acquire(memory_plan.bytes()) : nullptr;
     workers_ = memory + workers_at;
     totals_ = reinterpret_cast<S*>(memory + sums_at);
-    if (!as_given) args_.weight = plan.order.bind({weight, nullptr}, reinterpret_cast<A*>(memory + parameters_at)).weight;
-    if constexpr (kTakesNarrow) {
-      if (!as_given) return;
+    if (!as_given) {
+      args_.weight = plan.order.bind({weight, nullptr}, reinterpret_cast<A*>(memory + parameters_at)).weight;
+    } else if constexpr (narrow) {
       args_.given_weight = weight;
       args_.given_dweight = gradients.weight;
       args_.given_dbias = gradients.bias;
@@ -147,8 +147,6 @@ class BackwardOp {
   }
 
  private:
-  /// A single row is taken beside parameters of 16 bits as they are given.
-  static constexpr bool kTakesNarrow = kernels::Narrow<T> && std::is_same_v<T, Scalar>;
   static constexpr Index kPadding = 16;  ///< elements after an array, for whole vectors
 
   /// From the sums of one chunk to those of the next.
@@ -179,7 +177,7 @@ class BackwardOp {
       return !ranges_overlap(gradients_.weight, plan_.params, values, size) &&
              (gradients_.bias == nullptr || !ranges_overlap(gradients_.bias, plan_.params, values, size));
     };
-    return gradients_.weight != nullptr && plan_.order.as_given() && apart(weight, weight != nullptr ? plan_.params : 0) &&
+    return gradients_.weight != nullptr && plan_.order.in_one_run() && apart(weight, weight != nullptr ? plan_.params : 0) &&
            apart(args_.x, plan_.size) && apart(args_.dy, plan_.size);
   }
 

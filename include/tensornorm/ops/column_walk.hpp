@@ -103,11 +103,14 @@ struct ColumnForward {
   /// The centers of a strip's statistics; whether one of them needs its x scaled. scaled: sums are of x times scratch.factor.
   template <class I>
   TENSORNORM_INLINE bool finish(const Strip& strip, bool scaled) const {
-    using V = HardwareLanes<S, I>;
-    const Index whole = scaled ? 0 : strip.statistics / V::width * V::width;
+    Index k = 0;
     bool far = false;
-    for (Index k = 0; k < whole; k += V::width) far |= finish_lanes<V>(k, strip.at.statistic + k);
-    for (Index k = whole; k < strip.statistics; ++k) {
+    if constexpr (virtual_width<S> > 1) {
+      using V = HardwareLanes<S, I>;
+      const Index end = scaled ? 0 : strip.statistics / V::width * V::width;
+      for (; k < end; k += V::width) far |= finish_lanes<V>(k, strip.at.statistic + k);
+    }
+    for (; k < strip.statistics; ++k) {
       ScaledWelford<A, S> state;
       Welford<S> sums(args.samples, S(0), S(0), scratch.squares[k]);
       if (args.rule.centered) {

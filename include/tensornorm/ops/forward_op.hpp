@@ -11,12 +11,6 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// Few rows, beside parameters as they are given.
-template <class A, class Scalar>
-bool takes_as_given(const ParameterOrder<A, Scalar>& order, const RowWalk& row) {
-  return row.run.param == 1 && order.as_given() && row.kept.size() * row.runs.size() <= kRowsAsGiven;
-}
-
 /// How a forward call walks its elements: all that does not depend on where these and the parameters lie.
 template <class T, class Scalar>
 struct ForwardPlan {
@@ -40,6 +34,7 @@ struct ForwardPlan {
   RowWalk row;
   ColumnWalk column;
   kernels::Store store;
+  bool frozen;       ///< the statistics are given
   bool short_rows;   ///< statistics of one short run each
   bool meets_again;  ///< short runs with given statistics, the same ones again and again
   bool staged;       ///< those, written past the caches
@@ -49,11 +44,10 @@ struct ForwardPlan {
 
   ForwardPlan(const LoopNest& nest, const Options& options)
       : statistics(nest.statistics), samples(nest.samples), params(nest.params), bytes(nest.size() * Index(sizeof(T))),
-        order(nest, options.weight, options.bias) {
+        order(nest, options.weight, options.bias), frozen(options.frozen) {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
     const LoopNest merged = without_params(walked);
-    const bool frozen = options.frozen;
     const auto store_of = [&](Index unit, Index run) {
       return choose_store(walk, 2 * bytes, unit, run, options.in_place, options.aligned, element);
     };
@@ -61,7 +55,8 @@ struct ForwardPlan {
     if (walk == Walk::row) {
       row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
       order.leave_bias_out();
-      if constexpr (kernels::Narrow<Scalar>) as_given = options.weight && takes_as_given(order, row);
+      as_given = takes_narrow<T, Scalar> && options.weight && row.run.param == 1 && order.in_one_run() &&
+                 row.kept.size() * row.runs.size() <= kRowsAsGiven;
       if (as_given) order.leave_as_given();
       pieces = row.kept.size();
       store = store_of(samples * element, row.run.extent * element);
@@ -97,9 +92,9 @@ class ForwardOp {
   using Plan = ForwardPlan<T, Scalar>;
 
   /// y may be null: moments only. `statistics_wanted`: room for as many arrays of statistics.
-  ForwardOp(const Plan& plan, bool frozen, const T* x, T* y, const Parameters<Scalar>& parameters, const StatisticsRule& rule,
+  ForwardOp(const Plan& plan, const T* x, T* y, const Parameters<Scalar>& parameters, const StatisticsRule& rule,
             const Device& device, int statistics_wanted = 0)
-      : plan_(plan), device_(device), frozen_(frozen) {
+      : plan_(plan), device_(device) {
     args_.x = x;
     args_.y = y;
     args_.rule = rule;
@@ -119,7 +114,7 @@ class ForwardOp {
     const Parameters<A> bound = plan.order.bind(parameters, reinterpret_cast<A*>(memory + parameters_at));
     args_.weight = bound.weight;
     args_.bias = bound.bias;
-    if constexpr (std::is_same_v<T, Scalar>)
+    if constexpr (takes_narrow<T, Scalar>)
       if (plan.as_given) {
         args_.given_weight = parameters.weight;
         args_.given_bias = parameters.bias;
@@ -139,14 +134,14 @@ class ForwardOp {
         kernels::ColumnScratch<A, S> scratch;
         scratch.lay_out(column.strip_width(), column.strip_statistics(), column.cuts, args_.x,
                         column_memory_ + std::size_t(worker) * plan_.column_bytes);
-        kernels::dispatch(kernels::ColumnForward<Arguments>{args_, column, plan_.store, frozen_, first, last, scratch, crew_});
+        kernels::dispatch(kernels::ColumnForward<Arguments>{args_, column, plan_.store, plan_.frozen, first, last, scratch, crew_});
       } else if (plan_.short_rows) {
         kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, first, last});
       } else if (frozen_runs) {
         kernels::dispatch(kernels::FrozenRunForward<Arguments>{args_, plan_.row, plan_.staged, first, last,
                                                                made_memory_ + worker * plan_.coefficients_made()});
       } else {
-        kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, frozen_, first, last});
+        kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, plan_.frozen, first, last});
       }
     });
   }
@@ -155,7 +150,6 @@ class ForwardOp {
   kernels::ForwardArguments<T> args_;
   const Plan& plan_;
   const Device& device_;
-  bool frozen_;
   bool meets_again_;  ///< plan.meets_again, often enough for each thread
   Index threads_;
   Crew crew_;

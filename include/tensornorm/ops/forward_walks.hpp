@@ -126,10 +126,14 @@ struct FinishedStatistics {
 
   /// About a pivot; where the rule is not centered, about 0.
   TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& squares)
-      : FinishedStatistics(rule, samples, CentralSums<V>(number<V>(samples), pivot, sum, squares), squares) {}
+      : FinishedStatistics(rule, samples, squares, [&]() TENSORNORM_INLINE_LAMBDA { return CentralSums<V>(number<V>(samples), pivot, sum, squares); }) {}
   /// Where sum + rest is known.
   TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& rest, const V& squares)
-      : FinishedStatistics(rule, samples, refined(number<V>(samples), pivot, sum, rest, squares), squares) {}
+      : FinishedStatistics(rule, samples, squares, [&]() TENSORNORM_INLINE_LAMBDA {
+          CentralSums<V> sums(number<V>(samples), pivot, sum, squares);
+          sums.refine(number<V>(samples), sum, rest);
+          return sums;
+        }) {}
 
   /// The centers' parts, for statistics that need no scale.
   template <class A, class S>
@@ -140,21 +144,17 @@ struct FinishedStatistics {
   }
 
  private:
-  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const CentralSums<V>& sums, const V& squares)
-      : mean(0), mean_lo(0) {
+  template <class Sums>
+  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& squares, const Sums& central_sums) {
     V m2(squares);
     if (rule.centered) {
+      const CentralSums<V> sums = central_sums();
       mean = sums.mean;
       mean_lo = sums.mean_lo;
       m2 = sums.m2;
     }
     variance = rule.variance(m2, samples);
     rstd = rule.rstd(variance);
-  }
-  TENSORNORM_INLINE static CentralSums<V> refined(const V& count, const V& pivot, const V& sum, const V& rest, const V& squares) {
-    CentralSums<V> sums(count, pivot, sum, squares);
-    sums.refine(count, sum, rest);
-    return sums;
   }
 };
 

@@ -61,7 +61,7 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   }
   const TensorView<T, rank> no_y{nullptr, view.shape, view.stride};
   const ForwardPlan<T, T>& plan = forward_plan<row_major>(policy, TensorView<const T, rank>{view.data, view.shape, view.stride}, no_y, Parameters<T>{}, false);
-  ForwardOp<T, T, Device> op(plan, false, view.data, nullptr, {}, {}, device, 2);
+  ForwardOp<T, T, Device> op(plan, view.data, nullptr, {}, {}, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, nullptr, op.statistics_memory(1)};
   op.set_statistics(statistics);
   op.run();

@@ -27,7 +27,8 @@ const ForwardPlan<T, Scalar>& forward_plan(const P& policy, const TensorView<con
                                            const Parameters<Scalar>& parameters, bool frozen) {
   return plan_of<ForwardPlan<T, Scalar>, kRowMajor>(
       policy, x.shape, {x.stride, y.stride, y.stride},
-      {parameters.weight != nullptr, parameters.bias != nullptr, y.data != nullptr, frozen, x.data == y.data, is_aligned(y.data)});
+      {.weight = parameters.weight != nullptr, .bias = parameters.bias != nullptr, .writes = y.data != nullptr, .frozen = frozen,
+       .in_place = x.data == y.data, .aligned = is_aligned(y.data)});
 }
 
 /// y may be x, or apart from it and from the parameters, `params` of each.
@@ -67,7 +68,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
-  ForwardOp<T, Scalar, Device> op(plan, false, x.data, y.data, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
+  ForwardOp<T, Scalar, Device> op(plan, x.data, y.data, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
   StatisticsArrays<S> statistics;
   if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), false, kRowMajor);
   if (running != nullptr) {
@@ -107,20 +108,24 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
                         const Device& device) {
   using S = statistic_t<T>;
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
+  const auto check_samples = [&](Index samples) {
+    if (context.rule.estimator == VarianceEstimator::unbiased && samples == 1)
+      fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
+  };
   if (x.size() == 0) {
+    check_samples(make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy).samples);
     check_memory(context, 0, x, y);
     if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
     return;
   }
   const ForwardPlan<T, Scalar>& plan = forward_plan<kRowMajor>(policy, x, y, context.parameters, true);
-  const bool unbiased = context.rule.estimator == VarianceEstimator::unbiased;
-  if (unbiased && plan.samples == 1) fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
+  check_samples(plan.samples);
   check_memory(context, plan.params, x, y);
   for (const Value* given : {mean, variance})
     if (ranges_overlap(y.data, y.span(), given, plan.statistics)) fail(context.call, "y overlaps the given statistics");
-  ForwardOp<T, Scalar, Device> op(plan, true, x.data, y.data, context.parameters, context.rule, device, 2);
+  ForwardOp<T, Scalar, Device> op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
-  give_statistics(context.rule, mean, variance, statistics, plan.statistics, unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1));
+  give_statistics(context.rule, mean, variance, statistics, plan.statistics, context.rule.estimator == VarianceEstimator::unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1));
   if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
   op.set_statistics(statistics);
   op.run();

@@ -13,6 +13,10 @@ struct Parameters {
   Pointer bias = nullptr;
 };
 
+/// Beside few rows, parameters of x's own 16 bits are taken as they are given.
+template <class T, class Scalar>
+inline constexpr bool takes_narrow = kernels::Narrow<T> && std::is_same_v<T, Scalar>;
+
 inline namespace TENSORNORM_ABI {
 
 /// Parameters as kernels take them: of the accumulator's type, in the order of x's memory, both or none where they change within a
@@ -24,7 +28,7 @@ class ParameterOrder {
   ParameterOrder(const LoopNest& nest, bool weight, bool bias) : ParameterOrder(nest, weight, bias, false, true) {}
   /// For a backward call, which has no use for a bias. gradients: parameters count although none is given.
   static ParameterOrder of_gradients(const LoopNest& nest, bool weight, bool gradients) { return {nest, weight, false, gradients, false}; }
-  /// The nest whose parameter strides are those of weight() and bias().
+  /// The nest whose parameter strides are those of what bind() returns.
   const LoopNest& nest() const { return nest_; }
   /// Elements that bind() needs, with the line of zeros that expand() ends with; 0 where nothing is copied.
   Index copied() const {
@@ -34,7 +38,7 @@ class ParameterOrder {
   /// A parameter changes within a statistic.
   bool within() const { return within_; }
   /// The parameters given are one after the other, beside a single loop.
-  bool as_given() const { return in_order_ && affine_.depth == 1 && affine_.loops[0].param == 1; }
+  bool in_one_run() const { return in_order_ && affine_.depth == 1 && affine_.loops[0].param == 1; }
   /// Kernels take them as they are given, and bind() leaves them null.
   void leave_as_given() { copies_weight_ = copies_bias_ = false; }
   /// A bias that is not there stays null, beside a weight that changes within a statistic.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstddef>
+#include <memory>
 #include <new>
 #include <tensornorm/axes/loop_nest.hpp>
 
@@ -25,13 +27,30 @@ constexpr bool has_static_roles() {
 template <class P, int kRank>
 concept StaticRoles = AxisPolicy<P> && requires { typename std::bool_constant<has_static_roles<P, kRank>()>; } && has_static_roles<P, kRank>();
 
+/// What a thread remembers until it ends: in blocks of the heap, of which one pointer each is in every thread's own memory.
+struct RememberedBlock {
+  RememberedBlock() = default;
+  RememberedBlock(const RememberedBlock&) = delete;
+  RememberedBlock& operator=(const RememberedBlock&) = delete;
+  virtual ~RememberedBlock() = default;
+  std::unique_ptr<RememberedBlock> next;
+};
+
+/// The calling thread's blocks, the newest first.
+inline std::unique_ptr<RememberedBlock>& remembered_blocks() {
+  thread_local std::unique_ptr<RememberedBlock> first;
+  return first;
+}
+
 inline namespace TENSORNORM_ABI {
 
 /// The plan of a call: Plan(nest, options), with the nest of make_loop_nest(shape, strides, policy). The size of x is not 0.
 ///
 /// A thread keeps its last one for each type of call, and a call like the one before it is not analysed again: in a call of 16 elements
-/// that takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the thread's
-/// next call for the same types.
+/// the analysis takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the
+/// thread's next call for the same types.
+///
+/// Errors   std::bad_alloc, in a thread's first call for these types.
 template <class Plan, bool kRowMajor, AxisPolicy P, int kRank>
 const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
                     const typename Plan::Options& options) {
@@ -43,20 +62,31 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
     typename Plan::Options options;
     bool operator==(const Key&) const = default;
   };
-  struct Memory {
-    alignas(Plan) std::byte plan[sizeof(Plan)];
+  struct Block : RememberedBlock {
+    explicit Block(Block*& place) : place_(place) {}
+    ~Block() override { place_ = nullptr; }
     Key key;
-    bool made;
+    bool made = false;
+    alignas(Plan) std::byte plan[sizeof(Plan)];
+
+   private:
+    Block*& place_;
   };
-  thread_local Memory last;  // all 0: nothing made
+  thread_local Block* last = nullptr;
+  if (last == nullptr) {
+    auto block = std::make_unique<Block>(last);
+    last = block.get();
+    block->next = std::move(remembered_blocks());
+    remembered_blocks() = std::move(block);
+  }
   Key key{shape, strides, 0, options};
   if constexpr (SplitsAnAxis<P>) key.groups = Index(policy.groups);
-  if (!StaticRoles<P, kRank> || !last.made || !(last.key == key)) {
-    ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
-    last.key = key;
-    last.made = true;
+  if (!StaticRoles<P, kRank> || !last->made || !(last->key == key)) {
+    ::new (static_cast<void*>(last->plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
+    last->key = key;
+    last->made = true;
   }
-  return *std::launder(reinterpret_cast<const Plan*>(last.plan));
+  return *std::launder(reinterpret_cast<const Plan*>(last->plan));
 }
 
 }  // namespace TENSORNORM_ABI
