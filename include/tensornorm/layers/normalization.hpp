@@ -27,7 +27,7 @@ struct NormalizationOptions {
 /// Aliasing y may be exactly x (then no backward); any other overlap with x, weight or bias is an error.
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps. A lone sample with an unbiased variance.
 /// Accuracy see README; the same bits for any number of threads, in place or not, and on every instruction set with FMA.
-/// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation after a thread's first call.
+/// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation after a thread's first such call.
 template <class Scalar, class Policy, int kParameterRank = 1>
 class Normalization {
   static_assert(AxisPolicy<Policy>, "tensornorm: a policy needs a member `static constexpr AxisRole role(int axis, int rank)`");
