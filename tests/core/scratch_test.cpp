@@ -56,6 +56,24 @@ TEST(Scratch, OutlivesAnAllocationThatFails) {
   std::memset(memory, 0x5A, 4096);
 }
 
+TEST(Scratch, KeepsWhatItIsGivenUntilTheThreadEnds) {
+  static int alive = 0;
+  struct Counted : Scratch::Kept {
+    explicit Counted(int v) : value(v) { ++alive; }
+    ~Counted() override { --alive; }
+    int value;
+  };
+  std::thread([] {
+    Counted* const first = Scratch::keep<Counted>(1);
+    Scratch::acquire(100);
+    Counted* const second = Scratch::keep<Counted>(2);
+    EXPECT_EQ(first->value, 1);
+    EXPECT_EQ(second->value, 2);
+    EXPECT_EQ(alive, 2);
+  }).join();
+  EXPECT_EQ(alive, 0);
+}
+
 TEST(ScratchPlan, PacksAlignedArrays) {
   ScratchPlan plan;
   EXPECT_EQ(plan.bytes(), 0U);

@@ -3,44 +3,72 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <new>
 #include <tensornorm/core/scalar.hpp>
+#include <utility>
 
 namespace tensornorm {
 
-/// Working memory of the calling thread: grown when a call needs more than any before it, never given back before the thread ends.
+/// Memory of the calling thread, never given back before it ends.
 ///
 /// Errors: std::bad_alloc passes through; callers ask before they write anything.
 class Scratch {
  public:
   static constexpr std::size_t kAlignment = 64;
 
-  /// `bytes` bytes, aligned to 64, valid until the next call on this thread.
+  /// Working memory, grown when a call needs more than any before it: `bytes` bytes, aligned to 64, valid until the next call on this
+  /// thread.
   static std::byte* acquire(std::size_t bytes) {
-    thread_local Buffer buffer;
-    if (bytes > buffer.size) {
-      buffer.release();
-      buffer.data = static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment)));
-      buffer.size = bytes;
+    Memory& memory = mine();
+    if (bytes > memory.size) {
+      memory.release();
+      memory.data = static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment)));
+      memory.size = bytes;
     }
-    return buffer.data;
+    return memory.data;
+  }
+
+  /// What a thread keeps.
+  struct Kept {
+    Kept() = default;
+    Kept(const Kept&) = delete;
+    Kept& operator=(const Kept&) = delete;
+    virtual ~Kept() = default;
+    std::unique_ptr<Kept> next;
+  };
+  /// A new T, which derives from Kept, until the thread ends.
+  template <class T, class... Arguments>
+  static T* keep(Arguments&&... arguments) {
+    Memory& memory = mine();  // first: the system takes memory for it too, and ends the program where there is none
+    auto kept = std::make_unique<T>(std::forward<Arguments>(arguments)...);
+    T* const result = kept.get();
+    kept->next = std::move(memory.kept);
+    memory.kept = std::move(kept);
+    return result;
   }
 
  private:
-  struct Buffer {
+  /// All that a thread has, in one object: each of them is registered with the system, which takes memory.
+  struct Memory {
     std::byte* data = nullptr;
     std::size_t size = 0;
+    std::unique_ptr<Kept> kept;  ///< the newest
 
-    Buffer() = default;
-    Buffer(const Buffer&) = delete;
-    Buffer& operator=(const Buffer&) = delete;
-    ~Buffer() { release(); }
+    Memory() = default;
+    Memory(const Memory&) = delete;
+    Memory& operator=(const Memory&) = delete;
+    ~Memory() { release(); }
     void release() {
       ::operator delete(data, std::align_val_t(kAlignment));
       data = nullptr;
       size = 0;
     }
   };
+  static Memory& mine() {
+    thread_local Memory memory;
+    return memory;
+  }
 };
 
 /// Cuts one acquired block into aligned arrays: `plan` sizes first, then `bind` hands out the memory in the same order.

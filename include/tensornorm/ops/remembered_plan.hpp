@@ -2,9 +2,9 @@
 #pragma once
 
 #include <cstddef>
-#include <memory>
 #include <new>
 #include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/core/scratch.hpp>
 
 namespace tensornorm {
 
@@ -27,21 +27,6 @@ constexpr bool has_static_roles() {
 template <class P, int kRank>
 concept StaticRoles = AxisPolicy<P> && requires { typename std::bool_constant<has_static_roles<P, kRank>()>; } && has_static_roles<P, kRank>();
 
-/// What a thread remembers until it ends: in blocks of the heap, of which one pointer each is in every thread's own memory.
-struct RememberedBlock {
-  RememberedBlock() = default;
-  RememberedBlock(const RememberedBlock&) = delete;
-  RememberedBlock& operator=(const RememberedBlock&) = delete;
-  virtual ~RememberedBlock() = default;
-  std::unique_ptr<RememberedBlock> next;
-};
-
-/// The calling thread's blocks, the newest first.
-inline std::unique_ptr<RememberedBlock>& remembered_blocks() {
-  thread_local std::unique_ptr<RememberedBlock> first;
-  return first;
-}
-
 inline namespace TENSORNORM_ABI {
 
 /// The plan of a call: Plan(nest, options), with the nest of make_loop_nest(shape, strides, policy). The size of x is not 0.
@@ -62,7 +47,7 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
     typename Plan::Options options;
     bool operator==(const Key&) const = default;
   };
-  struct Block : RememberedBlock {
+  struct Block : Scratch::Kept {
     explicit Block(Block*& place) : place_(place) {}
     ~Block() override { place_ = nullptr; }
     Key key;
@@ -73,12 +58,7 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
     Block*& place_;
   };
   thread_local Block* last = nullptr;
-  if (last == nullptr) {
-    auto block = std::make_unique<Block>(last);
-    last = block.get();
-    block->next = std::move(remembered_blocks());
-    remembered_blocks() = std::move(block);
-  }
+  if (last == nullptr) last = Scratch::keep<Block>(last);
   Key key{shape, strides, 0, options};
   if constexpr (SplitsAnAxis<P>) key.groups = Index(policy.groups);
   if (!StaticRoles<P, kRank> || !last->made || !(last->key == key)) {
