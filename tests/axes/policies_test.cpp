@@ -109,11 +109,11 @@ TEST(RoleShapes, OfEachPolicy) {
 
 TEST(RoleShapes, CountTheParameters) {
   const Extents<4> images{{2, 12, 5, 7}};
-  EXPECT_EQ(parameter_count(BatchAxes<1>{}, images), 12);
-  EXPECT_EQ(parameter_count(GroupAxes<1>{4}, images), 12);
-  EXPECT_EQ(parameter_count(LayerAxes<3>{}, images), 12 * 5 * 7);
-  EXPECT_EQ(parameter_count(over<1, 3>, images), 1);
-  EXPECT_EQ(parameter_count(BatchAxes<1>{}, Extents<4>{{0, 12, 5, 7}}), 12);
+  EXPECT_EQ(affine_shape(BatchAxes<1>{}, images).size(), 12);
+  EXPECT_EQ(affine_shape(GroupAxes<1>{4}, images).size(), 12);
+  EXPECT_EQ(affine_shape(LayerAxes<3>{}, images).size(), 12 * 5 * 7);
+  EXPECT_EQ(affine_shape(over<1, 3>, images).size(), 1);
+  EXPECT_EQ(affine_shape(BatchAxes<1>{}, Extents<4>{{0, 12, 5, 7}}).size(), 12);
 }
 
 TEST(RoleShapes, NameTheAxisTheyComeFrom) {

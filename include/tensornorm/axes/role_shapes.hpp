@@ -18,6 +18,12 @@ struct AxisExtents {
     axes[rank] = axis;
     extents[rank++] = extent;
   }
+  /// The number of elements of a tensor of these extents.
+  constexpr Index size() const {
+    Index n = 1;
+    for (int i = 0; i < rank; ++i) n *= extents[i];
+    return n;
+  }
   std::span<const Index> span() const { return {extents.data(), static_cast<std::size_t>(rank)}; }
 };
 
@@ -56,15 +62,6 @@ constexpr auto affine_shape(const P& policy, const Extents<kRank>& shape) {
     if (is_affine(role) && !counted) affine.push(axis, shape[axis]);
   });
   return affine;
-}
-
-/// The number of elements of weight, and of bias.
-template <AxisPolicy P, int kRank>
-constexpr Index parameter_count(const P& policy, const Extents<kRank>& shape) {
-  const auto affine = affine_shape(policy, shape);
-  Index n = 1;
-  for (int i = 0; i < affine.rank; ++i) n *= affine.extents[i];
-  return n;
 }
 
 }  // namespace tensornorm

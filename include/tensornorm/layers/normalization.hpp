@@ -150,9 +150,7 @@ class Normalization {
       const Index channels = x.shape[policy_.split_axis(kRank)];
       if (channels % policy_.groups != 0) fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
     }
-    Index size = 1;
-    for (Index extent : got.span()) size *= extent;
-    bool same = size == affine_.size();
+    bool same = got.size() == affine_.size();
     for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
     if (!same)
       fail(call, "expected affine axes of shape ", ShapeText{affine_.shape().data(), kParameterRank}, ", got ",

@@ -57,7 +57,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
                                                                       .writes = dx.data != nullptr, .constant = saved.constant(),
                                                                       .in_place = dx.data == x.data || dx.data == dy.data,
                                                                       .aligned = is_aligned(dx.data)});
-  const Index params = plan != nullptr ? plan->params : parameter_count<P, kRank>(policy, x.shape);
+  const Index params = plan != nullptr ? plan->params : affine_shape<P, kRank>(policy, x.shape).size();
   if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
     fail(context.call, "dweight overlaps dbias");
   if (dx.data != nullptr) {
@@ -92,7 +92,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_same_shape(context.call, "dy", y, dy);
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
-  const Index params = parameter_count<P, kRank>(policy, y.shape);
+  const Index params = affine_shape<P, kRank>(policy, y.shape).size();
   using A = accumulator_t<Scalar>;
   std::vector<A> inverse(std::size_t(2 * params));
   const A least = A(std::sqrt(epsilon_of<A>()));

@@ -107,16 +107,17 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
                         const TensorView<T, kRank>& y, const Value* mean, const Value* variance, SavedStats<Scalar>* saved,
                         const Device& device) {
   using S = statistic_t<T>;
-  const auto kept = kept_shape<P, kRank>(policy, x.shape);
+  const bool unbiased = context.rule.estimator == VarianceEstimator::unbiased;
   const auto check_samples = [&](Index samples) {
-    if (context.rule.estimator == VarianceEstimator::unbiased && samples == 1)
-      fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
+    if (unbiased && samples == 1) fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
+  };
+  const auto keep = [&] {
+    if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept_shape<P, kRank>(policy, x.shape).span());
   };
   if (x.size() == 0) {
     check_samples(make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy).samples);
     check_memory(context, 0, x, y);
-    if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
-    return;
+    return keep();
   }
   const ForwardPlan<T, Scalar>& plan = forward_plan<kRowMajor>(policy, x, y, context.parameters, true);
   check_samples(plan.samples);
@@ -125,8 +126,8 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
     if (ranges_overlap(y.data, y.span(), given, plan.statistics)) fail(context.call, "y overlaps the given statistics");
   ForwardOp<T, Scalar, Device> op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
-  give_statistics(context.rule, mean, variance, statistics, plan.statistics, context.rule.estimator == VarianceEstimator::unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1));
-  if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept.span());
+  give_statistics(context.rule, mean, variance, statistics, plan.statistics, unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1));
+  keep();
   op.set_statistics(statistics);
   op.run();
 }
