@@ -2,4 +2,3 @@
 #include "kernels_once.hpp"
 
 TENSORNORM_DEFINE_KERNELS(Eigen::half);
-TENSORNORM_DEFINE_KERNELS(Eigen::bfloat16);

@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include "kernels_once.hpp"
+
+TENSORNORM_DEFINE_KERNELS(Eigen::bfloat16);
