@@ -6,12 +6,27 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <new>
+#include <set>
 #include <thread>
 
 namespace {
 
 constexpr std::size_t kMoreThanThereIs = std::size_t{1} << 60;
+
+/// What is allocated with an alignment, of all threads.
+std::set<void*>& allocated() {
+  static auto& blocks = *new std::set<void*>;
+  return blocks;
+}
+std::mutex allocating;
+
+void release(void* memory) {
+  const std::lock_guard lock(allocating);
+  allocated().erase(memory);
+  std::free(memory);
+}
 
 }  // namespace
 
@@ -20,10 +35,12 @@ void* operator new(std::size_t bytes, std::align_val_t alignment) {
   const std::size_t unit = static_cast<std::size_t>(alignment);
   void* memory = bytes < kMoreThanThereIs ? std::aligned_alloc(unit, (bytes + unit - 1) / unit * unit) : nullptr;
   if (memory == nullptr) throw std::bad_alloc();
+  const std::lock_guard lock(allocating);
+  allocated().insert(memory);
   return memory;
 }
-void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
-void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
+void operator delete(void* memory, std::align_val_t) noexcept { release(memory); }
+void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { release(memory); }
 
 namespace tensornorm {
 namespace {
@@ -56,22 +73,48 @@ TEST(Scratch, OutlivesAnAllocationThatFails) {
   std::memset(memory, 0x5A, 4096);
 }
 
-TEST(Scratch, KeepsWhatItIsGivenUntilTheThreadEnds) {
-  static int alive = 0;
-  struct Counted : Scratch::Kept {
-    explicit Counted(int v) : value(v) { ++alive; }
-    ~Counted() override { --alive; }
-    int value;
+struct Number {
+  int value = 7;
+};
+/// Two of a thread's own.
+template <int>
+Number& kept() {
+  thread_local Scratch::Kept<Number> number;
+  return number.get();
+}
+
+TEST(Scratch, KeepsValuesUntilTheThreadEnds) {
+  const std::size_t before = allocated().size();
+  std::thread([before] {
+    EXPECT_EQ(kept<0>().value, 7);
+    kept<0>().value = 1;
+    Scratch::acquire(100);
+    kept<1>().value = 2;
+    EXPECT_EQ(kept<0>().value, 1);
+    EXPECT_EQ(kept<1>().value, 2);
+    EXPECT_EQ(allocated().size(), before + 3);
+  }).join();
+  EXPECT_EQ(allocated().size(), before);
+}
+
+// Thread-local objects made before a thread's first call are destroyed after its memory.
+TEST(Scratch, ServesAThreadThatEnds) {
+  static int late_value = 0;
+  struct Late {
+    bool used = false;
+    ~Late() {
+      kept<0>().value += 1;
+      std::memset(Scratch::acquire(200), 0x5A, 200);
+      late_value = kept<0>().value;
+    }
   };
   std::thread([] {
-    Counted* const first = Scratch::keep<Counted>(1);
-    Scratch::acquire(100);
-    Counted* const second = Scratch::keep<Counted>(2);
-    EXPECT_EQ(first->value, 1);
-    EXPECT_EQ(second->value, 2);
-    EXPECT_EQ(alive, 2);
+    thread_local Late late;
+    late.used = true;
+    kept<0>().value = 100;
+    std::memset(Scratch::acquire(100), 0x5A, 100);
   }).join();
-  EXPECT_EQ(alive, 0);
+  EXPECT_EQ(late_value, 8) << "a new one";
 }
 
 TEST(ScratchPlan, PacksAlignedArrays) {

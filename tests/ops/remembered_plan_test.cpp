@@ -104,10 +104,14 @@ TEST_F(RememberedPlan, IsAThreadsOwn) {
   EXPECT_EQ(made_for(BatchAxes<1>{}, shape_, dense(shape_)), 0);
 }
 
-/// Roles that only the object knows, those of a static function that looks elsewhere, and a split that only the object knows.
+/// Roles that only the object knows, in a function or in a member that can be called, those of a static function that looks elsewhere, and
+/// a split that only the object knows.
 struct AnyRoles {
   AxisRole last;
   AxisRole role(int axis, int rank) const { return axis == rank - 1 ? last : AxisRole::kept; }
+};
+struct MemberRoles {
+  AxisRole (*role)(int axis, int rank);
 };
 struct GlobalRoles {
   static inline bool reduce = false;
@@ -119,9 +123,15 @@ struct AnySplit {
   int split_axis(int) const { return axis; }
   static constexpr AxisRole role(int axis, int) { return axis == 0 ? AxisRole::kept : AxisRole::reduced; }
 };
+struct MemberSplit {
+  Index groups = 1;
+  int (*split_axis)(int rank);
+  static constexpr AxisRole role(int axis, int) { return axis == 0 ? AxisRole::kept : AxisRole::reduced; }
+};
 static_assert(StaticRoles<BatchAxes<1>, 2> && StaticRoles<BatchAxes<-1>, 4> && StaticRoles<InstanceAxes<1>, 3> && StaticRoles<GroupAxes<1>, 4>);
 static_assert(StaticRoles<GroupAxes<-1>, 2> && StaticRoles<LayerAxes<2>, 5> && StaticRoles<ReduceAxes<0, -1>, 3>);
 static_assert(!StaticRoles<AnyRoles, 3> && !StaticRoles<GlobalRoles, 3> && !StaticRoles<AnySplit, 3> && !StaticRoles<support::RolesOf, 3>);
+static_assert(!StaticRoles<MemberRoles, 3> && !StaticRoles<MemberSplit, 3>);
 
 TEST_F(RememberedPlan, IsNeverThatOfRolesThatMayChange) {
   for (const AxisRole role : {AxisRole::reduced, AxisRole::kept, AxisRole::reduced})
@@ -131,6 +141,10 @@ TEST_F(RememberedPlan, IsNeverThatOfRolesThatMayChange) {
     EXPECT_EQ(made_for(GlobalRoles{}, shape_, dense(shape_)), 1);
   }
   for (const int axis : {1, 0, 1}) EXPECT_EQ(made_for(AnySplit{2, axis}, shape_, dense(shape_)), 1);
+  for (int i = 0; i < 2; ++i) {
+    EXPECT_EQ(made_for(MemberRoles{[](int axis, int) { return axis == 0 ? AxisRole::kept : AxisRole::reduced; }}, shape_, dense(shape_)), 1);
+    EXPECT_EQ(made_for(MemberSplit{2, [](int) { return 1; }}, shape_, dense(shape_)), 1);
+  }
 }
 
 }  // namespace

@@ -3,14 +3,16 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <new>
 #include <tensornorm/core/scalar.hpp>
+#include <type_traits>
 #include <utility>
 
 namespace tensornorm {
 
-/// Memory of the calling thread, never given back before it ends.
+/// Memory of the calling thread, given back when it ends; what a thread-local object's destructor takes after that, never.
+///
+/// Nothing in it leads into code: the library whose call took it may have been closed by then.
 ///
 /// Errors: std::bad_alloc passes through; callers ask before they write anything.
 class Scratch {
@@ -22,53 +24,73 @@ class Scratch {
   static std::byte* acquire(std::size_t bytes) {
     Memory& memory = mine();
     if (bytes > memory.size) {
+      give_back_at_end();
       memory.release();
-      memory.data = static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment)));
+      memory.data = allocate(bytes);
       memory.size = bytes;
     }
     return memory.data;
   }
 
-  /// What a thread keeps.
-  struct Kept {
-    Kept() = default;
-    Kept(const Kept&) = delete;
-    Kept& operator=(const Kept&) = delete;
-    virtual ~Kept() = default;
-    std::unique_ptr<Kept> next;
+  /// A T of the calling thread, made when it is first asked for. For thread_local variables: a pointer, because they take of every
+  /// thread's stack.
+  template <class T>
+  class Kept {
+   public:
+    T& get() {
+      static_assert(std::is_trivially_destructible_v<T> && alignof(T) <= kAlignment);
+      Memory& memory = mine();
+      if (value_ == nullptr || given_back_ != memory.given_back) {
+        give_back_at_end();
+        std::byte* const block = allocate(kAlignment + sizeof(T));
+        memory.kept = ::new (static_cast<void*>(block)) Block{memory.kept};
+        value_ = ::new (static_cast<void*>(block + kAlignment)) T();
+        given_back_ = memory.given_back;
+      }
+      return *value_;
+    }
+
+   private:
+    T* value_ = nullptr;
+    bool given_back_ = false;  ///< when it was made
   };
-  /// A new T, which derives from Kept, until the thread ends.
-  template <class T, class... Arguments>
-  static T* keep(Arguments&&... arguments) {
-    Memory& memory = mine();  // first: the system takes memory for it too, and ends the program where there is none
-    auto kept = std::make_unique<T>(std::forward<Arguments>(arguments)...);
-    T* const result = kept.get();
-    kept->next = std::move(memory.kept);
-    memory.kept = std::move(kept);
-    return result;
-  }
 
  private:
-  /// All that a thread has, in one object: each of them is registered with the system, which takes memory.
+  /// What lies before each kept value.
+  struct Block {
+    Block* next;
+  };
   struct Memory {
     std::byte* data = nullptr;
     std::size_t size = 0;
-    std::unique_ptr<Kept> kept;  ///< the newest
+    Block* kept = nullptr;    ///< the newest
+    bool given_back = false;  ///< the thread ends
 
-    Memory() = default;
-    Memory(const Memory&) = delete;
-    Memory& operator=(const Memory&) = delete;
-    ~Memory() { release(); }
     void release() {
-      ::operator delete(data, std::align_val_t(kAlignment));
+      free(data);
       data = nullptr;
       size = 0;
     }
+    void give_back() {
+      release();
+      while (kept != nullptr) free(std::exchange(kept, kept->next));
+      given_back = true;
+    }
   };
   static Memory& mine() {
-    thread_local Memory memory;
+    static constinit thread_local Memory memory;
     return memory;
   }
+  /// Asked for before anything is allocated: the system takes memory for it too, and ends the program where there is none.
+  static void give_back_at_end() {
+    struct AtEnd {
+      ~AtEnd() { mine().give_back(); }
+    };
+    thread_local AtEnd at_end;
+    static_cast<void>(at_end);
+  }
+  static std::byte* allocate(std::size_t bytes) { return static_cast<std::byte*>(::operator new(bytes, std::align_val_t(kAlignment))); }
+  static void free(void* memory) { ::operator delete(memory, std::align_val_t(kAlignment)); }
 };
 
 /// Cuts one acquired block into aligned arrays: `plan` sizes first, then `bind` hands out the memory in the same order.

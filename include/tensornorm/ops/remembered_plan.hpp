@@ -8,16 +8,17 @@
 
 namespace tensornorm {
 
-/// What P says of each axis of a tensor of this rank, asked where only what is known at compile time can answer.
+/// What P says of each axis of a tensor of this rank, asked where only what is known at compile time can answer: in constants, as no
+/// member that can be called does.
 template <AxisPolicy P, int kRank>
 constexpr bool has_static_roles() {
-  if constexpr (requires(int i) { P::role(i, i); }) {
+  if constexpr (requires { typename std::bool_constant<(static_cast<void>(P::role(0, split_rank<P>(kRank))), true)>; }) {
     for (int axis = 0; axis < split_rank<P>(kRank); ++axis) static_cast<void>(P::role(axis, split_rank<P>(kRank)));
   } else {
     return false;
   }
   if constexpr (SplitsAnAxis<P>) {
-    if constexpr (requires(int i) { P::split_axis(i); }) static_cast<void>(P::split_axis(kRank));
+    if constexpr (requires { typename std::bool_constant<(static_cast<void>(P::split_axis(kRank)), true)>; }) return true;
     else return false;
   }
   return true;
@@ -47,26 +48,21 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
     typename Plan::Options options;
     bool operator==(const Key&) const = default;
   };
-  struct Block : Scratch::Kept {
-    explicit Block(Block*& place) : place_(place) {}
-    ~Block() override { place_ = nullptr; }
+  struct Remembered {
     Key key;
     bool made = false;
     alignas(Plan) std::byte plan[sizeof(Plan)];
-
-   private:
-    Block*& place_;
   };
-  thread_local Block* last = nullptr;
-  if (last == nullptr) last = Scratch::keep<Block>(last);
+  static constinit thread_local Scratch::Kept<Remembered> kept;
+  Remembered& last = kept.get();
   Key key{shape, strides, 0, options};
   if constexpr (SplitsAnAxis<P>) key.groups = Index(policy.groups);
-  if (!StaticRoles<P, kRank> || !last->made || !(last->key == key)) {
-    ::new (static_cast<void*>(last->plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
-    last->key = key;
-    last->made = true;
+  if (!StaticRoles<P, kRank> || !last.made || !(last.key == key)) {
+    ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
+    last.key = key;
+    last.made = true;
   }
-  return *std::launder(reinterpret_cast<const Plan*>(last->plan));
+  return *std::launder(reinterpret_cast<const Plan*>(last.plan));
 }
 
 }  // namespace TENSORNORM_ABI
