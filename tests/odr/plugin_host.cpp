@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// plugin_host <plugin>: calls layers of its own and of the plugin, in two threads, and closes the plugin before they end.
+// plugin_host <plugin>: calls layers of its own and of the plugin, in another thread and in main(), and closes the plugin before they end.
 #include <dlfcn.h>
 
 #include <cstdio>

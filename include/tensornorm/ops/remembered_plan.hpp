@@ -17,11 +17,8 @@ constexpr bool has_static_roles() {
   } else {
     return false;
   }
-  if constexpr (SplitsAnAxis<P>) {
-    if constexpr (requires { typename std::bool_constant<(static_cast<void>(P::split_axis(kRank)), true)>; }) return true;
-    else return false;
-  }
-  return true;
+  if constexpr (SplitsAnAxis<P>) return requires { typename std::bool_constant<(static_cast<void>(P::split_axis(kRank)), true)>; };
+  else return true;
 }
 
 /// The roles of a policy's axes follow from its type, and from the number of groups where it splits one.
