@@ -88,18 +88,13 @@ bool all_near(const StatisticsArrays<S>& statistics, Index count) {
   return true;
 }
 
-/// Writes a statistic, or lanes of several from k on, where it is asked for, in units of x.
-template <class S, class V>
-TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, const V& mean, const V& mean_lo, const V& rstd, const V& variance) {
-  const auto write = [k](S* array, const V& value) TENSORNORM_INLINE_LAMBDA {
-    if (array == nullptr) return;
-    if constexpr (is_lanes<V>) value.store(array + k);
-    else array[k] = value;
-  };
-  write(to.mean, mean);
-  write(to.mean_lo, mean_lo);
-  write(to.rstd, rstd);
-  write(to.variance, variance);
+/// Writes the statistic of a state of x * scale where it is asked for, in units of x.
+template <class S>
+TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S mean, S mean_lo, S rstd, S variance) {
+  if (to.mean != nullptr) to.mean[k] = mean;
+  if (to.mean_lo != nullptr) to.mean_lo[k] = mean_lo;
+  if (to.rstd != nullptr) to.rstd[k] = rstd;
+  if (to.variance != nullptr) to.variance[k] = variance;
 }
 
 /// finish_statistic() for a state with a scale.
@@ -109,7 +104,7 @@ TENSORNORM_RARE Center<A, S> finish_scaled(const StatisticsRule& rule, Index sam
   if (m.scale > S(1) && !is_finite<S>(S(rule.eps) * m.scale * m.scale)) m.set_scale(S(1));
   const Welford<S>& state = m.state;
   const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance, m.scale);
-  write_statistic(to, k, m.mean(), S(state.mean_lo() / m.scale), S(rstd * m.scale), S(variance / m.scale / m.scale));
+  write_statistic<S>(to, k, m.mean(), state.mean_lo() / m.scale, rstd * m.scale, variance / m.scale / m.scale);
   return {state.mean(), state.mean_lo(), rstd, m.scale};
 }
 
@@ -120,7 +115,7 @@ TENSORNORM_INLINE Center<A, S> finish_statistic(const StatisticsRule& rule, Inde
   if (moments.scale != S(1)) return finish_scaled(rule, samples, moments, to, k);
   const Welford<S>& state = moments.state;
   const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance);
-  write_statistic(to, k, S(state.mean()), S(state.mean_lo()), rstd, variance);
+  write_statistic<S>(to, k, state.mean(), state.mean_lo(), rstd, variance);
   return center_for<A, T>(state.mean(), state.mean_lo(), rstd);
 }
 
