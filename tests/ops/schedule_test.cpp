@@ -173,7 +173,23 @@ TEST(ColumnWalk, WideRowsCoverTheRows) {
       EXPECT_LT(walk.moment_tail, walk.width);
       EXPECT_EQ(walk.statistics, columns);
       EXPECT_LE(walk.width, std::max(columns, kTileColumns));
+      EXPECT_TRUE(walk.width <= std::max(columns, kFewColumns) || walk.moment_rows >= kFewestRows);
     }
+}
+
+// Runs of one weight that can all be written alike: a partial row is not to be as wide as them.
+TEST(ColumnWalk, RowsAreWholeRunsOrNot) {
+  const auto whole = [](const Shape& shape, const char* letters) {
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, letters);
+    const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+    return walk.has_whole_runs(Strip(walk, 0).width);
+  };
+  EXPECT_TRUE(whole({515, 16}, "Rk")) << "wide rows of 16 weights, 3 left";
+  EXPECT_TRUE(whole({512, 100}, "Rk")) << "a row at a time";
+  EXPECT_FALSE(whole({512, 7}, "Rk")) << "narrow rows have their weights beside them";
+  EXPECT_FALSE(whole({512, 16}, "rK")) << "columns with their own weights";
+  EXPECT_TRUE(whole({2, 40, 67, 3}, "kRrk")) << "wide rows of one weight";
+  EXPECT_FALSE(whole({2, 4, 670, 3}, "kRrk")) << "the last of them is narrower";
 }
 
 // What two passes go over is cut into parts for several threads, by its size alone: an image among others as one alone.

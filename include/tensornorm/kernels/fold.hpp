@@ -117,16 +117,23 @@ void copy_run(const T* from, Index n, A* to) {
 /// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
 template <Index Loop::* kStride, class Source, class A>
 void expand(const LoopList& columns, const Source* from, A* to) {
-  LoopList outer = columns;
-  const Loop inner = columns.loops[--outer.depth];
-  Odometer at(outer);
-  for (Index k = outer.size(); k > 0; --k, at.next(), to += inner.extent) {
-    const Source* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
-    if (inner.*kStride == 0) fill(to, inner.extent, static_cast<A>(*source));
-    else if (inner.*kStride == 1) copy_run(source, inner.extent, to);
-    else for (Index i = 0; i < inner.extent; ++i) to[i] = static_cast<A>(source[i * (inner.*kStride)]);
+  LoopList outer;
+  const Loop inner = columns.loops[columns.depth - 1];
+  Index times = 1;  // that all comes again: loops outside in which nothing changes
+  for (int i = 0; i < columns.depth - 1; ++i) {
+    if (outer.depth > 0 || columns.loops[i].*kStride != 0) outer.push(columns.loops[i]);
+    else times *= columns.loops[i].extent;
   }
-  fill(to, kLine<A>, A(0));
+  A* end = to;
+  Odometer at(outer);
+  for (Index k = outer.size(); k > 0; --k, at.next(), end += inner.extent) {
+    const Source* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
+    if (inner.*kStride == 0) fill(end, inner.extent, static_cast<A>(*source));
+    else if (inner.*kStride == 1) copy_run(source, inner.extent, end);
+    else for (Index i = 0; i < inner.extent; ++i) end[i] = static_cast<A>(source[i * (inner.*kStride)]);
+  }
+  for (A* const last = to + (end - to) * times; end < last;) end = std::copy_n(to, std::min(end - to, last - end), end);
+  fill(end, kLine<A>, A(0));
 }
 
 /// to[i] += from[i], with the rests of doubles.

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <type_traits>
+#include <utility>
 #include <tensornorm/kernels/load.hpp>
 
 namespace tensornorm::kernels {
@@ -147,6 +150,28 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   } else {
     transform_vectors<Store::ordinary, A, I>(x, y, n, map, ahead);
   }
+}
+
+/// transform_run() of at least one vector and at most kVectors: they overlap, and are formed before any of them is written.
+template <int kVectors, class A, class I, class T, class Y, class Map>
+TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) {
+  using L = HardwareLanes<A, I>;
+  const WholeLoader<L> whole;
+  const auto at = [&](int k) TENSORNORM_INLINE_LAMBDA { return std::min(Index(k) * L::width, n - L::width); };
+  [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
+    const L results[] = {map(L::load(x + at(k)), at(k), whole)...};
+    (results[k].store(y + at(k)), ...);
+  }(std::make_integer_sequence<int, kVectors>());
+}
+
+/// Calls f(kVectors) for the transform_few() of runs of n elements; returns whether there is one.
+template <class A, class I, class F>
+TENSORNORM_INLINE bool with_few_vectors(Index n, const F& f) {
+  constexpr Index w = HardwareLanes<A, I>::width;
+  if (n < w || n > 4 * w) return false;
+  if (n <= 2 * w) f(std::integral_constant<int, 2>());
+  else f(std::integral_constant<int, 4>());
+  return true;
 }
 
 }  // namespace TENSORNORM_ABI

@@ -241,6 +241,20 @@ struct ColumnForward {
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
     const ReadAhead ahead{frozen ? walk.row_stride[0] : walk.second_pass_stride()};
     const Index run = walk.run_width(strip.width);
+    const auto affine_map = [&](Index c, Index param) TENSORNORM_INLINE_LAMBDA {
+      return AffineMap<L, P, Uniform<L>>{{mean + c}, {scale + c}, {shift + c}, uniform<A, I>(args.weight[param]), uniform<A, I>(args.bias[param])};
+    };
+    if (walk.has_whole_runs(strip.width) && !scaled && store == Store::ordinary) {
+      const bool few = with_few_vectors<A, I>(run, [&](auto vectors) TENSORNORM_INLINE_LAMBDA {
+        for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
+          const T* x = args.x + at.data[0] + r * walk.row_stride[0];
+          T* y = args.y + at.data[1] + r * walk.row_stride[1];
+          Index param = at.param + r * walk.row_param;
+          for (Index c = 0; c < width; c += run, param += walk.weight_step) transform_few<vectors, A, I>(x + c, y + c, run, affine_map(0, param));
+        });
+      });
+      if (few) return;
+    }
     for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index row_param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);
@@ -251,8 +265,7 @@ struct ColumnForward {
         const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
         const auto write_run = [&](const auto& affine) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
         if (walk.weights > 0) {
-          const A one_weight = args.weight[param], one_bias = args.bias[param];
-          write_run(AffineMap<L, P, Uniform<L>>{map.mean, map.scale, map.shift, uniform<A, I>(one_weight), uniform<A, I>(one_bias)});
+          write_run(affine_map(c, param));
         } else if (walk.affine) {
           write_run(AffineMap<L, P, P>{map.mean, map.scale, map.shift, {weight + c}, {bias + c}});
         } else {

@@ -27,8 +27,10 @@ inline constexpr Index kLongRun = 32;
 inline constexpr Index kFrozenRun = 1024;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
+/// Wide rows of more columns than kFewColumns are no wider than leaves so many of them: something is done once for each column.
+inline constexpr Index kFewestRows = 32, kFewColumns = 64;
 /// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a register.
-inline constexpr Index kUniformRow = 64;
+inline constexpr Index kUniformRow = 8;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
 /// Bytes of x that are still in the L2 cache when they are normalized.
@@ -183,6 +185,8 @@ struct ColumnWalk {
 
   /// Columns of one weight in a strip, or all where they have none or their own.
   Index run_width(Index strip_width) const { return weights > 0 ? strip_width / weights : strip_width; }
+  /// Whether all rows of a strip are runs of that width, the partial one among them.
+  bool has_whole_runs(Index strip_width) const { return weights > 0 && group_tail % run_width(strip_width) == 0; }
   /// Columns of the widest strip.
   Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
   /// Statistics of the widest strip.
@@ -273,8 +277,9 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Loop row = any_row ? walk.groups.loops[--walk.groups.depth] : Loop{1, {}, 0, 0};
   bool contiguous = any_row;
   for (Index stride : row.data) contiguous &= stride == walk.width;
-  const Index together = contiguous ? std::clamp<Index>(kTileColumns / walk.width, 1, row.extent) : 1;
   const Index all_rows = any_row ? merged.loops[outermost].extent : 1;
+  const Index most = std::min(kTileColumns, std::max(kFewColumns, all_rows / kFewestRows * walk.width));
+  const Index together = contiguous ? std::clamp<Index>(most / walk.width, 1, row.extent) : 1;
   if (together > 1) walk.columns.push({together, row.data, 0, row.param});
   for (int i = 0; i < columns.depth; ++i) walk.columns.push(columns.loops[i]);
   walk.group_rows = row.extent / together;
