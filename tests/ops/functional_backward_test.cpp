@@ -112,7 +112,7 @@ TYPED_TEST(FunctionalBackward, LayerNormsOptions) {
 
 TYPED_TEST(FunctionalBackward, WithoutWeight) {
   using S = typename TypeParam::Scalar;
-  // Without parameters the rows of a ColMajor tensor are summed in another order.
+  // Rows of a ColMajor tensor that parameters part, or that are a part of a wide one, are summed in another order without them.
   const bool same_order = TypeParam::order == Eigen::RowMajor;
   this->expect_same(
       tn::LayerNorm<S, 2>(tn::Extents<2>{{5, 4}}),

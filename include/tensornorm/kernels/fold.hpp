@@ -119,7 +119,7 @@ template <Index Loop::* kStride, class Source, class A>
 void expand(const LoopList& columns, const Source* from, A* to) {
   LoopList outer;
   const Loop inner = columns.loops[columns.depth - 1];
-  Index times = 1;  // that all comes again: loops outside in which nothing changes
+  Index times = 1;  // that all comes again: loops around the others in which nothing changes
   for (int i = 0; i < columns.depth - 1; ++i) {
     if (outer.depth > 0 || columns.loops[i].*kStride != 0) outer.push(columns.loops[i]);
     else times *= columns.loops[i].extent;
@@ -132,7 +132,8 @@ void expand(const LoopList& columns, const Source* from, A* to) {
     else if (inner.*kStride == 1) copy_run(source, inner.extent, end);
     else for (Index i = 0; i < inner.extent; ++i) end[i] = static_cast<A>(source[i * (inner.*kStride)]);
   }
-  for (A* const last = to + (end - to) * times; end < last;) end = std::copy_n(to, std::min(end - to, last - end), end);
+  A* const last = to + (end - to) * times;
+  while (end < last) end = std::copy_n(to, std::min(end - to, last - end), end);
   fill(end, kLine<A>, A(0));
 }
 

@@ -152,7 +152,8 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   }
 }
 
-/// transform_run() of at least one vector and at most kVectors: they overlap, and are formed before any of them is written.
+/// transform_run() of at least one vector and at most kVectors: they overlap, some may be the same, and all are formed before any of them
+/// is written.
 template <int kVectors, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) {
   using L = HardwareLanes<A, I>;

@@ -267,7 +267,7 @@ struct ColumnBackward {
           T* dx = args.dx + at.data[2] + r * walk.row_stride[2];
           Index param = at.param + r * walk.row_param;
           for (Index c = 0; c < width; c += run, param += walk.weight_step)
-            transform_few<vectors, A, I>(x + c, dx + c, run, weighted_map(dy + c, 0, param));
+            transform_few<decltype(vectors)::value, A, I>(x + c, dx + c, run, weighted_map(dy + c, 0, param));
         });
       });
       if (few) return;

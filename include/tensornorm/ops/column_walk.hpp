@@ -250,7 +250,8 @@ struct ColumnForward {
           const T* x = args.x + at.data[0] + r * walk.row_stride[0];
           T* y = args.y + at.data[1] + r * walk.row_stride[1];
           Index param = at.param + r * walk.row_param;
-          for (Index c = 0; c < width; c += run, param += walk.weight_step) transform_few<vectors, A, I>(x + c, y + c, run, affine_map(0, param));
+          for (Index c = 0; c < width; c += run, param += walk.weight_step)
+            transform_few<decltype(vectors)::value, A, I>(x + c, y + c, run, affine_map(0, param));
         });
       });
       if (few) return;

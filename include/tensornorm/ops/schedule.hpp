@@ -27,9 +27,13 @@ inline constexpr Index kLongRun = 32;
 inline constexpr Index kFrozenRun = 1024;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
-/// Wide rows of more columns than kFewColumns are no wider than leaves so many of them: something is done once for each column.
-inline constexpr Index kFewestRows = 32, kFewColumns = 64;
-/// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a register.
+/// Something is done once for each column of a wide row: one of more than kFewColumns columns takes so few rows together that at least
+/// kFewestRows wide rows are left. Half as many make LayerNorm of 16x512 ColMajor slower, twice as many no faster.
+inline constexpr Index kFewestRows = 32;
+/// Columns that are worth it in any case: two to eight vectors of floats.
+inline constexpr Index kFewColumns = 64;
+/// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a
+/// register: a vector of floats with AVX2.
 inline constexpr Index kUniformRow = 8;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
