@@ -245,6 +245,36 @@ TEST(LargeBatches, AnExampleOfGroupNormIsTheExampleAloneChannelsLast) {
   EXPECT_EQ(std::memcmp(dx_alone.data(), dx.data() + (examples - 1) * size, size * sizeof(float)), 0);
 }
 
+// Nothing is reduced where a row is one feature: dx is 0 but for rounding, which is not to tell how many rows there were.
+TEST(LargeBatches, AnExampleOfOneFeatureIsTheExampleAlone) {
+  using Matrix = Eigen::Tensor<float, 2, Eigen::RowMajor>;
+  constexpr Index examples = 36;
+  const auto random = [](unsigned seed) -> Matrix {
+    const auto values = support::random_values<float>(examples, seed, 10, 3);
+    return Eigen::TensorMap<const Matrix>(values.data(), examples, 1);
+  };
+  const Matrix x = random(1), dy = random(2);
+  const auto run = [](auto layer, const Matrix& of, const Matrix& gradient) {
+    layer.weight()(0) = 0.7F;
+    Matrix y(of.dimensions()), dx(of.dimensions());
+    tn::SavedStats<float> saved;
+    layer.forward(of, y, saved);
+    layer.backward(gradient, of, saved, dx, tn::none);
+    return std::pair(y, dx);
+  };
+  const auto compare = [&](const auto& layer) {
+    const auto [y, dx] = run(layer, x, dy);
+    for (Index i = 0; i < examples; ++i) {
+      const auto row = [i](const Matrix& all) -> Matrix { return Eigen::TensorMap<const Matrix>(all.data() + i, 1, 1); };
+      const auto [y_alone, dx_alone] = run(layer, row(x), row(dy));
+      EXPECT_EQ(y_alone(0), y(i, 0)) << i;
+      EXPECT_EQ(dx_alone(0), dx(i, 0)) << i;
+    }
+  };
+  compare(tn::LayerNorm<float>(1));
+  compare(tn::RMSNorm<float>(1));
+}
+
 /// n rows of `width`, in a wider matrix or not; what is beside them is `around`.
 struct Block {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

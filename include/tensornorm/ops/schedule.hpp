@@ -208,7 +208,8 @@ struct ColumnWalk {
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written.
 inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {
   const Loop& slice = merged.innermost();
-  if (!reduces(slice)) return Walk::column;
+  // An example of one element as it would be among others, which are columns of one row.
+  if (!reduces(slice) || merged.size() == 1) return Walk::column;
   Index slices = 1;
   for (int i = 0; i + 1 < merged.depth; ++i)
     if (reduces(merged.loops[i])) slices *= merged.loops[i].extent;
