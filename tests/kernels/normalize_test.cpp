@@ -149,6 +149,34 @@ TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
   });
 }
 
+// Up to four vectors, in place as well: every size there is one for, from 8 numbers on whatever the instruction set.
+TYPED_TEST(TransformRun, FewVectorsWriteAllOfARunAndNothingElse) {
+  at_each_level([](Level level) {
+    const Index widest = level == Level::baseline ? 16 : 32;
+    for (Index n = 1; n <= 5 * TestFixture::N; ++n)
+      for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam)) {
+        const std::vector<TypeParam> values = integers<TypeParam>(n, 0, 101);
+        const Coefficients<TypeParam> c(n);
+        Guarded<TypeParam> y(n, offset);
+        y.fill(values);
+        TypeParam* const in_place = y.data();
+        bool few = false;
+        run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+          few = with_few_vectors<TypeParam, I>(n, [&]<class J>(auto vectors, J) TENSORNORM_INLINE_LAMBDA {
+            using L = HardwareLanes<TypeParam, J>;
+            const ScaleMap<L, PerElement<L, TypeParam>> map{{c.mean.data()}, {c.scale.data()}, {c.shift.data()}};
+            transform_few<decltype(vectors)::value, TypeParam, J>(in_place, in_place, n, map);
+          });
+        });
+        if (n >= 8 && n * Index(sizeof(TypeParam)) <= 4 * widest) {
+          ASSERT_TRUE(few) << n;
+        }
+        ASSERT_TRUE(support::same_bits(y.values(), few ? expected(values, c, Kind::per_element) : values)) << "n = " << n << ", y + " << offset;
+        ASSERT_TRUE(y.intact()) << "n = " << n << ", y + " << offset << " bytes";
+      }
+  });
+}
+
 template <class T>
 class NarrowRun : public testing::Test {};
 using Narrows = testing::Types<Eigen::half, Eigen::bfloat16>;

@@ -185,7 +185,7 @@ TYPED_TEST(RowsOfOneWeight, TheSameBitsForEveryInstructionSetWithFma) {
 TYPED_TEST(RowsOfOneWeight, AnExampleOutOfRangeLeavesTheOthers) {
   using Value = typename TypeParam::Scalar;
   const Index features = 97;
-  for (const Index examples : {70, 100, 333, 611}) {
+  for (const Index examples : {9, 70, 100, 333, 611}) {
     const auto usual = this->random(typename TypeParam::template Tensor<2>(examples, features), 3), dy = this->random(usual, 4);
     tn::LayerNorm<Value> layer(features);
     const auto weight = this->random(Eigen::Tensor<Value, 1>(features), 5);
@@ -199,7 +199,7 @@ TYPED_TEST(RowsOfOneWeight, AnExampleOutOfRangeLeavesTheOthers) {
     auto usual_y = usual, usual_dx = usual;
     run(usual, usual_y, usual_dx);
     for (const Value factor : {Value(sizeof(Value) == 4 ? 1e30 : 1e200), std::numeric_limits<Value>::infinity()})
-      for (const Index spoiled : {Index{0}, Index{17}, examples - 1}) {
+      for (const Index spoiled : {Index{0}, examples / 4, examples - 1}) {
         auto x = usual;
         for (Index i = 0; i < features; ++i) x(spoiled, i) *= factor;
         auto y = x, dx = x;

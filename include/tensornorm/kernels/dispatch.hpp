@@ -77,6 +77,7 @@ inline namespace TENSORNORM_ABI {
 template <int kBytes>
 struct Isa {
   static constexpr int bytes = kBytes;
+  using Half = Isa<kBytes / 2>;
 };
 
 #if defined(__x86_64__) && defined(__GNUC__)

@@ -165,13 +165,21 @@ TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) 
   }(std::make_integer_sequence<int, kVectors>());
 }
 
-/// Calls f(kVectors) for the transform_few() of runs of n elements; returns whether there is one.
+/// Calls f(vectors, isa) for the transform_few() of runs of n elements; returns whether there is one. Runs of half a vector of 16 or more
+/// take the vectors of half that width: parts of a vector go through memory.
 template <class A, class I, class F>
 TENSORNORM_INLINE bool with_few_vectors(Index n, const F& f) {
   constexpr Index w = HardwareLanes<A, I>::width;
+  const std::integral_constant<int, 2> two;
+  if constexpr (w > 8) {
+    if (n >= w / 2 && n < w) {
+      f(two, typename I::Half());
+      return true;
+    }
+  }
   if (n < w || n > 4 * w) return false;
-  if (n <= 2 * w) f(std::integral_constant<int, 2>());
-  else f(std::integral_constant<int, 4>());
+  if (n <= 2 * w) f(two, I());
+  else f(std::integral_constant<int, 4>(), I());
   return true;
 }
 

@@ -255,19 +255,21 @@ struct ColumnBackward {
     ScaledBlock<A, T> copy;
     const ReadAhead ahead{walk.second_pass_stride()};
     const Index run = walk.run_width(strip.width);
-    const auto weighted_map = [&](const T* dy, Index c, Index param) TENSORNORM_INLINE_LAMBDA {
-      return WeightedGradientMap<L, T, P, Uniform<L>>(dy, {scratch.column_mean + c}, {scratch.column_rstd + c}, {scratch.column_slope + c},
-                                                      {scratch.column_offset + c}, uniform<A, I>(args.weight[param]));
+    const auto weighted_map = [&]<class J>(J, const T* dy, Index c, Index param) TENSORNORM_INLINE_LAMBDA {
+      using Few = HardwareLanes<A, J>;
+      return WeightedGradientMap<Few, T, PerElement<Few, A>, Uniform<Few>>(dy, {scratch.column_mean + c}, {scratch.column_rstd + c},
+                                                                           {scratch.column_slope + c}, {scratch.column_offset + c},
+                                                                           uniform<A, J>(args.weight[param]));
     };
     if (walk.has_whole_runs(strip.width) && !scaled && store == Store::ordinary) {
-      const bool few = with_few_vectors<A, I>(run, [&](auto vectors) TENSORNORM_INLINE_LAMBDA {
+      const bool few = with_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA {
         for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
           const T* dy = args.dy + at.data[1] + r * walk.row_stride[1];
           const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0];
           T* dx = args.dx + at.data[2] + r * walk.row_stride[2];
           Index param = at.param + r * walk.row_param;
           for (Index c = 0; c < width; c += run, param += walk.weight_step)
-            transform_few<decltype(vectors)::value, A, I>(x + c, dx + c, run, weighted_map(dy + c, 0, param));
+            transform_few<decltype(vectors)::value, A, J>(x + c, dx + c, run, weighted_map(isa, dy + c, 0, param));
         });
       });
       if (few) return;
@@ -282,7 +284,7 @@ struct ColumnBackward {
         T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
         const P mean{scratch.column_mean + c}, slope{scratch.column_slope + c}, offset{scratch.column_offset + c};
         if (walk.weights > 0) {
-          transform_run<A, I>(x, dx, n, weighted_map(dy, c, param), ahead, store);
+          transform_run<A, I>(x, dx, n, weighted_map(I(), dy, c, param), ahead, store);
         } else {
           transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {scratch.column_scale + c}, slope, offset), ahead, store);
         }

@@ -241,17 +241,19 @@ struct ColumnForward {
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
     const ReadAhead ahead{frozen ? walk.row_stride[0] : walk.second_pass_stride()};
     const Index run = walk.run_width(strip.width);
-    const auto affine_map = [&](Index c, Index param) TENSORNORM_INLINE_LAMBDA {
-      return AffineMap<L, P, Uniform<L>>{{mean + c}, {scale + c}, {shift + c}, uniform<A, I>(args.weight[param]), uniform<A, I>(args.bias[param])};
+    const auto affine_map = [&]<class J>(J, Index c, Index param) TENSORNORM_INLINE_LAMBDA {
+      using Few = HardwareLanes<A, J>;
+      return AffineMap<Few, PerElement<Few, A>, Uniform<Few>>{
+          {mean + c}, {scale + c}, {shift + c}, uniform<A, J>(args.weight[param]), uniform<A, J>(args.bias[param])};
     };
     if (walk.has_whole_runs(strip.width) && !scaled && store == Store::ordinary) {
-      const bool few = with_few_vectors<A, I>(run, [&](auto vectors) TENSORNORM_INLINE_LAMBDA {
+      const bool few = with_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA {
         for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
           const T* x = args.x + at.data[0] + r * walk.row_stride[0];
           T* y = args.y + at.data[1] + r * walk.row_stride[1];
           Index param = at.param + r * walk.row_param;
           for (Index c = 0; c < width; c += run, param += walk.weight_step)
-            transform_few<decltype(vectors)::value, A, I>(x + c, y + c, run, affine_map(0, param));
+            transform_few<decltype(vectors)::value, A, J>(x + c, y + c, run, affine_map(isa, 0, param));
         });
       });
       if (few) return;
@@ -266,7 +268,7 @@ struct ColumnForward {
         const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
         const auto write_run = [&](const auto& affine) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
         if (walk.weights > 0) {
-          write_run(affine_map(c, param));
+          write_run(affine_map(I(), c, param));
         } else if (walk.affine) {
           write_run(AffineMap<L, P, P>{map.mean, map.scale, map.shift, {weight + c}, {bias + c}});
         } else {

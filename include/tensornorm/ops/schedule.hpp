@@ -33,7 +33,7 @@ inline constexpr Index kFewestRows = 32;
 /// Columns that are worth it in any case: two to eight vectors of floats.
 inline constexpr Index kFewColumns = 64;
 /// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a
-/// register: a vector of floats with AVX2.
+/// register: a vector of floats with AVX2, half of one with AVX-512.
 inline constexpr Index kUniformRow = 8;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
