@@ -298,7 +298,7 @@ TEST(ColumnWalk, KeptLoopsOutsideAreProblemsOfTheirOwn) {
 class ChooseStore : public testing::Test {
  protected:
   static constexpr Index kLong = Index{1} << 20;
-  const Index cache_ = last_level_cache();
+  const Index cache_ = lasting_cache();
   kernels::Store of(Index bytes, Index unit, Index run, Walk walk = Walk::row) const {
     return choose_store(walk, 2 * bytes, unit, run, false, true, sizeof(float));
   }
@@ -337,6 +337,14 @@ TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   const float y = 0;
   EXPECT_TRUE(is_aligned(&y));
   EXPECT_FALSE(is_aligned(reinterpret_cast<const float*>(reinterpret_cast<const char*>(&y) + 1)));
+}
+
+TEST(LastingCache, IsHalfOfOneThatIsNear) {
+  constexpr Index kCache = Index{32} << 20;
+  EXPECT_EQ(lasting_cache(false, kCache), kCache / 2);
+  EXPECT_EQ(lasting_cache(true, kCache), kCache);
+  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, kCache, false, true, sizeof(float), kCache), kernels::Store::ordinary);
+  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, kCache, false, true, sizeof(float), kCache / 2), kernels::Store::streaming);
 }
 
 TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {

@@ -48,8 +48,9 @@ struct ForwardPlan {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
     const LoopNest merged = without_params(walked);
+    Index cache = lasting_cache();
     const auto store_of = [&](Index unit, Index run) {
-      return choose_store(walk, 2 * bytes, unit, run, options.in_place, options.aligned, element);
+      return choose_store(walk, 2 * bytes, unit, run, options.in_place, options.aligned, element, cache);
     };
     walk = frozen && long_runs(walked) ? Walk::row : choose_walk(merged, 2 * bytes, element);
     if (walk == Walk::row) {
@@ -59,6 +60,8 @@ struct ForwardPlan {
                  row.kept.size() * row.runs.size() <= kRowsAsGiven;
       if (as_given) order.leave_as_given();
       pieces = row.kept.size();
+      // Runs that meet coefficients again are as fast within the cache: a reader of y gains by what of it is there.
+      if (frozen && row.meets_again()) cache = last_level_cache();
       store = store_of(samples * element, row.run.extent * element);
     } else {
       column = make_column_walk(walked, merged, element, frozen);

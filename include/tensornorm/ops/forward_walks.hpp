@@ -292,7 +292,10 @@ struct FrozenRunForward {
       if constexpr (streams_vectors<A>) {
         if (staged) {
           LineStage<T, kFrozenRun> stage(y);
-          for (; c < end; ++c, x += inner.data[0]) write(stage.template next<I>(extent));
+          for (; c < end; ++c, x += inner.data[0]) {
+            for (Index i = 0; i < extent; i += kLine<T>) fetch_to_l2(x + 2 * kFetchAhead<T> + i);
+            write(stage.template next<I>(extent));
+          }
           stage.template finish<I>();
           continue;
         }

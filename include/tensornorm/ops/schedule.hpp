@@ -101,8 +101,12 @@ inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_
 
 enum class Walk { row, column };
 
+/// Of the last-level cache what is counted on to be here still when it is read next: half of one that is near, which other cores fill with
+/// what is theirs. (Of one that is far, the most that last_level_cache() tells: it is many times that.)
+inline Index lasting_cache(bool far = last_level_is_far(), Index cache = last_level_cache()) { return far ? cache : cache / 2; }
+
 /// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
-inline bool leaves_cache(Index traffic) { return 4 * traffic >= 3 * last_level_cache(); }
+inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 4 * traffic >= 3 * cache; }
 
 /// Streaming stores take runs of so many bytes.
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
@@ -118,9 +122,9 @@ bool is_aligned(const T* p) {
 ///
 /// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of
 /// place: a streaming store throws the line it writes to out of the cache. And only where y is_aligned().
-inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index run, bool in_place, bool aligned, Index element) {
-  const Index cache = last_level_cache();
-  const bool large = walk == Walk::column ? leaves_cache(traffic)
+inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index run, bool in_place, bool aligned, Index element,
+                                   Index cache = lasting_cache()) {
+  const bool large = walk == Walk::column ? leaves_cache(traffic, cache)
                                           : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
   return !in_place && aligned && large && is_streamed_run(run, element) ? kernels::Store::streaming : kernels::Store::ordinary;
 }
