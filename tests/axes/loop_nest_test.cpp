@@ -322,6 +322,26 @@ TEST_F(OdometerTest, GoesForwardsAndBackwardsAndAround) {
   }
 }
 
+TEST_F(OdometerTest, EveryPositionIsVisitedInEitherOrder) {
+  Offsets start;
+  start.param = 1000;
+  for (int depth = 0; depth <= list_.depth; ++depth) {
+    LoopList inner;
+    for (int i = list_.depth - depth; i < list_.depth; ++i) inner.push(list_.loops[i]);
+    Places visited, backwards;
+    for_each_position<false>(inner, start, [&](const Offsets& at) { visited.push_back(place_of(at)); });
+    for_each_position<true>(inner, start, [&](const Offsets& at) { backwards.push_back(place_of(at)); });
+    ASSERT_EQ(Index(visited.size()), inner.size());
+    for (Index i = 0; i < inner.size(); ++i) {
+      Place place = expected(i);
+      place.back() += 1000;
+      EXPECT_EQ(visited[std::size_t(i)], place);
+    }
+    std::reverse(backwards.begin(), backwards.end());
+    EXPECT_EQ(backwards, visited);
+  }
+}
+
 TEST_F(OdometerTest, OfNoLoopStandsAtTheOrigin) {
   const LoopList none;
   EXPECT_EQ(none.size(), 1);

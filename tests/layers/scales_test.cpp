@@ -190,6 +190,28 @@ TYPED_TEST(Scales, Row45ChunksOfDifferentScales) {
   expect_forward<typename TypeParam::template Tensor<2>>(tn::LayerNorm<S>(5 * 4096, {.eps = 0}), norm, steps);
 }
 
+// The slices of a statistic after the first are added up about its mean, where that serves.
+TYPED_TEST(Scales, Row45SlicesOfDifferentScales) {
+  using S = typename TypeParam::Scalar;
+  using Tensor = typename TypeParam::template Tensor<4>;
+  const double large = scales<S>().back() / 3, small = scales<S>().front();
+  for (const Index side : {7, 28}) {
+    const reference::Norm norm{{4, 2, side, side}, reference::roles_of("rKrr"), Real(0)};
+    const std::vector<std::vector<double>> orders{{1, 1, 1, 1},         {0, 1, 1, 1},     {1, 0, 0, 0},         {0, 0, 0, 1},
+                                                  {0, small, 0, small}, {1, 1, 1, large}, {small, 1, 1, large}, {large, small, 0, 1}};
+    for (const auto& order : orders)
+      for (const auto& means : {std::vector<double>{0, 0, 0, 0}, {0, 1e4, 1e4, 1e4}, {1e4, 0, 0, 1}}) {
+        SCOPED_TRACE(testing::PrintToString(order) + " about " + testing::PrintToString(means));
+        auto x = values_of<S>(norm.size(), 1);
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          const std::size_t image = i / std::size_t(2 * side * side);
+          x[i] = static_cast<S>(x[i] * order[image] + means[image]);
+        }
+        expect_forward<Tensor>(tn::BatchNorm2d<S>(2, {.eps = 0}), norm, x);
+      }
+  }
+}
+
 // Each half is equal to its pivot; the variance is that between them, and in double it is below every number.
 TEST(ScalesOfChunks, Row46ChunksOfEqualElements) {
   const auto expect_signs = [](auto small) {

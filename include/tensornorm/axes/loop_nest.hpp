@@ -214,4 +214,28 @@ class Odometer {
   Offsets offsets_{};
 };
 
+/// Calls f(offsets) at every position of a list, counted from `start`, the first one first, or the last one: an odometer around an
+/// innermost loop that only adds.
+template <bool kBackwards, class F>
+TENSORNORM_INLINE constexpr void for_each_position(const LoopList& list, const Offsets& start, const F& f) {
+  if (list.depth == 0) return f(start);
+  const Loop inner = list.loops[list.depth - 1];
+  Index around = 1;
+  for (int i = 0; i < list.depth - 1; ++i) around *= list.loops[i].extent;
+  Odometer outer(list, kBackwards ? around - 1 : 0, list.depth - 1);
+  for (; around > 0; --around) {
+    Offsets at = start + outer.offsets();
+    if constexpr (kBackwards) {
+      outer.previous();
+      at.advance(inner, inner.extent - 1);
+    } else {
+      outer.next();
+    }
+    for (Index i = inner.extent; i > 0; --i) {
+      f(at);
+      at.advance(inner, kBackwards ? -1 : 1);
+    }
+  }
+}
+
 }  // namespace tensornorm

@@ -157,31 +157,6 @@ TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   return (first * L(A(1.0 / L::width))).sum();  // their sum might overflow
 }
 
-/// What row_moments() makes of one block, before it looks at the sums: see is_ordinary().
-template <class A, class S>
-struct ShortSlice {
-  A pivot;
-  S sum, squares;  ///< as in PivotSums
-
-  ShortSlice() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
-  template <class I, class T>
-  TENSORNORM_INLINE void add_up(const T* x, Index n, bool centered) {
-    pivot = centered ? first_pivot<A, I>(x, n) : A(0);
-    const BlockTotals<A, S, I> block(x, n, pivot);
-    sum = block.sum;
-    squares = block.squares.sum();
-  }
-  /// Neither another pivot nor a scale is needed.
-  template <class T>
-  TENSORNORM_INLINE bool is_ordinary(Index n, bool centered) const {
-    const bool good_pivot = is_finite(pivot) && !(centered && is_bad_pivot(n, sum, squares));
-    return good_pivot && scale_for<A, T>(n, pivot, squares) == A(1);
-  }
-  TENSORNORM_INLINE Welford<S> state(Index n, bool centered) const {
-    return centered ? Welford<S>::of_sums(n, S(pivot), sum, squares) : Welford<S>(n, S(0), S(0), squares);
-  }
-};
-
 /// Row kernel: adds n contiguous elements to the state, in one read: sums about a pivot, merged in S.
 ///
 /// Not centered: the sums are taken about 0, and the state's m2 becomes the sum of squares.

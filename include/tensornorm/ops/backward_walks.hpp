@@ -131,7 +131,14 @@ struct RowBackward {
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
       GradientSums<S> sums, rests;
-      if (args.gradients || !args.constant)
+      const bool plain = !streams && !beside && center.factor == A(1);
+      if (plain && (args.gradients || !args.constant)) {
+        for_each_position<false>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
+          GradientSums<S> run, run_rests;
+          add_elements<I>(args.x + here.data[0], args.dy + here.data[1], walk.run.extent, {}, center, run, run_rests);
+          add_to_statistic(here.param, center, run, sums, rests);
+        });
+      } else if (args.gradients || !args.constant) {
         for (Index i = runs; i > 0; --i) {
           const Offsets here = at + forwards.offsets();
           forwards.next();
@@ -148,8 +155,17 @@ struct RowBackward {
             pending = 0;
           }
         }
+      }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
+      if (plain) {
+        for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
+          const T* dy = args.dy + here.data[1];
+          write_elements<I>(args.constant ? dy : args.x + here.data[0], dy, args.dx + here.data[2], walk.run.extent, here.param, center, {},
+                            Store::ordinary);
+        });
+        continue;
+      }
       if constexpr (may_write_beside_next<A, T>)
         if (beside_next && k + 1 < last) {
           before.emplace(Unwritten{at, {}, center});
@@ -190,8 +206,7 @@ struct RowBackward {
       const ReadAhead from_here = scaled ? ReadAhead{} : ahead.part(i);
       if (scaled) x = copy.fill(x, n, center.factor);
       if (walk.run.param == 0) {
-        const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr};
-        row_gradient_sums<false, false, A, S, I>(x, dy, n, row, from_here, run, run_rests);
+        add_elements<I>(x, dy, n, from_here, center, run, run_rests);
       } else {
         const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
           const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside};
@@ -210,13 +225,24 @@ struct RowBackward {
           written = end;
         }
     }
-    S weight = S(1);
-    if (walk.run.param == 0) {
-      if (args.weight != nullptr) weight = S(args.weight[at.param]);
-      if (args.gradients) {
-        totals.dweight.add(at.param, center.unit, center.centered(run));
-        totals.dbias.add(at.param, run.plain);
-      }
+    if (walk.run.param == 0) return add_to_statistic(at.param, center, run, sums, rests);
+    accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, run.plain);
+    accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, run.centered);
+  }
+  /// The sums of n elements of one weight.
+  template <class I>
+  TENSORNORM_INLINE static void add_elements(const T* x, const T* dy, Index n, const ReadAhead& ahead, const GradientCenter<A, S>& center,
+                                             GradientSums<S>& run, GradientSums<S>& rests) {
+    const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr};
+    row_gradient_sums<false, false, A, S, I>(x, dy, n, row, ahead, run, rests);
+  }
+  /// Adds a run of one weight to its statistic and to the gradients of its parameters.
+  TENSORNORM_INLINE void add_to_statistic(Index param, const GradientCenter<A, S>& center, const GradientSums<S>& run, GradientSums<S>& sums,
+                                          GradientSums<S>& rests) const {
+    const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
+    if (args.gradients) {
+      totals.dweight.add(param, center.unit, center.centered(run));
+      totals.dbias.add(param, run.plain);
     }
     accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
     accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, weight, run.centered);
@@ -239,9 +265,7 @@ struct RowBackward {
       if (scaled) x = copy.fill(x, n, center.factor);
       T* dx = args.dx + at.data[2] + i;
       if (walk.run.param == 0) {
-        const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
-        GradientMap<L, T, U> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd * weight)), slope, offset);
-        transform_run<A, I>(x, dx, n, map, ahead, how);
+        write_elements<I>(x, dy, dx, n, param, center, ahead, how);
       } else {
         const auto write = [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
           WeightedGradientMap<L, T, U, PerElement<L, P>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset, {weight});
@@ -250,6 +274,16 @@ struct RowBackward {
         with_parameters(args, dweight, dbias, param, write);
       }
     }
+  }
+  /// Writes n elements of one weight.
+  template <class I>
+  TENSORNORM_INLINE void write_elements(const T* x, const T* dy, T* dx, Index n, Index param, const GradientCenter<A, S>& center,
+                                        const ReadAhead& ahead, Store how) const {
+    using L = HardwareLanes<A, I>;
+    const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
+    const GradientMap<L, T, Uniform<L>> map(dy, uniform<A, I>(center.mean), uniform<A, I>(static_cast<A>(center.rstd * weight)),
+                                            uniform<A, I>(center.slope), uniform<A, I>(center.offset));
+    transform_run<A, I>(x, dx, n, map, ahead, how);
   }
 };
 

@@ -3,9 +3,9 @@
 
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/kernels/fold.hpp>
-#include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 #include <tensornorm/kernels/scale.hpp>
+#include <tensornorm/kernels/slices.hpp>
 #include <tensornorm/kernels/staging.hpp>
 #include <tensornorm/ops/schedule.hpp>
 #include <tensornorm/stats/estimator.hpp>
@@ -242,6 +242,13 @@ struct RowForward {
       if (k + 1 < last) kept.next();
       const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
+      if (store == Store::ordinary && walk.run.param == 0 && center.factor == A(1)) {
+        for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
+          const auto map = uniform_map<A, I>(coefficients(args, center, here.param));
+          transform_run<A, I>(args.x + here.data[0], args.y + here.data[1], walk.run.extent, map, {}, Store::ordinary);
+        });
+        continue;
+      }
       const ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
     }
@@ -256,9 +263,29 @@ struct RowForward {
   template <class I>
   TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     ScaledWelford<A, S> state;
-    for (Index i = walk.slices.size(); i > 0; --i, slice.next())
-      row_moments<A, S, I>(args.x + at.data[0] + slice.offsets().data[0], walk.length, args.rule.centered, state);
+    const Index slices = walk.slices.size();
+    const auto next = [&]() TENSORNORM_INLINE_LAMBDA {
+      const T* x = args.x + at.data[0] + slice.offsets().data[0];
+      slice.next();
+      return x;
+    };
+    row_moments<A, S, I>(next(), walk.length, args.rule.centered, state);
+    if (slices > 1 && !(walk.length < kLongSlice && state.scale == S(1) && add_short_slices<I>(at, slice, state)))
+      for (Index i = slices; i > 1; --i) row_moments<A, S, I>(next(), walk.length, args.rule.centered, state);
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
+  }
+
+  /// The slices after the first, about its mean; the odometer goes round, to where it stands if that cannot be.
+  template <class I>
+  TENSORNORM_INLINE bool add_short_slices(const Offsets& at, Odometer& slice, ScaledWelford<A, S>& state) const {
+    const T* const x = args.x + at.data[0];
+    A pivot = args.rule.centered ? static_cast<A>(state.mean()) : A(0);
+    if (args.rule.centered && args.samples >= kChunk) pivot = coarse<A>(pivot, pivot - load_one<A>(x));
+    SliceSums<A, S, I> sums(pivot);
+    for (Index i = walk.slices.size(); i > 1; --i, slice.next()) sums.add(x + slice.offsets().data[0], walk.length);
+    if (sums.template merge_into<T>(state, args.rule.centered)) return true;
+    slice.next();
+    return false;
   }
 };
 

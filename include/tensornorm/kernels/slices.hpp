@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/kernels/moments.hpp>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+// Short slices of contiguous elements: what row_moments() makes of them, without waiting for one before the next is begun.
+
+/// What row_moments() makes of one block, before it looks at the sums: see is_ordinary().
+template <class A, class S>
+struct ShortSlice {
+  A pivot;
+  S sum, squares;  ///< as in PivotSums
+
+  ShortSlice() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
+  template <class I, class T>
+  TENSORNORM_INLINE void add_up(const T* x, Index n, bool centered) {
+    pivot = centered ? first_pivot<A, I>(x, n) : A(0);
+    const BlockTotals<A, S, I> block(x, n, pivot);
+    sum = block.sum;
+    squares = block.squares.sum();
+  }
+  /// Neither another pivot nor a scale is needed.
+  template <class T>
+  TENSORNORM_INLINE bool is_ordinary(Index n, bool centered) const {
+    const bool good_pivot = is_finite(pivot) && !(centered && is_bad_pivot(n, sum, squares));
+    return good_pivot && scale_for<A, T>(n, pivot, squares) == A(1);
+  }
+  TENSORNORM_INLINE Welford<S> state(Index n, bool centered) const {
+    return centered ? Welford<S>::of_sums(n, S(pivot), sum, squares) : Welford<S>(n, S(0), S(0), squares);
+  }
+};
+
+/// Sums of several slices about one pivot: none of them waits for the mean of those before it, as in row_moments().
+template <class A, class S, class I>
+struct SliceSums {
+  A pivot;
+  S sum = S(0), rest = S(0);  ///< as SumArray has them
+  FoldLanes<A, S, I> squares, squares_rest;
+  Index count = 0;
+
+  TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
+  template <class T>
+  TENSORNORM_INLINE void add(const T* x, Index n) {
+    for (Index i = 0; i < n; i += kBlock<A>) {
+      const BlockTotals<A, S, I> block(x + i, std::min(kBlock<A>, n - i), pivot);
+      accumulate<keeps_rest<A, S>>(sum, rest, block.sum);
+      accumulate<keeps_rest<A, S>>(squares, squares_rest, block.squares);
+    }
+    count += n;
+  }
+  /// Adds them to the state; not where they need another pivot or a scale.
+  template <class T>
+  TENSORNORM_INLINE bool merge_into(ScaledWelford<A, S>& state, bool centered) const {
+    const S all_squares = squares.sum();
+    if (!is_finite(pivot) || scale_for<A, T>(count, pivot, all_squares) != A(1)) return false;
+    if (!centered) {
+      state.merge(Welford<S>(count, S(0), S(0), all_squares), S(1));
+      return true;
+    }
+    if (is_bad_pivot(count, sum, all_squares)) return false;
+    if constexpr (keeps_rest<A, S>) state.merge(Welford<S>::of_sums(count, S(pivot), sum, rest, all_squares), S(1));
+    else state.merge(Welford<S>::of_sums(count, S(pivot), sum, all_squares), S(1));
+    return true;
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
