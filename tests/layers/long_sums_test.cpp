@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <tensornorm/tensornorm.hpp>
 #include <vector>
 
@@ -58,6 +59,33 @@ TYPED_TEST(LongSums, TheVarianceOfTwoNumbersInTurn) {
         }
       });
     }
+}
+
+// Images that do not vary, of two values in turn: the variance is that between them, whatever each is measured from.
+TYPED_TEST(LongSums, TheVarianceBetweenConstantImages) {
+  using S = typename TypeParam::Scalar;
+  using Tensor = typename TypeParam::template Tensor<4>;
+  struct Case {
+    Index images, height, width;
+    double base, step;
+  };
+  for (const Case& c : {Case{17, 12, 41, 0, 1.0485908985137939}, Case{11, 9, 47, 0, 1.338019847869873},
+                        Case{17, 3, 157, 0.0914120004, 1.5131906270980835}, Case{11, 3, 71, 5.84619746, 1.65648287714781},
+                        Case{2, 8, 8, 0, 0.5}, Case{4, 8, 8, 0, 0.5}, Case{3, 8, 8, 0, 1e-30}}) {
+    Tensor x(c.images, 2, c.height, c.width);
+    const S low = static_cast<S>(c.base), high = static_cast<S>(c.base + c.step);
+    for (Index n = 0; n < c.images; ++n) x.template chip<0>(n).setConstant(n % 2 == 0 ? low : high);
+    const long double distance = static_cast<long double>(high) - static_cast<long double>(low);
+    const long double share = static_cast<long double>(c.images / 2) / static_cast<long double>(c.images);
+    const long double variance = distance * distance * share * (1 - share);
+    if (variance < static_cast<long double>(std::numeric_limits<S>::min())) continue;
+    support::at_each_level([&](tn::kernels::Level) {
+      const auto actual = tn::moments(x, tn::over<0, 2, 3>);
+      for (Index channel = 0; channel < 2; ++channel)
+        EXPECT_NEAR(double((actual.variance(channel) - variance) / variance), 0, double(ulps<S>(4, 1) / 2))
+            << c.images << " images, " << c.base << " and " << c.base + c.step;
+    });
+  }
 }
 
 // The sum of n equal gradients is n times one of them.

@@ -34,7 +34,7 @@ struct ShortSlice {
   }
 };
 
-/// Sums of several slices about one pivot: none of them waits for the mean of those before it, as in row_moments().
+/// Sums of several slices about one pivot, close to the mean of each: none waits for those before it to be merged, as in row_moments().
 template <class A, class S, class I>
 struct SliceSums {
   A pivot;
@@ -43,27 +43,39 @@ struct SliceSums {
   Index count = 0;
 
   TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
+
+  /// Not where the pivot is a bad one for this slice alone: the squares of one that hardly varies are all rounded the same way.
   template <class T>
-  TENSORNORM_INLINE void add(const T* x, Index n) {
+  TENSORNORM_INLINE bool add(const T* x, Index n, bool centered) {
+    S slice(0), slice_rest(0);
+    FoldLanes<A, S, I> folded, folded_rest;
     for (Index i = 0; i < n; i += kBlock<A>) {
       const BlockTotals<A, S, I> block(x + i, std::min(kBlock<A>, n - i), pivot);
-      accumulate<keeps_rest<A, S>>(sum, rest, block.sum);
-      accumulate<keeps_rest<A, S>>(squares, squares_rest, block.squares);
+      accumulate<keeps_rest<A, S>>(slice, slice_rest, block.sum);
+      accumulate<keeps_rest<A, S>>(folded, folded_rest, block.squares);
+    }
+    if (centered && is_bad_pivot(n, slice, folded.sum())) return false;
+    accumulate<keeps_rest<A, S>>(sum, rest, slice);
+    accumulate<keeps_rest<A, S>>(squares, squares_rest, folded);
+    if constexpr (keeps_rest<A, S>) {
+      rest = rest + slice_rest;
+      squares_rest = squares_rest + folded_rest;
     }
     count += n;
+    return true;
   }
-  /// Adds them to the state; not where they need another pivot or a scale.
+  /// Adds them to the state; not where they need a scale.
   template <class T>
   TENSORNORM_INLINE bool merge_into(ScaledWelford<A, S>& state, bool centered) const {
+    if (count == 0) return true;
     const S all_squares = squares.sum();
     if (!is_finite(pivot) || scale_for<A, T>(count, pivot, all_squares) != A(1)) return false;
-    if (!centered) {
-      state.merge(Welford<S>(count, S(0), S(0), all_squares), S(1));
-      return true;
+    Welford<S> set(count, S(0), S(0), all_squares);
+    if (centered) {
+      if constexpr (keeps_rest<A, S>) set = Welford<S>::of_sums(count, S(pivot), sum, rest, all_squares);
+      else set = Welford<S>::of_sums(count, S(pivot), sum, all_squares);
     }
-    if (is_bad_pivot(count, sum, all_squares)) return false;
-    if constexpr (keeps_rest<A, S>) state.merge(Welford<S>::of_sums(count, S(pivot), sum, rest, all_squares), S(1));
-    else state.merge(Welford<S>::of_sums(count, S(pivot), sum, all_squares), S(1));
+    state.merge(set, S(1));
     return true;
   }
 };

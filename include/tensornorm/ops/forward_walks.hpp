@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cmath>
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/normalize.hpp>
@@ -263,27 +264,34 @@ struct RowForward {
   template <class I>
   TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     ScaledWelford<A, S> state;
-    const Index slices = walk.slices.size();
-    const auto next = [&]() TENSORNORM_INLINE_LAMBDA {
-      const T* x = args.x + at.data[0] + slice.offsets().data[0];
-      slice.next();
-      return x;
-    };
-    row_moments<A, S, I>(next(), walk.length, args.rule.centered, state);
-    if (slices > 1 && !(walk.length < kLongSlice && state.scale == S(1) && add_short_slices<I>(at, slice, state)))
-      for (Index i = slices; i > 1; --i) row_moments<A, S, I>(next(), walk.length, args.rule.centered, state);
+    const T* const x = args.x + at.data[0];
+    row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
+    slice.next();
+    const Index others = walk.slices.size() - 1;
+    if (!(others > 1 && walk.length < kLongSlice && add_short_slices<I>(x, others, slice, state)))
+      for (Index i = others; i > 0; --i, slice.next())
+        row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
 
-  /// The slices after the first, about its mean; the odometer goes round, to where it stands if that cannot be.
+  /// The slices after the first, about its mean; where that cannot be, nothing, and the odometer stands where it stood.
   template <class I>
-  TENSORNORM_INLINE bool add_short_slices(const Offsets& at, Odometer& slice, ScaledWelford<A, S>& state) const {
-    const T* const x = args.x + at.data[0];
-    A pivot = args.rule.centered ? static_cast<A>(state.mean()) : A(0);
-    if (args.rule.centered && args.samples >= kChunk) pivot = coarse<A>(pivot, pivot - load_one<A>(x));
+  TENSORNORM_INLINE bool add_short_slices(const T* x, Index others, Odometer& slice, ScaledWelford<A, S>& state) const {
+    if (state.scale != S(1)) return false;
+    const bool centered = args.rule.centered;
+    A pivot = centered ? static_cast<A>(state.mean()) : A(0);
+    if constexpr (SafeScale<A>::needed)
+      if (centered && args.samples >= kChunk) pivot = coarse<A>(pivot, static_cast<A>(std::sqrt(state.state.variance())));
+    ScaledWelford<A, S> sum_of_all(state);
     SliceSums<A, S, I> sums(pivot);
-    for (Index i = walk.slices.size(); i > 1; --i, slice.next()) sums.add(x + slice.offsets().data[0], walk.length);
-    if (sums.template merge_into<T>(state, args.rule.centered)) return true;
+    for (Index i = others; i > 0; --i, slice.next()) {
+      const T* const of_slice = x + slice.offsets().data[0];
+      if (!sums.add(of_slice, walk.length, centered)) row_moments<A, S, I>(of_slice, walk.length, centered, sum_of_all);
+    }
+    if (sums.template merge_into<T>(sum_of_all, centered)) {
+      state = sum_of_all;
+      return true;
+    }
     slice.next();
     return false;
   }
