@@ -44,7 +44,8 @@ struct SliceSums {
 
   TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
 
-  /// Not where the pivot is a bad one for this slice alone: the squares of one that hardly varies are all rounded the same way.
+  /// Not where the pivot is a bad one for this slice alone: the squares of one that hardly varies are all rounded the same way. Where S
+  /// is no wider than A, no pivot is good that is more than half as far away.
   template <class T>
   TENSORNORM_INLINE bool add(const T* x, Index n, bool centered) {
     S slice(0), slice_rest(0);
@@ -54,7 +55,7 @@ struct SliceSums {
       accumulate<keeps_rest<A, S>>(slice, slice_rest, block.sum);
       accumulate<keeps_rest<A, S>>(folded, folded_rest, block.squares);
     }
-    if (centered && is_bad_pivot(n, slice, folded.sum())) return false;
+    if (centered && is_bad_pivot(n, keeps_rest<A, S> ? S(slice + slice) : slice, folded.sum())) return false;
     accumulate<keeps_rest<A, S>>(sum, rest, slice);
     accumulate<keeps_rest<A, S>>(squares, squares_rest, folded);
     if constexpr (keeps_rest<A, S>) {
