@@ -210,6 +210,7 @@ TEST(FaultsOfConstruction, Row14NormalizedShapeBelowOne) {
       },
       text("LayerNorm", 1, "-2 in [3,-2,4]"));
   expect_error([] { tn::Normalization<float, PositionAxes> layer({0}); }, {"Normalization::constructor: ", "got 0"});
+  expect_error([] { tn::Normalization<float, PositionAxes> layer({}); }, {"Normalization::constructor: ", "at least one extent"});
 }
 
 TEST(FaultsOfConstruction, Row15ANormalizedShapeThatOverflows) {

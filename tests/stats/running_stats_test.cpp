@@ -189,6 +189,8 @@ TYPED_TEST(RunningStatsOf, RefuseWhatDoesNotFitAndChangeNothing) {
   refused("update: mean: expected 2 elements, got 3", [&] { stats.update(three, two, 4); });
   refused("update: variance: expected 2 elements, got 3", [&] { stats.update(two, three, 4); });
   refused("update: expected more than 1 sample per feature, got 1", [&] { stats.update(two, two, 1); });
+  refused("update: expected samples >= 0, got -5", [&] { stats.update(two, two, -5); });
+  refused("update: expected variance >= 0, got -2 at index 1", [&] { stats.update(two, Doubles{1, -2}, 4); });
   refused("load: running_mean: expected 2 elements, got 3", [&] { stats.load(three, two, 4); });
   refused("load: running_var: expected 2 elements, got 3", [&] { stats.load(two, three, 4); });
   refused("load: expected running_var >= 0, got -2 at index 1", [&] { stats.load(two, Doubles{1, -2}, 4); });

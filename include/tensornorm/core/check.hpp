@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <cstdint>
 #include <cstdio>
@@ -73,12 +74,15 @@ inline void check_eps(const Call& call, const double& eps) {
   if (!is_from_zero_to(std::numeric_limits<double>::max(), eps)) fail(call, "expected eps to be finite and >= 0, got ", eps);
 }
 
-/// The number of elements of a shape whose extents must all be >= 1; std::length_error where that overflows.
+/// The number of elements of a shape of at least one extent, all >= 1; std::length_error where that overflows, or Eigen's index does.
 inline Index checked_size(const Call& call, const char* argument, const Index* extents, int rank) {
+  if (rank < 1) fail(call, "expected ", argument, " of at least one extent, got []");
+  constexpr Index most =
+      std::min<Index>(std::numeric_limits<Index>::max() / Index(sizeof(double)), std::numeric_limits<Eigen::Index>::max());
   Index size = 1;
   for (int i = 0; i < rank; ++i) {
     if (extents[i] < 1) fail(call, "expected ", argument, "[", i, "] >= 1, got ", extents[i], " in ", ShapeText{extents, rank});
-    if (size > std::numeric_limits<Index>::max() / extents[i] / Index(sizeof(double)))
+    if (size > most / extents[i])
       fail<std::length_error>(call, "expected ", argument, " to have a representable number of elements, got ",
                               ShapeText{extents, rank});
     size *= extents[i];

@@ -33,6 +33,11 @@ class Affine {
     if (has_weight) weight_ = filled(Scalar(1));
     if (has_bias) bias_ = filled(Scalar(0));
   }
+  Affine(const Affine&) = default;
+  Affine(Affine&&) = default;
+  /// All of `other`, or, where memory runs out, nothing: Eigen's tensors free theirs before they ask for more.
+  Affine& operator=(const Affine& other) { return *this = Affine(other); }
+  Affine& operator=(Affine&&) = default;
 
   bool has_weight() const { return has_weight_; }
   bool has_bias() const { return has_bias_; }
@@ -84,7 +89,7 @@ class Affine {
  private:
   Tensor filled(Scalar value) const {
     typename Tensor::Dimensions extents;
-    for (int i = 0; i < kRank; ++i) extents[std::size_t(i)] = shape_[i];
+    for (int i = 0; i < kRank; ++i) extents[std::size_t(i)] = Eigen::Index(shape_[i]);
     Tensor tensor(extents);
     tensor.setConstant(value);
     return tensor;

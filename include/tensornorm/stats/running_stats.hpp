@@ -28,10 +28,15 @@ class RunningStats {
     const Call call{layer, "constructor"};
     if (momentum && !is_from_zero_to(1, *momentum)) fail(call, "expected momentum in [0, 1] or nullopt, got ", *momentum);
     checked_features(call, "num_features", num_features);
-    mean_.resize(num_features);
-    variance_.resize(num_features);
+    mean_.resize(Eigen::Index(num_features));
+    variance_.resize(Eigen::Index(num_features));
     reset();
   }
+  RunningStats(const RunningStats&) = default;
+  RunningStats(RunningStats&&) = default;
+  /// All of `other`, or, where memory runs out, nothing.
+  RunningStats& operator=(const RunningStats& other) { return *this = RunningStats(other); }
+  RunningStats& operator=(RunningStats&&) = default;
 
   /// One value per feature; 0 and 1 before the first batch.
   const Vector& mean() const { return mean_; }
@@ -50,8 +55,8 @@ class RunningStats {
 
   /// Takes in one batch: `samples` elements behind each statistic, `repeats` statistics per feature (InstanceNorm's images), averaged.
   ///
-  /// batch_mean[i * num_features + c] and batch_variance, biased, belong to feature c; `stride` 1 means the feature is the faster index,
-  /// else repeats are. No samples: nothing changes. It cannot fail.
+  /// batch_mean[i * num_features + c] and batch_variance, biased, belong to feature c; [c * repeats + i] without feature_fastest. No
+  /// samples: nothing changes. Nothing is checked: samples are not negative, and more than 1 where the estimator is unbiased.
   template <class S>
   TENSORNORM_INLINE void update(const S* batch_mean, const S* batch_variance, Index samples, Index repeats = 1,
                                 bool feature_fastest = true) noexcept {
@@ -68,13 +73,19 @@ class RunningStats {
     }
   }
 
-  /// update() with the statistics as vectors of num_features elements.
+  /// update() with the statistics as vectors of num_features elements: of `samples` elements each, the variance biased.
+  ///
+  /// Errors   std::invalid_argument, and nothing changes: wrong sizes; a negative variance (NaN is data);
+  ///          samples < 0, or 1 where the estimator is unbiased.
   template <class Mean, class Variance>
     requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
   void update(const Mean& batch_mean, const Variance& batch_variance, Index samples) {
     const Call call{layer_, "update"};
     check_values(call, "mean", batch_mean);
     check_values(call, "variance", batch_variance);
+    for (Index c = 0; c < num_features(); ++c)
+      if (is_negative(batch_variance.data()[c])) fail(call, "expected variance >= 0, got ", batch_variance.data()[c], " at index ", c);
+    if (samples < 0) fail(call, "expected samples >= 0, got ", samples);
     if (samples == 1 && estimator_ == VarianceEstimator::unbiased) fail(call, "expected more than 1 sample per feature, got 1");
     update(batch_mean.data(), batch_variance.data(), samples);
   }
@@ -105,6 +116,10 @@ class RunningStats {
       return is_from_zero_to(kInfinity, static_cast<double>(x));
     else
       return x >= Number(0);
+  }
+  template <class Number>
+  static bool is_negative(const Number& x) {
+    return is_a_variance(Number(-x)) && !is_a_variance(x);
   }
   /// num_features elements without gaps: an Eigen type whose inner stride is 1, or a standard container.
   template <class Values>

@@ -1,0 +1,48 @@
+// SPDX-License-Identifier: MIT
+// A program whose Eigen counts by int: layers work, and sizes that an int cannot hold are refused instead of cut off.
+#define EIGEN_DEFAULT_DENSE_INDEX_TYPE int
+#include <cstdio>
+#include <tensornorm/tensornorm.hpp>
+
+namespace {
+
+namespace tn = tensornorm;
+
+template <class Build>
+bool too_long(const char* what, Build build) {
+  try {
+    build();
+  } catch (const std::length_error&) {
+    return true;
+  }
+  std::printf("%s: expected std::length_error\n", what);
+  return false;
+}
+
+bool normalizes() {
+  tn::LayerNorm<float> layer(4);
+  Eigen::Tensor<float, 2, Eigen::RowMajor> x(2, 4), y(2, 4);
+  x.setValues({{1, 1, 3, 3}, {0, 8, 8, 0}});
+  layer.forward(x, y);
+  for (int i = 0; i < 2; ++i)
+    for (int j = 0; j < 4; ++j) {
+      const float expected = x(i, j) > (i == 0 ? 2.0f : 4.0f) ? 1.0f : -1.0f;
+      if (std::abs(y(i, j) - expected) > 1e-5f) return false;
+    }
+  return true;
+}
+
+}  // namespace
+
+int main() {
+  constexpr tn::Index beyond = (tn::Index{1} << 32) + 3;
+  bool passed = too_long("BatchNorm2d", [] { tn::BatchNorm2d<float> layer(beyond); });
+  passed &= too_long("RunningStats", [] { tn::RunningStats<float> stats(beyond); });
+  passed &= too_long("GroupNorm", [] { tn::GroupNorm<float> layer(1, beyond); });
+  passed &= too_long("LayerNorm", [] { tn::LayerNorm<float, 2> layer({tn::Index{1} << 16, tn::Index{1} << 16}); });
+  if (!normalizes()) {
+    std::puts("LayerNorm: other results than by hand");
+    passed = false;
+  }
+  return passed ? 0 : 1;
+}
