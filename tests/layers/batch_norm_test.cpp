@@ -256,6 +256,9 @@ TEST(BatchNormOptions, DefaultsArePyTorchs) {
   std::ostringstream text;
   text << layer;
   EXPECT_EQ(text.str(), "BatchNorm2d(64, eps=1e-05, momentum=0.1, affine=true, track_running_stats=true)");
+  text.str("");
+  text << tn::BatchNorm1d<float>(3, {.affine = false, .running_variance = tn::VarianceEstimator::biased});
+  EXPECT_EQ(text.str(), "BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=false, track_running_stats=true, running_variance=biased)");
 }
 
 TEST(BatchNormOptions, NotAffineHasNoWeight) {

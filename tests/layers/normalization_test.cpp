@@ -301,7 +301,11 @@ TYPED_TEST(EveryLayer, NormalizationHasTheModesOfALayerWithoutRunningStatistics)
   pono.eval();
   EXPECT_FALSE(pono.is_training());
   EXPECT_TRUE(same_bits(logical(pono(x)), y));
+  EXPECT_TRUE(same_bits(logical(std::as_const(pono)(x)), y));
   EXPECT_TRUE(same_bits(logical(std::as_const(pono).infer(x)), y));
+  std::ostringstream text;
+  text << pono;
+  EXPECT_EQ(text.str(), "Normalization([3], eps=0.5, affine=true, bias=false)");
 }
 
 TYPED_TEST(EveryLayer, CopiesDeeply) {

@@ -108,7 +108,7 @@ template <int kRank, bool kRowMajor, AxisPolicy P>
 constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
                                   const P& policy) {
   constexpr int rank = split_rank<P>(kRank);
-  static_assert(rank < kMaxLoops, "tensornorm: tensors of this rank are not supported");
+  static_assert(rank < kMaxLoops, "tensornorm: tensors of more than 9 axes are not supported, 8 where one is split into groups");
   FixedArray<Loop, rank> by_axis;
   for (int axis = 0, logical = 0; logical < kRank; ++logical, ++axis) {
     Loop loop{shape[logical], {}, 0, 0};

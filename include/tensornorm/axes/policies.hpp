@@ -46,6 +46,7 @@ struct GroupAxes {
 /// One statistic per leading index, over the last kNormalizedRank axes, which carry weight and bias. Source: Ba et al. 2016, arXiv:1607.06450.
 template <int kNormalizedRank = 1>
 struct LayerAxes {
+  static_assert(kNormalizedRank >= 1, "tensornorm: at least one axis must be normalized");
   static constexpr int least_rank = kNormalizedRank;
   static constexpr AxisRole role(int axis, int rank) {
     return axis >= rank - kNormalizedRank ? AxisRole::reduced_affine : AxisRole::kept;

@@ -20,9 +20,10 @@ concept ThreadPoolLike = requires(const D& device, std::function<void()> task) {
   { device.currentThreadId() } -> std::convertible_to<int>;
 };
 
-/// Any class but those that say they are something else (SavedStats): what is no device of ours is then refused with a sentence.
+/// Any class but what Eigen computes with and those that say they are something else (SavedStats): what is no device of ours is then
+/// refused with a sentence.
 template <class D>
-concept DeviceArgument = std::is_class_v<D> && !traits_of<D>::readable && !is_none<D> && !requires { typename D::NotADevice; };
+concept DeviceArgument = std::is_class_v<D> && !is_none<D> && !requires { typename D::Scalar; } && !requires { typename D::NotADevice; };
 
 /// What a call can run on.
 template <class D>

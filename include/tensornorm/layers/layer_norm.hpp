@@ -44,8 +44,6 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
   using Base = Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormalizedRank>;
 
  public:
-  static_assert(kNormalizedRank >= 1, "tensornorm: LayerNorm needs at least one normalized axis");
-
   explicit LayerNorm(const NormalizedShape<kNormalizedRank>& normalized_shape, LayerNormOptions options = {})
       : Base("LayerNorm", normalized_shape.extents(), {options.eps, options.variance, options.eps_added_to, true},
              options.elementwise_affine, options.elementwise_affine && options.bias, {}) {}
@@ -60,9 +58,7 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
   friend std::ostream& operator<<(std::ostream& out, const LayerNorm& layer) {
     return out << "LayerNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()
                << ", elementwise_affine=" << (layer.affine().has_weight() ? "true" : "false")
-               << ", bias=" << (layer.affine().has_bias() ? "true" : "false")
-               << (layer.rule().estimator == VarianceEstimator::unbiased ? ", variance=unbiased" : "")
-               << (layer.rule().eps_added_to == EpsAddedTo::deviation ? ", eps_added_to=deviation" : "") << ')';
+               << ", bias=" << (layer.affine().has_bias() ? "true" : "false") << layer.rule() << ')';
   }
 };
 

@@ -45,35 +45,40 @@ class Normalization {
                       {checked_size({"Normalization", "constructor"}, "affine_shape", affine_shape.begin(), int(affine_shape.size()))},
                       rule_of(options), options.affine, options.affine && options.bias, policy) {}
 
+  /// For layers made of this one; `name` is kept, not copied. RMSNorm's rule is not centered.
   Normalization(const char* name, const Extents<kParameterRank>& shape, const StatisticsRule& rule, bool weight,
                 bool bias, Policy policy)
-      : name_(name), policy_(policy), rule_(rule), affine_(name, checked(name, shape, rule), weight, bias) {}
+      : affine_(name, checked(name, shape, rule), weight, bias), name_(name), policy_(policy), rule_(rule) {}
 
   /// The normalized x in a new tensor.
-  template <class X, HostDevice Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) {
-    return infer(x, device);
+  template <class X, DeviceArgument Device = Eigen::DefaultDevice>
+  TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) const {
+    require_host_device<Device>();
+    auto y = make_like(x);
+    forward(x, y, device);
+    return y;
   }
   /// y = the normalized x, into memory of x's shape; y may be x.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
-  TENSORNORM_INLINE void forward(const X& x, Y&& y, const Device& device = {}) {
+  TENSORNORM_INLINE void forward(const X& x, Y&& y, const Device& device = {}) const {
     run("forward", x, y, nullptr, device);
   }
   /// As forward(x, y), and keeps mean and rstd for backward.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
+  TENSORNORM_INLINE void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) const {
     run("forward", x, y, &saved, device);
   }
-  /// forward(x, y) of a const layer: safe from many threads at once.
+  /// forward(x, y), as the layers with running statistics have it: all of these are safe from many threads at once.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-    requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
+    requires(DeviceArgument<Device> && !DeviceArgument<std::remove_cvref_t<Y>>)
   TENSORNORM_INLINE void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, device);
   }
   /// The same in a new tensor.
-  template <class X, HostDevice Device = Eigen::DefaultDevice>
+  template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
+    require_host_device<Device>();
     auto y = make_like(x);
     infer(x, y, device);
     return y;
@@ -86,8 +91,9 @@ class Normalization {
   ///
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now.
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
-  template <class DY, class X, HostDevice Device = Eigen::DefaultDevice>
+  template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
+    require_host_device<Device>();
     auto gradients = zero_gradients();
     auto dx = make_like(x);
     backward(dy, x, saved, dx, gradients, device);
@@ -102,7 +108,8 @@ class Normalization {
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight.
   ///
-  /// Errors   also std::invalid_argument for a weight too close to 0 to divide by.
+  /// Errors   also std::invalid_argument for a weight too close to 0 to divide by: |weight| <= sqrt(epsilon of the accumulator) * |bias|,
+  ///          or 1e-30. A layer without parameters has no such.
   /// Accuracy norm carries the rounding of y divided by weight. Memory: O(statistics + parameters) where dx is given
   ///          and is not dy, else O(size of y).
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
@@ -159,7 +166,8 @@ class Normalization {
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
     return out << layer.name_ << '(' << ShapeText{layer.affine_.shape().data(), kParameterRank} << ", eps=" << layer.eps()
-               << ", affine=" << (layer.affine_.has_weight() ? "true" : "false") << ')';
+               << ", affine=" << (layer.affine_.has_weight() ? "true" : "false")
+               << (layer.affine_.has_weight() && !layer.affine_.has_bias() ? ", bias=false" : "") << layer.rule_ << ')';
   }
 
  private:
@@ -198,10 +206,10 @@ class Normalization {
     else differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, false, device);
   }
 
+  Affine<Scalar, kParameterRank> affine_;  // first: its assignment may fail, and then nothing has changed
   const char* name_;
   Policy policy_;
   StatisticsRule rule_;
-  Affine<Scalar, kParameterRank> affine_;
   bool training_ = true;
 };
 

@@ -53,6 +53,7 @@ class TrackedNormalization {
   /// What training moves and eval uses.
   using Running = RunningStats<Scalar>;
 
+  /// What BatchNormOptions and InstanceNormOptions, which have the defaults, come down to.
   struct Options {
     double eps;
     std::optional<double> momentum;
@@ -67,10 +68,16 @@ class TrackedNormalization {
         lone_sample_(lone_sample),
         tracking_(options.track_running_stats),
         running_(num_features, options.momentum, options.running_variance, name) {}
+  TrackedNormalization(const TrackedNormalization&) = default;
+  TrackedNormalization(TrackedNormalization&&) = default;
+  /// All of `other`, or, where memory runs out, nothing.
+  TrackedNormalization& operator=(const TrackedNormalization& other) { return *this = TrackedNormalization(other); }
+  TrackedNormalization& operator=(TrackedNormalization&&) = default;
 
   /// The normalized x in a new tensor.
-  template <class X, HostDevice Device = Eigen::DefaultDevice>
+  template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) {
+    require_host_device<Device>();
     auto y = make_like(x);
     forward(x, y, device);
     return y;
@@ -88,13 +95,14 @@ class TrackedNormalization {
   }
   /// By the running statistics in any mode, where they are tracked; nothing moves.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-    requires(DeviceArgument<Device> && !HostDevice<std::remove_cvref_t<Y>>)
+    requires(DeviceArgument<Device> && !DeviceArgument<std::remove_cvref_t<Y>>)
   TENSORNORM_INLINE void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, tracking_, nullptr, device);
   }
   /// The same in a new tensor.
-  template <class X, HostDevice Device = Eigen::DefaultDevice>
+  template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
+    require_host_device<Device>();
     auto y = make_like(x);
     infer(x, y, device);
     return y;
@@ -108,8 +116,9 @@ class TrackedNormalization {
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; dx = g * rstd where saved
   ///          says that the statistics were running ones.
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
-  template <class DY, class X, HostDevice Device = Eigen::DefaultDevice>
+  template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
+    require_host_device<Device>();
     auto gradients = zero_gradients();
     auto dx = make_like(x);
     backward(dy, x, saved, dx, gradients, device);
@@ -149,7 +158,7 @@ class TrackedNormalization {
   bool affine() const { return normalization_.affine().has_weight(); }
   bool track_running_stats() const { return tracking_; }
 
-  /// Mean, variance and number of batches of what training has seen.
+  /// Mean, variance and number of batches of what training has seen. Where they are not tracked nothing moves or uses them, loaded or not.
   Running& running_stats() { return running_; }
   const Running& running_stats() const { return running_; }
   /// (C); 0 and 1 before the first batch. The variance is unbiased unless the options say otherwise.
@@ -161,7 +170,8 @@ class TrackedNormalization {
     if (layer.momentum()) out << *layer.momentum();
     else out << "nullopt";
     return out << ", affine=" << (layer.affine() ? "true" : "false")
-               << ", track_running_stats=" << (layer.track_running_stats() ? "true" : "false") << ')';
+               << ", track_running_stats=" << (layer.track_running_stats() ? "true" : "false")
+               << (layer.running_.estimator() == VarianceEstimator::biased ? ", running_variance=biased" : "") << ')';
   }
 
  private:

@@ -9,7 +9,7 @@ namespace tensornorm {
 
 /// Options of group_norm().
 struct GroupNormFunctionOptions {
-  double eps = 1e-5;
+  double eps = 1e-5;  ///< finite and >= 0, in units of x^2; so in the other forms
 };
 /// Options of instance_norm().
 struct InstanceNormFunctionOptions {
@@ -50,13 +50,14 @@ struct parameter_scalar<X, W, Rest...> {
   using type = decltype(pick());
 };
 
-/// The memory of a parameter after its shape was checked; null for none. Scalar is const for what is only read.
+/// The memory of a parameter after its shape was checked; null for none. Scalar, the parameters' type, is const for what is only read.
 template <class Scalar, class W>
 Scalar* parameter_data(const Call& call, const char* name, W&& parameter, std::span<const Index> shape) {
   if constexpr (is_none<W>) {
     return nullptr;
   } else {
-    static_assert(std::is_same_v<scalar_of<W>, std::remove_const_t<Scalar>>, "tensornorm: weight and bias must have the same scalar type");
+    static_assert(std::is_same_v<scalar_of<W>, std::remove_const_t<Scalar>>,
+                  "tensornorm: weight and bias must have the same scalar type, likewise their gradients, and running_mean and running_var");
     static_assert(parameter_rank<W>() < 2 || traits_of<W>::row_major, "tensornorm: weight and bias of rank 2 and more must be RowMajor");
     if constexpr (!std::is_const_v<Scalar>) require_writable<W>();
     const auto view = view_of(parameter);
@@ -87,7 +88,11 @@ void normalize_with(const char* function, const Policy& policy, const Statistics
   const NormalizeContext<Scalar> context{
       call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), parameter_data<const Scalar>(call, "bias", bias, shape.span())}};
   SavedStats<Scalar>* kept = nullptr;
-  if constexpr (!std::is_same_v<Saved, None>) kept = saved;
+  if constexpr (!std::is_same_v<Saved, None>) {
+    static_assert(std::is_same_v<Saved, SavedStats<Scalar>>,
+                  "tensornorm: expected SavedStats of the scalar type of weight and bias, of x's where there are neither");
+    if constexpr (std::is_same_v<Saved, SavedStats<Scalar>>) kept = saved;
+  }
   normalize_by_batch<traits_of<X>::row_major>(context, policy, in, view_of(y), lone_sample, kept,
                                               static_cast<RunningStats<Scalar>*>(nullptr), device);
 }
@@ -112,7 +117,7 @@ void layer_norm(const X& x, Y&& y, const W& weight, const B& bias, NormalizeOpti
   normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{},
                  {options.eps, options.variance, options.eps_added_to, true}, nullptr, x, y, static_cast<None*>(nullptr), weight, bias, device);
 }
-/// As layer_norm(x, y, weight, bias), and keeps mean and rstd for layer_norm_backward.
+/// As layer_norm(x, y, weight, bias), and keeps mean and rstd for layer_norm_backward. Scalar: weight's and bias's, x's with neither.
 template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, NormalizeOptions options = {},
@@ -137,6 +142,7 @@ void rms_norm(const X& x, Y&& y, const W& weight, RMSNormFunctionOptions options
   normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<X>(options), nullptr, x, y,
                  static_cast<None*>(nullptr), weight, none, device);
 }
+/// As rms_norm(x, y, weight), and keeps rstd for rms_norm_backward.
 template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
@@ -168,6 +174,7 @@ void group_norm(const X& x, Y&& y, Index num_groups, const W& weight, const B& b
   normalize_with("group_norm", group_axes("group_norm", x, num_groups), {options.eps}, nullptr, x, y, static_cast<None*>(nullptr), weight,
                  bias, device);
 }
+/// As group_norm(x, y, num_groups, weight, bias), and keeps mean and rstd, of shape (N, num_groups), for group_norm_backward.
 template <class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void group_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, Index num_groups, const W& weight, const B& bias,
@@ -185,6 +192,7 @@ void instance_norm(const X& x, Y&& y, const W& weight, const B& bias, InstanceNo
   normalize_with("instance_norm", InstanceAxes<1>{}, {options.eps}, "Expected more than 1 spatial element", x, y,
                  static_cast<None*>(nullptr), weight, bias, device);
 }
+/// As instance_norm(x, y, weight, bias), and keeps mean and rstd, of shape (N, C), for instance_norm_backward.
 template <class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, InstanceNormFunctionOptions options = {},

@@ -53,6 +53,12 @@ struct StatisticsRule {
     const S deviation = rstd == S(0) ? S(0) : S(S(1) / rstd - S(eps) * scale);
     return deviation > S(0) ? S(S(0) - rstd * rstd / deviation * (sum / n)) : S(0);
   }
+
+  /// What is not the default, but for eps, as the layers print it.
+  friend std::ostream& operator<<(std::ostream& out, const StatisticsRule& rule) {
+    return out << (rule.estimator == VarianceEstimator::unbiased ? ", variance=unbiased" : "")
+               << (rule.eps_added_to == EpsAddedTo::deviation ? ", eps_added_to=deviation" : "");
+  }
 };
 
 /// Where statistics go, or come from: flat arrays in x's storage order; null where nobody asks.
