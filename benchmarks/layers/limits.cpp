@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: MIT
-// bench_limits [rounds]: measures what the library promises and exits with 1 when a promise is missed.
+// bench_limits [--rounds=25]: measures what the library promises and exits with 1 when a promise is missed.
 #include <algorithm>
 #include <cstdio>
-#include <cstdlib>
 #include <stdexcept>
 
 #include "../harness/interleaved.hpp"
+#include "../harness/reporting.hpp"
 
 namespace {
 
@@ -36,7 +36,11 @@ bool holds(const bench::Limit& limit, const bench::Case& c, int rounds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int rounds = argc > 1 ? std::max(1, std::atoi(argv[1])) : 25;
+  const int rounds = std::stoi(bench::take_flag(argc, argv, "--rounds", "25"));
+  if (argc > 1 || rounds < 1) {
+    std::fprintf(stderr, "usage: %s [--rounds=25]\n", argv[0]);
+    return 2;
+  }
   const std::vector<bench::Case> cases = bench::suite();
   int missed = 0;
   for (const bench::Limit& limit : bench::limits()) missed += !holds(limit, find(cases, limit.case_name), rounds);
