@@ -55,6 +55,7 @@ $inside env ${CXX:+CXX="$CXX"} cmake -S "$source" -B "$build" -DCMAKE_BUILD_TYPE
   "-DCMAKE_EXE_LINKER_FLAGS=$linker" -DTENSORNORM_BUILD_TESTS=OFF -DTENSORNORM_BUILD_EXAMPLES=OFF -DTENSORNORM_BUILD_BENCHMARKS=ON
 $inside cmake --build "$build" --parallel "$(nproc)"
 
+commit=$(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)
 data=$root$build/results
 mkdir -p "$data"
 # run <part> <cores> <program> <arguments>...
@@ -65,7 +66,7 @@ run() {
   echo "==> $part"
   # shellcheck disable=SC2086
   $priority taskset -c "$cores" $inside env OMP_NUM_THREADS=1 "$build/benchmarks/$program" --rounds="$rounds" \
-    --benchmark_out="$build/results/$part.json" --benchmark_out_format=json "$@"
+    --benchmark_context=commit="$commit" --benchmark_out="$build/results/$part.json" --benchmark_out_format=json "$@"
 }
 run suite "$core" peers/bench_peers --benchmark_filter="($filter).*/float/RowMajor/"
 run variants "$core" bench_layers --without_eigen_expression --benchmark_filter="($filter).*/(double/|float/ColMajor/)"

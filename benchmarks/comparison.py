@@ -122,6 +122,9 @@ def main():
     for part in ("threads", "workloads"):
         if part in paths:
             context = read(paths[part])["context"] | context
+    commits = {part: read(path)["context"].get("commit", "unknown") for part, path in paths.items()}
+    if len(set(commits.values())) > 1:  # parts that an earlier run left
+        context["commit"] = ", ".join(f"{commit} ({part})" for part, commit in commits.items())
     peers = report.peers_of(context)
 
     lines = ["# Comparison", "", "Written by `benchmarks/compare.sh`; benchmarks/README.md says how it is measured. Ratios are "
