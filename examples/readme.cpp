@@ -41,7 +41,9 @@ TENSORNORM_DEFINE_KERNELS(float);  // in one unit of the program, and of each sh
 
 namespace {
 
-using Images = Eigen::Tensor<float, 4, Eigen::RowMajor>;
+// [readme-begin images]
+using Images = Eigen::Tensor<float, 4, Eigen::RowMajor>;  // (N, C, H, W)
+// [readme-end images]
 
 /// Ends the program with the line number if a claim of the README does not hold.
 void require(bool holds, int line) {
