@@ -29,6 +29,7 @@ int main(int argc, char** argv) {
   accuracy::measure<Eigen::half, Eigen::half>(report, full);
   accuracy::measure<Eigen::half, float>(report, full);
   accuracy::measure<Eigen::bfloat16, Eigen::bfloat16>(report, full);
+  accuracy::measure<Eigen::bfloat16, float>(report, full);
   std::printf("Errors in ulp, against arithmetic of 113 bits; instruction set %s.\n",
               support::name_of(tensornorm::kernels::level()));
   report.print(every_case);
