@@ -105,6 +105,7 @@ std::vector<DataSet> data_sets(const Format& format, bool full) {
   for (const double mean : {1e2, 1e4}) sets.push_back(normal(768, mean));
   for (const double mean : {0.0, 1e2, 1e4}) {
     sets.push_back(normal(std::size_t{1} << (full ? 24 : 14), mean));
+    sets.back().examples = 32;
     sets.back().huge = true;
   }
   const double next = 1 + std::ldexp(1.0, 1 - format.digits);

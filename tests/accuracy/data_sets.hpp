@@ -15,7 +15,10 @@ struct DataSet {
   double eps = 1e-5;
   /// The samples of one statistic, for random sets others for each.
   std::function<std::vector<double>(unsigned statistic)> samples;
-  /// More than every layer can be asked for.
+  /// How many examples of a batch a statistic's samples are in, where the layout has more than one: a divisor of their
+  /// number; 0: a small one.
+  std::size_t examples = 0;
+  /// So much that y and dx are judged at some elements only, and there are two statistics at most.
   bool huge = false;
 };
 

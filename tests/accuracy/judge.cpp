@@ -21,14 +21,15 @@ std::vector<Wide> largest_per_statistic(const Problem& problem, Value value) {
   return result;
 }
 
+void take_worse(double& error, double other) {
+  if (!(other <= error) && !std::isnan(other)) error = other;
+}
+
 /// The worst error(i) of `count`, NaN if all are.
 template <class Error>
 double worst(std::size_t count, Error error, std::size_t step = 1) {
   double result = kNothing;
-  for (std::size_t i = 0; i < count; i += step) {
-    const double one = error(i);
-    if (!(one <= result) && !std::isnan(one)) result = one;
-  }
+  for (std::size_t i = 0; i < count; i += step) take_worse(result, error(i));
   return result;
 }
 
@@ -88,33 +89,35 @@ struct Batch {
 
 Measured judge(const Types& types, std::string layer, std::string data, const Problem& problem, const Exact& exact,
                const Outcome& outcome) {
-  Measured result{types, std::move(layer), std::move(data), {}};
+  Measured result{types, std::move(layer), std::move(data), {}, kNothing};
   const auto& values = outcome.values;
   auto& errors = result.errors;
   errors[norm] = error_of_y(types, problem, exact, values[norm], false);
   errors[y] = error_of_y(types, problem, exact, values[y], true);
   errors[dx] = error_of_dx(types, problem, exact, values[dx]);
-  const Wide largest_rstd = *std::max_element(exact.rstd.begin(), exact.rstd.end());
-  errors[dweight] = largest_rstd > Wide(std::numeric_limits<double>::max())
-                        ? kNothing
-                        : error_of_sums(types.parameter, values[dweight], exact.dweight, exact.dweight_size);
-  errors[dbias] = error_of_sums(types.parameter, values[dbias], exact.dbias, exact.dbias_size);
+  errors[dweight] = error_of_sums(types.parameter, values[dweight], exact.dweight, exact.dweight_size);
+  errors[dweight_term] = error_of_sums(types.parameter, values[dweight], exact.dweight, exact.dweight_term);
+  errors[dbias] = error_of_sums(types.parameter, values[dbias], exact.dbias, exact.dbias_term);
+  if (*std::max_element(exact.rstd.begin(), exact.rstd.end()) > Wide(std::numeric_limits<double>::max())) {
+    result.dweight_without_rstd = errors[dweight];
+    errors[dweight] = errors[dweight_term] = kNothing;
+  }
   errors[variance] = worst(values[variance].size(), [&](std::size_t s) {
     return types.statistic.error(values[variance][s], exact.variance[s], exact.variance[s]);
   });
-  const std::size_t channels = values[running_mean].size();
   errors[running_mean] = errors[running_var] = kNothing;
-  if (channels > 0) {
+  for (const Running& running : outcome.running) {
+    const std::size_t channels = running.mean.size();
     const Batch batch(problem, exact, channels);
-    const Wide f = outcome.momentum;
-    errors[running_mean] = worst(channels, [&](std::size_t c) {
-      return types.running.error(values[running_mean][c], f * batch.mean[c],
-                                 f * (magnitude(batch.mean[c]) + batch.deviation[c]));
-    });
-    errors[running_var] = worst(channels, [&](std::size_t c) {
-      const Wide expected = 1 - f + f * batch.variance[c];
-      return types.running.error(values[running_var][c], expected, expected);
-    });
+    const Wide f = running.momentum;
+    take_worse(errors[running_mean], worst(channels, [&](std::size_t c) {
+                 return types.running.error(running.mean[c], f * batch.mean[c],
+                                            f * (magnitude(batch.mean[c]) + batch.deviation[c]));
+               }));
+    take_worse(errors[running_var], worst(channels, [&](std::size_t c) {
+                 const Wide expected = 1 - f + f * batch.variance[c];
+                 return types.running.error(running.variance[c], expected, expected);
+               }));
   }
   return result;
 }

@@ -3,17 +3,19 @@
 
 #include <cstdio>
 #include <functional>
+#include <limits>
 
 namespace accuracy {
 
 namespace {
 
-constexpr std::array<const char*, quantities> kNames{"norm",    "y",  "variance", "run.mean",
-                                                     "run.var", "dx", "dweight",  "dbias"};
+constexpr std::array<const char*, quantities> kNames{"norm", "y",       "variance",  "run.mean", "run.var",
+                                                     "dx",   "dweight", "of a term", "dbias"};
+
+bool is_narrow(const Format& format) { return format.digits < 24; }
 
 /// In ulp. norm, y, dx: of the elements' type; a running statistic is judged as the variance is.
 double bound(const Types& types, Quantity quantity) {
-  const auto is_narrow = [](const Format& format) { return format.digits < 24; };
   switch (quantity) {
     case norm:
       return is_narrow(types.element) ? 1 : 2;
@@ -22,6 +24,7 @@ double bound(const Types& types, Quantity quantity) {
     case dx:
       return is_narrow(types.element) ? 1 : 8;
     case dweight:
+    case dweight_term:
     case dbias:
       return is_narrow(types.parameter) ? 1 : 8;
     default:
@@ -31,13 +34,18 @@ double bound(const Types& types, Quantity quantity) {
 
 /// Why up to twice the bound is allowed; null where it is not.
 const char* kept(const Types& types, Quantity quantity) {
-  if (types.element.digits < 24) return nullptr;
+  if (is_narrow(types.element)) return nullptr;
   if (quantity == norm)
     return "x - mean, rstd and their product are rounded one by one, and an outlier's square before them";
   return nullptr;
 }
 
+/// Not held, only shown: the elements of a block are added up in a type no wider than the parameters'. What that rounds
+/// grows with the root of their number, as the sum does, unless its terms happen to cancel.
+bool is_goal(const Types& types, Quantity quantity) { return quantity == dweight_term && !is_narrow(types.parameter); }
+
 double allowed(const Types& types, Quantity quantity) {
+  if (is_goal(types, quantity)) return std::numeric_limits<double>::infinity();
   return (kept(types, quantity) != nullptr ? 2 : 1) * bound(types, quantity);
 }
 
@@ -93,6 +101,16 @@ void print_table(const Types& types, const char* title, const std::vector<Row>& 
   }
 }
 
+void print_goal(const std::vector<const Measured*>& cases) {
+  const Types& types = cases.front()->types;
+  const auto beyond = [&](double ulp) {
+    return std::count_if(cases.begin(), cases.end(), [&](const Measured* m) { return m->errors[dweight_term] > ulp; });
+  };
+  const double goal = bound(types, dweight_term);
+  std::printf("  %s: beyond it %td of %zu cases, beyond twice as much %td\n", types.name.c_str(), beyond(goal),
+              cases.size(), beyond(2 * goal));
+}
+
 /// The cases of each type, in the order of the first ones.
 std::vector<std::vector<const Measured*>> by_type(const std::vector<Measured>& all) {
   std::vector<std::vector<const Measured*>> result;
@@ -120,7 +138,7 @@ void Report::print(bool every_case) const {
 }
 
 void Report::print_summary() const {
-  std::printf("\n%-26s%-10s%10s%8s    %s\n", "worst of each type", "", "ulp", "bound", "where");
+  std::printf("\n%-28s%-10s%10s%8s    %s\n", "worst of each type", "", "ulp", "bound", "where");
   for (const auto& cases : by_type(all_)) {
     for (std::size_t q = 0; q < quantities; ++q) {
       const Measured* worst = nullptr;
@@ -129,7 +147,7 @@ void Report::print_summary() const {
           worst = measured;
       if (worst == nullptr) continue;
       const Types& types = worst->types;
-      std::printf("%-26s%-10s%10s%8.2f    %s, %s\n", types.name.c_str(), kNames[q],
+      std::printf("%-28s%-10s%10s%8.2f    %s, %s\n", types.name.c_str(), kNames[q],
                   text_of(types, quantity(q), worst->errors[q]).c_str(), bound(types, quantity(q)),
                   worst->layer.c_str(), worst->data.c_str());
     }
@@ -140,7 +158,17 @@ void Report::print_summary() const {
       if (const char* why = kept(cases.front()->types, quantity(q)))
         std::printf("  %s %s: %s\n", cases.front()->types.name.c_str(), kNames[q], why);
   std::printf(
-      "- nothing to judge: no such result, dx beyond the largest number, or dweight where 1 / deviation is\n");
+      "\nof a term: the error of dweight in ulp of its largest term; %.0f are aimed at, not held where terms cancel\n",
+      bound(all_.front().types, dweight_term));
+  for (const auto& cases : by_type(all_))
+    if (is_goal(cases.front()->types, dweight_term)) print_goal(cases);
+  std::printf(
+      "\n- nothing to judge: no such result, dx beyond the largest number, or dweight where 1 / deviation is\n");
+  double without_rstd = 0;
+  for (const Measured& measured : all_) without_rstd = std::fmax(without_rstd, measured.dweight_without_rstd);
+  if (without_rstd > 0)
+    std::printf("  (known limit: statistics kept for backward cannot hold it; error of dweight there up to %.1e ulp)\n",
+                without_rstd);
 }
 
 int Report::broken() const {

@@ -11,8 +11,6 @@
 namespace accuracy {
 
 namespace tn = tensornorm;
-using support::Index;
-using support::Shape;
 
 /// A tensor's elements in logical order, into memory and back.
 template <class Tensor>
@@ -21,8 +19,9 @@ class Placed {
   using Scalar = typename Tensor::Scalar;
   explicit Placed(const Shape& shape) : shape_(shape) {
     if (int{Tensor::Layout} == Eigen::RowMajor) return;
-    for (Index i = 0; i < support::size_of(shape); ++i)
-      position_.push_back(support::storage_index<int{Tensor::Layout}>(support::coordinates(i, shape), shape));
+    Shape strides(shape.size(), 1);
+    for (std::size_t axis = 1; axis < shape.size(); ++axis) strides[axis] = strides[axis - 1] * shape[axis - 1];
+    position_ = positions<Index>(shape, strides);
   }
   Tensor tensor(const std::vector<double>& values) const {
     auto result = support::sized<Tensor>(shape_);
@@ -56,6 +55,12 @@ void fill(Tensor& parameters, const std::vector<double>& values) {
     parameters.data()[i] = static_cast<typename Tensor::Scalar>(values[i]);
 }
 
+template <class Layer>
+void add_running(Outcome& outcome, const Layer& layer) {
+  if constexpr (requires { layer.running_mean(); })
+    outcome.running.push_back({*layer.momentum(), flat(layer.running_mean()), flat(layer.running_var())});
+}
+
 /// One batch through the layer of make(true), forward and backward, and through that of make(false), which has neither
 /// weight nor bias. variances(x): what moments() makes of the same axes, empty for a layer that has no mean.
 template <class Tensor, class Make, class Variances>
@@ -66,6 +71,7 @@ Outcome outcome_of(const Problem& problem, const Shape& shape, const Make& make,
   auto& values = outcome.values;
   auto bare = make(false);
   values[norm] = placed.values(bare(x));
+  add_running(outcome, bare);
   values[variance] = variances(x);
 
   auto layer = make(true);
@@ -75,11 +81,7 @@ Outcome outcome_of(const Problem& problem, const Shape& shape, const Make& make,
   typename decltype(layer)::Saved saved;
   layer.forward(x, result, saved);
   values[y] = placed.values(result);
-  if constexpr (requires { layer.running_mean(); }) {
-    outcome.momentum = *layer.momentum();
-    values[running_mean] = flat(layer.running_mean());
-    values[running_var] = flat(layer.running_var());
-  }
+  add_running(outcome, layer);
   auto gradients = layer.zero_gradients();
   layer.backward(placed.tensor(problem.dy), x, saved, result, gradients);
   values[dx] = placed.values(result);

@@ -18,7 +18,10 @@ using Wide = long double;
 __extension__ typedef __float128 Wide;
 #endif
 
-inline Wide magnitude(Wide x) { return x < 0 ? -x : x; }
+template <class Real>
+Real magnitude(Real x) {
+  return x < 0 ? -x : x;
+}
 
 /// By one step of Newton's from a long double, which has more than half of the digits and all of the range; no library
 /// is linked for it.
