@@ -36,6 +36,19 @@ DataSet normal(std::size_t n, double mean) {
   return normal("N(" + text_of(mean) + ", 1), n = " + size, n, mean, 1);
 }
 
+/// Statistics whose neighbours' means are no pivots for them.
+DataSet distant_means(std::size_t n) {
+  DataSet set = normal("N(m, 1), m of each statistic another", n, 0, 1);
+  set.samples = [of_mean_0 = set.samples](unsigned statistic) {
+    constexpr double means[] = {0, 1e6, -1e4, 100};
+    auto values = of_mean_0(statistic);
+    for (double& value : values) value += means[statistic % 4];
+    return values;
+  };
+  set.many_statistics = true;
+  return set;
+}
+
 /// first, then the others in turn.
 std::vector<double> in_turn(std::size_t n, double first, const std::vector<double>& others) {
   std::vector<double> values(n, first);
@@ -101,8 +114,20 @@ std::vector<double> digits_of_pi(int count) {
 std::vector<DataSet> data_sets(const Format& format, bool full) {
   const std::size_t some = full ? 4096 : 256, few = full ? 768 : 96;
   std::vector<DataSet> sets;
-  for (const double mean : {0.0, 1e2, 1e4, 1e6, 1e8}) sets.push_back(normal(some, mean));
-  for (const double mean : {1e2, 1e4}) sets.push_back(normal(768, mean));
+  for (const double mean : {0.0, 1e2, 1e4, 1e6, 1e8}) {
+    sets.push_back(normal(256, mean));
+    sets.back().many_statistics = mean == 1e4 || mean == 1e6;
+    if (full) sets.push_back(normal(some, mean));
+  }
+  if (format.largest > 1e7) sets.push_back(distant_means(256));
+  for (const double mean : {1e2, 1e4})
+    for (const std::size_t n : {768, 4096})
+      if (n != some) sets.push_back(normal(n, mean));
+  for (const double mean : {1e4, 1e6}) {
+    constexpr std::size_t images = 32, pixels = 49;
+    sets.push_back(normal(images * pixels, mean));
+    sets.back().examples = images;
+  }
   for (const double mean : {0.0, 1e2, 1e4}) {
     sets.push_back(normal(std::size_t{1} << (full ? 24 : 14), mean));
     sets.back().examples = 32;

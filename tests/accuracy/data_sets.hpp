@@ -18,6 +18,8 @@ struct DataSet {
   /// How many examples of a batch a statistic's samples are in, where the layout has more than one: a divisor of their
   /// number; 0: a small one.
   std::size_t examples = 0;
+  /// Also for layers of more statistics than a vector holds, or a cache's lines.
+  bool many_statistics = false;
   /// So much that y and dx are judged at some elements only, and there are two statistics at most.
   bool huge = false;
 };

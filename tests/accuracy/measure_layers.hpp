@@ -29,6 +29,12 @@ class Measurement {
     instance_norms();
     group_norms();
     last_axis(set_.huge ? 2 : 3, "");
+    if (!set_.many_statistics) return;
+    for (const Index count : {67, 600}) {
+      const std::string of = " of " + std::to_string(count);
+      batch_norms(count, of);
+      last_axis(count, of);
+    }
   }
 
  private:
