@@ -45,7 +45,6 @@ DataSet distant_means(std::size_t n) {
     for (double& value : values) value += means[statistic % 4];
     return values;
   };
-  set.many_statistics = true;
   return set;
 }
 
@@ -119,18 +118,26 @@ std::vector<DataSet> data_sets(const Format& format, bool full) {
     sets.back().many_statistics = mean == 1e4 || mean == 1e6;
     if (full) sets.push_back(normal(some, mean));
   }
-  if (format.largest > 1e7) sets.push_back(distant_means(256));
+  if (format.largest > 1e7) {
+    sets.push_back(distant_means(256));
+    sets.back().many_statistics = full;
+  }
   for (const double mean : {1e2, 1e4})
     for (const std::size_t n : {768, 4096})
-      if (n != some) sets.push_back(normal(n, mean));
+      if (n != some) {
+        sets.push_back(normal(n, mean));
+        if (n > 768) sets.back().step = 7;
+      }
   for (const double mean : {1e4, 1e6}) {
     constexpr std::size_t images = 32, pixels = 49;
     sets.push_back(normal(images * pixels, mean));
     sets.back().examples = images;
+    sets.back().step = 5;
   }
   for (const double mean : {0.0, 1e2, 1e4}) {
     sets.push_back(normal(std::size_t{1} << (full ? 24 : 14), mean));
     sets.back().examples = 32;
+    sets.back().step = 61;
     sets.back().huge = true;
   }
   const double next = 1 + std::ldexp(1.0, 1 - format.digits);

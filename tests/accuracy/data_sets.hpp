@@ -20,7 +20,9 @@ struct DataSet {
   std::size_t examples = 0;
   /// Also for layers of more statistics than a vector holds, or a cache's lines.
   bool many_statistics = false;
-  /// So much that y and dx are judged at some elements only, and there are two statistics at most.
+  /// y and dx are judged at every step-th element.
+  std::size_t step = 1;
+  /// So much that there are two statistics at most.
   bool huge = false;
 };
 

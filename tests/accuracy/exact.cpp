@@ -26,7 +26,6 @@ std::vector<Wide> wide(const std::vector<Real>& values) {
 }  // namespace
 
 Problem::Problem(Norm of) : norm(std::move(of)) {
-  if (norm.size() > 1 << 14) step = 7;  // which divides neither 67 nor 600: every channel is judged
   const Shape& shape = norm.shape;
   statistic =
       positions<std::uint32_t>(shape, strides_of(shape, [&](std::size_t axis) { return !norm.is_reduced(axis); }));

@@ -151,7 +151,8 @@ class Measurement {
     result.dy = dy_;
     result.weight = random<P>(result.norm.parameters(), 2, 1, 0.5);
     result.bias = random<P>(result.norm.parameters(), 3, 0, biased ? 1 : 0);
-    if (set_.huge) result.step = 61;
+    // 61 is prime to the numbers of channels: each is judged.
+    result.step = result.statistics() > 64 ? 61 : set_.step;
     return result;
   }
 
