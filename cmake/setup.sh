@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: MIT
 # Installs what tensornorm is built with, on Debian 12 or Ubuntu 24.04 and later.
-#   sh cmake/setup.sh [tests] [examples] [benchmarks] [peers] [clang] [coverage] [matrix]
+#   sh cmake/setup.sh [tests] [examples] [benchmarks] [peers] [clang] [fuzz] [coverage] [matrix]
 set -eu
 
 packages="g++ cmake make libeigen3-dev"
@@ -12,10 +12,11 @@ for want in "$@"; do
     benchmarks) packages="$packages libbenchmark-dev" ;;
     peers) packages="$packages libdnnl-dev libtorch-dev gnuplot-nox python3" ;;  # benchmarks/compare.sh and its pictures
     clang) packages="$packages clang" ;;
+    fuzz) packages="$packages libgtest-dev clang libclang-rt-dev" ;;
     coverage) packages="$packages libgtest-dev gcovr" ;;  # tests/coverage.sh
-    # tests/matrix.sh: the oldest and the newest compilers, and other machines
-    matrix) packages="$packages libgtest-dev googletest libbenchmark-dev g++-11 g++-12 clang-14 clang-19 g++-aarch64-linux-gnu g++-riscv64-linux-gnu g++-s390x-linux-gnu qemu-user-static" ;;
-    *) echo "setup.sh: unknown word '$want', expected tests, examples, benchmarks, peers, clang, coverage or matrix" >&2; exit 2 ;;
+    # tests/matrix.sh: the oldest and the newest compilers, libFuzzer, valgrind, and other machines
+    matrix) packages="$packages libgtest-dev googletest libbenchmark-dev g++-11 g++-12 clang-14 libclang-rt-14-dev clang-19 valgrind g++-aarch64-linux-gnu g++-riscv64-linux-gnu g++-s390x-linux-gnu qemu-user-static" ;;
+    *) echo "setup.sh: unknown word '$want', expected tests, examples, benchmarks, peers, clang, fuzz, coverage or matrix" >&2; exit 2 ;;
   esac
 done
 
