@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Counts this thread's allocations, operator new's and Eigen's own alike, and can let one of them fail. It replaces the
-// C library's functions, so it belongs into one translation unit of a program, and steps back where a sanitizer does
-// that.
+// Counts this thread's allocations, operator new's and Eigen's own alike, and the blocks it has not given back, and can
+// let an allocation fail. It replaces the C library's functions, so it belongs into one translation unit of a program,
+// and steps back where a sanitizer does that.
 #pragma once
 
+#include <gtest/gtest.h>
+
+#include <atomic>
 #include <cerrno>
 #include <cstddef>
 #include <cstdlib>
@@ -30,30 +33,58 @@ inline constexpr bool kCountsAllocations = false;
 struct Allocations {
   long count = 0;
   long fail_at = 0;  ///< the allocation with this number, counted from 1, fails once
+  /// Where the blocks are counted that the thread takes and gives back. A pointer to an atomic: the thread's destructors
+  /// are watched too, and what they find must still be there.
+  std::atomic<long>* blocks = nullptr;
 };
 inline thread_local Allocations allocations;
 
 /// Notes one allocation; false: it has to fail.
 inline bool note_allocation() { return ++allocations.count != allocations.fail_at; }
+inline void note_blocks(long more) {
+  if (allocations.blocks != nullptr) *allocations.blocks += more;
+}
+inline void* noted(void* block) {
+  if (block != nullptr) note_blocks(1);
+  return block;
+}
 
 /// The number of allocations that f makes; `fail_at`: which of them fails.
 template <class F>
 long allocations_in(const F& f, long fail_at = 0) {
   struct Armed {
-    explicit Armed(long at) { allocations = {0, at}; }
+    explicit Armed(long at) {
+      allocations.count = 0;
+      allocations.fail_at = at;
+    }
     ~Armed() { allocations.fail_at = 0; }
   } armed(fail_at);
   f();
   return allocations.count;
 }
 
-/// Whether f throws std::bad_alloc, as the first call of a thread whose n-th allocation fails. The very first one
-/// registers a destructor of the thread's, and where there is no memory for that glibc itself ends the program: that
-/// one has been made.
+/// The blocks that a thread which calls f has taken and not given back when it has ended, less those of a thread that
+/// does nothing: what std::thread itself took elsewhere.
+template <class F>
+long blocks_left_by(const F& f) {
+  const auto left_by = [](const auto& work) {
+    std::atomic<long> blocks{0};
+    std::thread([&] {
+      allocations.blocks = &blocks;
+      work();
+    }).join();
+    return blocks.load();
+  };
+  return left_by(f) - left_by([] {});
+}
+
+/// Whether f throws std::bad_alloc, as the first call of a thread whose n-th allocation fails; it must not have kept any
+/// memory then. The very first allocation registers a destructor of the thread's, and where there is no memory for that
+/// glibc itself ends the program: that one has been made.
 template <class F>
 bool throws_at_allocation(long n, const F& f) {
   bool threw = false;
-  std::thread([&] {
+  const long left = blocks_left_by([&] {
     tensornorm::Scratch::acquire(1);
     allocations_in(
         [&] {
@@ -64,7 +95,10 @@ bool throws_at_allocation(long n, const F& f) {
           }
         },
         n);
-  }).join();
+  });
+  if (threw) {
+    EXPECT_EQ(left, 0) << "blocks kept by a call whose allocation " << n << " failed";
+  }
   return threw;
 }
 
@@ -76,12 +110,24 @@ void* __libc_malloc(std::size_t);
 void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
+void __libc_free(void*);
 
-void* malloc(std::size_t n) { return support::note_allocation() ? __libc_malloc(n) : nullptr; }
-void* calloc(std::size_t n, std::size_t size) { return support::note_allocation() ? __libc_calloc(n, size) : nullptr; }
-void* realloc(void* p, std::size_t n) { return support::note_allocation() ? __libc_realloc(p, n) : nullptr; }
+void* malloc(std::size_t n) { return support::note_allocation() ? support::noted(__libc_malloc(n)) : nullptr; }
+void* calloc(std::size_t n, std::size_t size) {
+  return support::note_allocation() ? support::noted(__libc_calloc(n, size)) : nullptr;
+}
+void* realloc(void* p, std::size_t n) {
+  if (!support::note_allocation()) return nullptr;
+  if (p == nullptr) return support::noted(__libc_malloc(n));
+  if (n == 0) support::note_blocks(-1);
+  return __libc_realloc(p, n);
+}
 void* aligned_alloc(std::size_t alignment, std::size_t n) {
-  return support::note_allocation() ? __libc_memalign(alignment, n) : nullptr;
+  return support::note_allocation() ? support::noted(__libc_memalign(alignment, n)) : nullptr;
+}
+void free(void* p) {
+  if (p != nullptr) support::note_blocks(-1);
+  __libc_free(p);
 }
 int posix_memalign(void** p, std::size_t alignment, std::size_t n) {
   *p = aligned_alloc(alignment, n);
