@@ -16,6 +16,7 @@
 #include "kernels_once.hpp"
 #include "logical.hpp"
 #include "policies.hpp"
+#include "reference.hpp"
 
 namespace faults {
 
@@ -52,6 +53,33 @@ template <class Layer>
 std::string name_of(const Layer& layer) {
   const std::string text = text_of(layer);
   return text.substr(0, text.find('('));
+}
+
+/// The roles of the axes of an x of this rank, as reference::roles_of. A GroupNorm's channel axis counts as two.
+template <class Layer>
+std::string letters_of(const Layer& layer, std::size_t rank) {
+  const std::string name = name_of(layer);
+  const auto is = [&](const char* kind) { return name.rfind(kind, 0) == 0; };
+  if (is("BatchNorm")) return "rK" + std::string(rank - 2, 'r');
+  if (is("InstanceNorm")) {
+    const auto spatial = static_cast<std::size_t>(name[12] - '0');
+    return (rank == spatial + 1 ? "K" : "kK") + std::string(spatial, 'r');
+  }
+  if (is("GroupNorm")) return "kKR" + std::string(rank - 3, 'r');
+  if (is("Normalization")) return "kR" + std::string(rank - 2, 'k');
+  const std::size_t normalized = support::shape_of(layer.weight()).size();
+  return std::string(rank - normalized, 'k') + std::string(normalized, 'R');
+}
+
+/// What the reference has to know of a layer for an x of this shape; `letters` where the layer's policy is not the usual one.
+template <class Layer>
+reference::Norm norm_of(const Layer& layer, support::Shape shape, const std::string& letters = "") {
+  if constexpr (requires { layer.num_groups(); }) {
+    shape.insert(shape.begin() + 1, layer.num_groups());
+    shape[2] /= layer.num_groups();
+  }
+  const auto roles = reference::roles_of(letters.empty() ? letters_of(layer, shape.size()) : letters);
+  return {shape, roles, static_cast<reference::Real>(layer.eps()), name_of(layer) == "RMSNorm"};
 }
 
 template <class T>
