@@ -130,7 +130,7 @@ run() (
   set -x
   if ((${#names[@]} == 0)); then return 13; fi
   local regex
-  regex="^($(IFS='|'; echo "${names[*]}"))\$"
+  regex="^($(IFS='|'; echo "${names[*]}"))(\.large)?\$"
   cmake "$folder" -DTENSORNORM_TESTS="$regex" || return 10
   cmake --build "$folder" --parallel "$jobs" --target chosen_tests || return 11
   ctest --test-dir "$folder" --parallel "$jobs" --output-on-failure --no-tests=error --tests-regex "$regex" || return 12

@@ -208,10 +208,9 @@ TYPED_TEST(Threads, Row72ForwardInsideATaskOfTheSamePool) {
   }
 }
 
-// Bodies given to a pool are noexcept, which parallel_for asks of them, and allocate nothing: the only worker's
-// allocations are counted.
+// Bodies given to a pool are noexcept, or they do not compile (compile_fail/throwing_body), and allocate nothing: the
+// only worker's allocations are counted.
 TYPED_TEST(Threads, Row73WorkersAllocateNothing) {
-  static_assert(!std::is_invocable_v<void (*)(Index) noexcept, Index, Index, Index>);
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   using S = typename TypeParam::Scalar;
   const auto x = large_rows<TypeParam>();
@@ -313,63 +312,134 @@ TEST(RunningStatistics, Row76AnImageAmongOthersIsTheImageAlone) {
 }
 
 #if defined(__linux__) && !defined(TENSORNORM_TEST_SANITIZED)
-/// 2^31 + 17 floats: 2 MiB of memory over and over at consecutive addresses, where what is written at one is read at all,
+/// 2^31 + 17 numbers: 2 MiB of memory over and over at consecutive addresses, where what is written at one is read at all,
 /// and after them, from element 2^31 on, memory of their own.
+template <class T>
 class Repeated {
  public:
-  static constexpr std::size_t repeated = std::size_t{1} << 31, size = repeated + 17, piece = std::size_t{1} << 19;
+  static constexpr std::size_t repeated = std::size_t{1} << 31, size = repeated + 17, piece = (std::size_t{1} << 21) / sizeof(T);
   Repeated() {
     const int file = memfd_create("repeated", 0);
-    const bool sized = ftruncate(file, static_cast<off_t>(piece * sizeof(float))) == 0;
+    const bool sized = ftruncate(file, static_cast<off_t>(piece * sizeof(T))) == 0;
     void* all = mmap(nullptr, bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     good = sized && all != MAP_FAILED;
-    data = static_cast<float*>(all);
+    data = static_cast<T*>(all);
     for (std::size_t i = 0; good && i < repeated; i += piece)
-      good = mmap(data + i, piece * sizeof(float), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED;
-    good = good && mprotect(data + repeated, bytes() - repeated * sizeof(float), PROT_READ | PROT_WRITE) == 0;
+      good = mmap(data + i, piece * sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED;
+    good = good && mprotect(data + repeated, bytes() - repeated * sizeof(T), PROT_READ | PROT_WRITE) == 0;
     close(file);
   }
   Repeated(const Repeated&) = delete;
   Repeated& operator=(const Repeated&) = delete;
   ~Repeated() { munmap(data, bytes()); }
-  static std::size_t bytes() { return (size * sizeof(float) + 4095) / 4096 * 4096; }
+  static std::size_t bytes() { return (size * sizeof(T) + 4095) / 4096 * 4096; }
+  /// f(i) is the value at element i, and has a period that divides piece below 2^31.
+  template <class F>
+  void fill(F f) {
+    for (std::size_t i = 0; i < piece; ++i) data[i] = static_cast<T>(static_cast<float>(f(i)));
+    for (std::size_t i = repeated; i < size; ++i) data[i] = static_cast<T>(static_cast<float>(f(i)));
+  }
+  /// What a call has not written is found out.
+  void forget() {
+    fill([](std::size_t) { return -100; });
+  }
+  auto map(Index rows, Index columns) { return Eigen::TensorMap<Eigen::Tensor<T, 2, Eigen::RowMajor>>(data, rows, columns); }
+  auto const_map(Index rows, Index columns) const {
+    return Eigen::TensorMap<const Eigen::Tensor<T, 2, Eigen::RowMajor>>(data, rows, columns);
+  }
 
-  float* data = nullptr;
+  T* data = nullptr;
   bool good = false;
 };
 
-// 2^31 + 17 = 5 * 429496733. x is i % 64 at element i, so that rows of any length have means near 31.5; from element 2^31
-// on it is 63 - i % 64, which stands nowhere else at such an i.
-TEST(LargeTensors, Row63MoreElementsThanAnIntCounts) {
-  const Repeated x, y;
-  if (!x.good || !y.good) GTEST_SKIP() << "no such mapping";
-  for (std::size_t i = 0; i < Repeated::piece; ++i) x.data[i] = static_cast<float>(i % 64);
-  for (std::size_t i = Repeated::repeated; i < Repeated::size; ++i) x.data[i] = static_cast<float>(63 - i % 64);
-  constexpr Index rows = 5, columns = Index(Repeated::size) / rows;
-  static_assert(rows * columns == Index(Repeated::size));
-  using Map = Eigen::TensorMap<Eigen::Tensor<float, 2, Eigen::RowMajor>>;
-  using ConstMap = Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor>>;
-  const auto value = [](Index i) {
-    return static_cast<double>(i < Index(Repeated::repeated) ? i % 64 : 63 - i % 64);
-  };
-  // Every five-th element, or the last 2^31 / 5: their numbers of each of the 64 values differ by one at most.
-  // The last 17 of one row in 2^31 / 5 change nothing.
-  const double mean = 31.5, variance = (64 * 64 - 1) / 12.0, tolerance = 1e-4;
-  const auto expect_last_elements = [&] {
-    for (Index i = Index(Repeated::size) - 100; i < Index(Repeated::size); ++i)
-      ASSERT_NEAR(y.data[i], (value(i) - mean) / std::sqrt(variance + 1e-5), tolerance) << i;
-  };
-  const ConstMap as_rows(x.data, rows, columns), as_columns(x.data, columns, rows);
-  const auto forget = [&] {
-    std::fill_n(y.data, Repeated::piece, -1.0F);
-    std::fill(y.data + Repeated::repeated, y.data + Repeated::size, -1.0F);
-  };
-  forget();
-  tn::layer_norm(as_rows, Map(y.data, rows, columns), tn::none, tn::none);
-  expect_last_elements();
-  forget();
-  tn::BatchNorm1d<float>(rows).forward(as_columns, Map(y.data, columns, rows));
-  expect_last_elements();
+// 2^31 + 17 = 5 * 429496733. x is i % 64 at element i, and dy a permutation of it, so that rows of any length have the same
+// means; from element 2^31 on they are at 63 - i % 64, which stands nowhere else at such an i. Every fifth element, or the
+// last 2^31 / 5: their numbers of each of the 64 values differ by one at most, the last 17 by nothing that shows.
+template <class T>
+class LargeTensors : public testing::Test {
+ protected:
+  static constexpr Index kSize = Index(Repeated<T>::size), kRows = 5, kColumns = kSize / kRows;
+  static_assert(kRows * kColumns == kSize);
+  static constexpr double mean = 31.5, variance = (64 * 64 - 1) / 12.0, eps = 1e-5;
+
+  static int x_at(std::size_t i) { return static_cast<int>(i < Repeated<T>::repeated ? i % 64 : 63 - i % 64); }
+  static int dy_at(std::size_t i) { return x_at(i) * 37 % 64; }
+  static double norm_of(int x) { return (x - mean) / std::sqrt(variance + eps); }
+
+  LargeTensors() {
+    x_.fill(x_at);
+    dy_.fill(dy_at);
+    for (std::size_t i = 0; i < 64; ++i) {
+      mean_dy_ += dy_at(i) / 64.0;
+      mean_dy_norm_ += dy_at(i) * norm_of(x_at(i)) / 64;
+    }
+  }
+  void SetUp() override {
+    if (!x_.good || !y_.good || !dy_.good) GTEST_SKIP() << "no such mapping";
+  }
+  /// The last elements of y, or of dx, are f of x and dy, within an ulp of the largest and what 17 elements move.
+  template <class F>
+  void expect_last(F f) const {
+    double largest = 0;
+    for (std::size_t i = 0; i < 64; ++i) largest = std::max(largest, std::abs(f(x_at(i), dy_at(i))));
+    const double tolerance = double(support::ulps<T>(1, largest)) + 1e-6 * largest;
+    for (std::size_t i = std::size_t(kSize) - 100; i < std::size_t(kSize); ++i)
+      ASSERT_NEAR(double(y_.data[i]), f(x_at(i), dy_at(i)), tolerance) << i;
+  }
+  void expect_last_y() const {
+    expect_last([](int value, int) { return norm_of(value); });
+  }
+  void expect_last_dx() const {
+    expect_last([this](int value, int gradient) {
+      return (gradient - mean_dy_ - norm_of(value) * mean_dy_norm_) / std::sqrt(variance + eps);
+    });
+  }
+
+  Repeated<T> x_, dy_, y_;
+  double mean_dy_ = 0, mean_dy_norm_ = 0;
+};
+using LargeScalars = testing::Types<float, Eigen::bfloat16>;
+struct ScalarNames {
+  template <class T>
+  static std::string GetName(int) {
+    return support::scalar_name<T>();
+  }
+};
+TYPED_TEST_SUITE(LargeTensors, LargeScalars, ScalarNames);
+
+TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInRows) {
+  auto &x = this->x_, &dy = this->dy_, &y = this->y_;
+  // Five rows, and one that an int cannot count.
+  for (const Index rows : {this->kRows, Index{1}}) {
+    const Index columns = this->kSize / rows;
+    tn::SavedStats<TypeParam> saved;
+    y.forget();
+    tn::layer_norm(x.const_map(rows, columns), y.map(rows, columns), saved, tn::none, tn::none);
+    this->expect_last_y();
+    if (rows > 1 && std::is_same_v<TypeParam, float>) continue;  // enough of the time
+    y.forget();
+    tn::layer_norm_backward(dy.const_map(rows, columns), x.const_map(rows, columns), saved, tn::none, y.map(rows, columns), tn::none,
+                            tn::none);
+    this->expect_last_dx();
+  }
+}
+
+TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInColumns) {
+  constexpr Index rows = TestFixture::kColumns, columns = TestFixture::kRows;
+  tn::BatchNorm1d<TypeParam> layer(columns);
+  tn::SavedStats<TypeParam> saved;
+  this->y_.forget();
+  layer.forward(this->x_.const_map(rows, columns), this->y_.map(rows, columns), saved);
+  this->expect_last_y();
+  this->y_.forget();
+  auto gradients = layer.zero_gradients();
+  layer.backward(this->dy_.const_map(rows, columns), this->x_.const_map(rows, columns), saved, this->y_.map(rows, columns), gradients);
+  this->expect_last_dx();
+  for (Index c = 0; c < columns; ++c) {
+    const double dbias = this->mean_dy_ * rows, dweight = this->mean_dy_norm_ * rows;
+    EXPECT_NEAR(double(gradients.bias(c)), dbias, double(support::ulps<TypeParam>(1, dbias)) + 100 * 64) << c;
+    EXPECT_NEAR(double(gradients.weight(c)), dweight, double(support::ulps<TypeParam>(1, std::abs(dweight))) + 100 * 64) << c;
+  }
 }
 #endif
 
