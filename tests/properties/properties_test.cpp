@@ -320,31 +320,54 @@ TYPED_TEST(Properties, TheSameBitsForEveryInstructionSetWithFma) {
 TYPED_TEST(Properties, TheSameBitsForAnExampleAloneAndAmongOthers) {
   using Fixture = TestFixture;
   using S = typename TypeParam::Scalar;
-  Fixture::for_layers(5000, [](Random& random, auto& layer) {
-    const bool given = layer.tracks && random.coin();
-    const auto role = layer.norm.roles[0];
-    if (role != reference::Role::kept && !(given && role == reference::Role::reduced)) return;
-    // In ColMajor the batch is innermost: its extent decides how the sums of an example are walked.
-    if (TypeParam::order == Eigen::ColMajor && !given) return;
-    Fixture::set_parameters(random, layer);
-    layer.train(!given);
-    const Index examples = layer.shape[0] + 1, size = support::size_of(layer.shape) / layer.shape[0];
-    Shape shape = layer.shape;
+  Fixture::for_layers(5000, [](Random& random, auto& first) {
+    auto layer = first.copy();
+    bool given = layer->tracks && random.coin();
+    const auto promised = [&] {
+      const auto role = layer->norm.roles[0];
+      // In ColMajor the batch is innermost: its extent decides how the sums of an example are walked.
+      return role == reference::Role::kept ? given || TypeParam::order == Eigen::RowMajor : given && role == reference::Role::reduced;
+    };
+    while (!promised()) {
+      layer = random_layer<TypeParam>(random, random.one_of<Index>({30, 300, 5000}));
+      given = layer->tracks && random.coin();
+    }
+    SCOPED_TRACE(layer->name);
+    Fixture::set_parameters(random, *layer);
+    layer->train(!given);
+    const Index examples = layer->shape[0] + 1, size = support::size_of(layer->shape) / layer->shape[0];
+    Shape shape = layer->shape;
     shape[0] = examples;
-    const auto x = Fixture::random_values(random, size * examples);
-    const Index first = random.between(0, examples - 1), count = random.between(1, examples - first);
+    const auto x = Fixture::random_values(random, size * examples), dy = Fixture::random_values(random, size * examples);
+    const Index start = random.between(0, examples - 1), count = random.between(1, examples - start);
     const auto cut = [&](const std::vector<S>& all) {
       std::vector<S> part;
       for (Index i = 0; i < size * examples; ++i) {
         const Index example = TypeParam::order == Eigen::RowMajor ? i / size : i % examples;
-        if (example >= first && example < first + count) part.push_back(all[static_cast<std::size_t>(i)]);
+        if (example >= start && example < start + count) part.push_back(all[static_cast<std::size_t>(i)]);
       }
       return part;
     };
-    const auto y = cut(given ? layer.infer(x, shape, {}) : layer.forward(x, shape, {}).y);
+    struct Images {
+      std::vector<S> y, inferred, dx;
+    };
+    const auto results_of = [&](const std::vector<S>& of_x, const std::vector<S>& of_dy) {
+      Images results;
+      results.y = layer->forward(of_x, shape, {}).y;
+      results.dx = layer->backward(of_dy, of_x, shape, {}).dx;
+      if (given) results.inferred = layer->infer(of_x, shape, {});
+      return results;
+    };
+    const Images all = results_of(x, dy);
     shape[0] = count;
-    const auto part = given ? layer.infer(cut(x), shape, {}) : layer.forward(cut(x), shape, {}).y;
-    EXPECT_TRUE(same_bits(part, y)) << "examples " << first << " to " << first + count << " of " << examples;
+    const Images part = results_of(cut(x), cut(dy));
+    SCOPED_TRACE("examples " + std::to_string(start) + " to " + std::to_string(start + count) + " of " + std::to_string(examples));
+    EXPECT_TRUE(same_bits(part.y, cut(all.y))) << "y";
+    if (given) {
+      EXPECT_TRUE(same_bits(part.inferred, cut(all.inferred))) << "infer";
+    } else {  // given, it is dy * (weight * rstd) or (dy * weight) * rstd, by the walk: a float's last bit
+      EXPECT_TRUE(same_bits(part.dx, cut(all.dx))) << "dx";
+    }
   });
 }
 
