@@ -18,41 +18,43 @@ namespace tn = tensornorm;
 using Images = Eigen::Tensor<float, 4, Eigen::RowMajor>;
 
 template <class T>
-void append(std::vector<float>& results, const T& tensor) {
-  results.insert(results.end(), tensor.data(), tensor.data() + tensor.size());
+std::vector<float> values_of(const T& tensor) {
+  return {tensor.data(), tensor.data() + tensor.size()};
 }
 
 /// Rows and columns, train and eval mode, backward, both storage orders.
-std::vector<float> run(const std::vector<float>& values) {
-  std::vector<float> results;
+Results run(const std::vector<float>& values) {
+  Results results;
   const Eigen::TensorMap<const Images> x(values.data(), kShape[0], kShape[1], kShape[2], kShape[3]);
+  const std::vector<float> reversed(values.rbegin(), values.rend());
+  const Eigen::TensorMap<const Images> dy(reversed.data(), kShape[0], kShape[1], kShape[2], kShape[3]);
   Eigen::Tensor<float, 4> columns(kShape[0], kShape[1], kShape[2], kShape[3]);
   for (Eigen::Index i = 0; i < columns.size(); ++i) columns.data()[i] = values[static_cast<std::size_t>(i)];
 
   tn::BatchNorm2d<float> batch(kShape[1]);
-  append(results, batch(x));
-  append(results, batch(columns));
-  append(results, batch.running_mean());
-  append(results, batch.running_var());
-  append(results, batch.infer(x));
+  results.batch = values_of(batch(x));
+  results.batch_col_major = values_of(batch(columns));
+  results.running_mean = values_of(batch.running_mean());
+  results.running_variance = values_of(batch.running_var());
+  results.infer = values_of(batch.infer(x));
   tn::BatchNorm2d<float, tn::BatchAxes<-1>> channels_last(kShape[3]);
-  append(results, channels_last(x));
+  results.channels_last = values_of(channels_last(x));
   tn::LayerNorm<float> layer(kShape[3]);
-  append(results, layer(x));
+  results.layer = values_of(layer(x));
   Images y(x.dimensions()), dx(x.dimensions());
   tn::LayerNorm<float>::Saved saved;
   auto gradients = layer.zero_gradients();
   layer.forward(x, y, saved);
-  layer.backward(x, x, saved, dx, gradients);
-  append(results, dx);
+  layer.backward(dy, x, saved, dx, gradients);
+  results.layer_dx = values_of(dx);
   tn::InstanceNorm2d<float> instance(kShape[1], {.track_running_stats = true});
-  append(results, instance(x));
-  append(results, instance.running_var());
-  tn::GroupNorm<float> group(2, kShape[1]);
-  append(results, group(x));
+  results.instance = values_of(instance(x));
+  results.instance_running_variance = values_of(instance.running_var());
+  tn::GroupNorm<float> group(kGroups, kShape[1]);
+  results.group = values_of(group(x));
   const auto moments = tn::moments(x, tn::over<0, 2, 3>);
-  append(results, moments.mean);
-  append(results, moments.variance);
+  results.mean = values_of(moments.mean);
+  results.variance = values_of(moments.variance);
   return results;
 }
 

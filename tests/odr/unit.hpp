@@ -6,12 +6,20 @@
 #include <vector>
 
 inline constexpr std::array<int, 4> kShape{3, 10, 7, 9};
+inline constexpr int kGroups = 2;
+
+/// What a unit computes from values: x, RowMajor, and in the same memory the ColMajor tensor of that shape.
+struct Results {
+  std::vector<float> batch, batch_col_major, running_mean, running_variance;  ///< after both, RowMajor first
+  std::vector<float> infer, channels_last, layer, layer_dx;                   ///< dx for dy: values from the last to the first
+  std::vector<float> instance, instance_running_variance, group, mean, variance;
+};
 
 /// One translation unit that uses the library: its name, whether it keeps to IEEE arithmetic, and what it computes.
 struct Unit {
   const char* name;
   bool ieee;
-  std::vector<float> (*run)(const std::vector<float>& values);
+  Results (*run)(const std::vector<float>& values);
   bool (*throws)();
 };
 
