@@ -931,6 +931,33 @@ TYPED_TEST(Faults, Row65ACopyWithoutMemory) {
   });
 }
 
+// From a larger layer and from a smaller one, in other modes and with other values.
+TYPED_TEST(Faults, Row65AnAssignmentWithoutMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using S = typename TypeParam::Scalar;
+  const auto assign = [](auto to, auto from) {
+    SCOPED_TRACE(text_of(to) + " = " + text_of(from));
+    to.weight().setConstant(S(2));
+    from.weight().setConstant(S(3));
+    from.eval();
+    const auto both = [&] { return state_of(to) + state_of(from); };
+    EXPECT_GE(fail_each_allocation([&] { to = from; }, both), 1);
+    EXPECT_EQ(state_of(to), state_of(from)) << "once there is memory";
+  };
+  const auto each_to_the_other = [&](const auto& a, const auto& b) {
+    assign(a, b);
+    assign(b, a);
+  };
+  each_to_the_other(tn::BatchNorm2d<S>(3), tn::BatchNorm2d<S>(8, {.eps = 1e-3, .momentum = 0.5}));
+  const tn::InstanceNormOptions tracking{.affine = true, .track_running_stats = true};
+  each_to_the_other(tn::InstanceNorm1d<S>(3, tracking), tn::InstanceNorm1d<S>(8, tracking));
+  each_to_the_other(tn::GroupNorm<S>(3, 3), tn::GroupNorm<S>(2, 8));
+  each_to_the_other(tn::LayerNorm<S>(5), tn::LayerNorm<S>(100));
+  each_to_the_other(tn::LayerNorm<S, 3>({3, 4, 5}), tn::LayerNorm<S, 3>({6, 5, 4}));
+  each_to_the_other(tn::RMSNorm<S>(5), tn::RMSNorm<S>(100));
+  each_to_the_other(tn::Normalization<S, PositionAxes>({3}), tn::Normalization<S, PositionAxes>({8}));
+}
+
 TYPED_TEST(Faults, Row65ANewResultWithoutMemory) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   for_each_layer<TypeParam>([](auto& layer, const auto& x) {
