@@ -281,8 +281,10 @@ struct RowBackward {
                                         const ReadAhead& ahead, Store how) const {
     using L = HardwareLanes<A, I>;
     const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
-    const GradientMap<L, T, Uniform<L>> map(dy, uniform<A, I>(center.mean), uniform<A, I>(static_cast<A>(center.rstd * weight)),
-                                            uniform<A, I>(center.slope), uniform<A, I>(center.offset));
+    // Rounded twice, as columns have it: where statistics are given, an example's dx is the same by either walk.
+    const A rstd = static_cast<A>(center.rstd), scale = static_cast<A>(S(rstd) * weight);
+    const GradientMap<L, T, Uniform<L>> map(dy, uniform<A, I>(center.mean), uniform<A, I>(scale), uniform<A, I>(center.slope),
+                                            uniform<A, I>(center.offset));
     transform_run<A, I>(x, dx, n, map, ahead, how);
   }
 };
