@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: tensornorm: LayerNorm needs at least one normalized axis
+// expect: tensornorm: at least one axis must be normalized
 #include <tensornorm/tensornorm.hpp>
 
 int main() {

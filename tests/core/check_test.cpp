@@ -64,7 +64,8 @@ TEST(IsFromZeroTo, IsDecidedByBits) {
 TEST(CheckedSize, IsTheProductOfExtentsOfOneAndMore) {
   const Index good[] = {2, 3, 4}, zero[] = {2, 0}, negative[] = {-1, 2};
   EXPECT_EQ(checked_size(kCall, "shape", good, 3), 24);
-  EXPECT_EQ(checked_size(kCall, "shape", good, 0), 1);
+  EXPECT_EQ(text_of<std::invalid_argument>([&] { checked_size(kCall, "shape", good, 0); }),
+            "Layer::call: expected shape of at least one extent, got []");
   EXPECT_EQ(text_of<std::invalid_argument>([&] { checked_size(kCall, "shape", zero, 2); }),
             "Layer::call: expected shape[1] >= 1, got 0 in [2,0]");
   EXPECT_EQ(text_of<std::invalid_argument>([&] { checked_size(kCall, "shape", negative, 2); }),
