@@ -56,9 +56,10 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
   const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }
 
   friend std::ostream& operator<<(std::ostream& out, const LayerNorm& layer) {
-    return out << "LayerNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()
-               << ", elementwise_affine=" << (layer.affine().has_weight() ? "true" : "false")
-               << ", bias=" << (layer.affine().has_bias() ? "true" : "false") << layer.rule() << ')';
+    out << "LayerNorm(" << ShapeText{layer.normalized_shape().data(), kNormalizedRank} << ", eps=" << layer.eps()
+        << ", elementwise_affine=" << (layer.affine().has_weight() ? "true" : "false")
+        << ", bias=" << (layer.affine().has_bias() ? "true" : "false");
+    return layer.rule().print_rest(out);
   }
 };
 

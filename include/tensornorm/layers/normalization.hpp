@@ -165,9 +165,10 @@ class Normalization {
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
-    return out << layer.name_ << '(' << ShapeText{layer.affine_.shape().data(), kParameterRank} << ", eps=" << layer.eps()
-               << ", affine=" << (layer.affine_.has_weight() ? "true" : "false")
-               << (layer.affine_.has_weight() && !layer.affine_.has_bias() ? ", bias=false" : "") << layer.rule_ << ')';
+    out << layer.name_ << '(' << ShapeText{layer.affine_.shape().data(), kParameterRank} << ", eps=" << layer.eps()
+        << ", affine=" << (layer.affine_.has_weight() ? "true" : "false")
+        << (layer.affine_.has_weight() && !layer.affine_.has_bias() ? ", bias=false" : "");
+    return layer.rule_.print_rest(out);
   }
 
  private:

@@ -57,7 +57,8 @@ Scalar* parameter_data(const Call& call, const char* name, W&& parameter, std::s
     return nullptr;
   } else {
     static_assert(std::is_same_v<scalar_of<W>, std::remove_const_t<Scalar>>,
-                  "tensornorm: weight and bias must have the same scalar type, likewise their gradients, and running_mean and running_var");
+                  "tensornorm: weight and bias must have the same scalar type, likewise their gradients and saved statistics, "
+                  "and running_mean and running_var");
     static_assert(parameter_rank<W>() < 2 || traits_of<W>::row_major, "tensornorm: weight and bias of rank 2 and more must be RowMajor");
     if constexpr (!std::is_const_v<Scalar>) require_writable<W>();
     const auto view = view_of(parameter);

@@ -54,10 +54,10 @@ struct StatisticsRule {
     return deviation > S(0) ? S(S(0) - rstd * rstd / deviation * (sum / n)) : S(0);
   }
 
-  /// What is not the default, but for eps, as the layers print it.
-  friend std::ostream& operator<<(std::ostream& out, const StatisticsRule& rule) {
-    return out << (rule.estimator == VarianceEstimator::unbiased ? ", variance=unbiased" : "")
-               << (rule.eps_added_to == EpsAddedTo::deviation ? ", eps_added_to=deviation" : "");
+  /// The end of what a layer prints: the options that are not the default, but for eps.
+  std::ostream& print_rest(std::ostream& out) const {
+    return out << (estimator == VarianceEstimator::unbiased ? ", variance=unbiased" : "")
+               << (eps_added_to == EpsAddedTo::deviation ? ", eps_added_to=deviation" : "") << ')';
   }
 };
 
