@@ -2,7 +2,7 @@
 // Statistics finished in lanes against those finished one by one, bit for bit.
 #include <gtest/gtest.h>
 
-#include <tensornorm/ops/forward_walks.hpp>
+#include <tensornorm/ops/finished_statistics.hpp>
 
 #include <cmath>
 #include <limits>

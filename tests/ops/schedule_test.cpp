@@ -2,7 +2,7 @@
 // Which walk is chosen for the shapes that are measured; that every walk computes the same is forward_op_test's.
 #include <gtest/gtest.h>
 
-#include <tensornorm/ops/schedule.hpp>
+#include <tensornorm/ops/strips.hpp>
 
 #include <algorithm>
 #include <string>

@@ -4,7 +4,7 @@
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/moments.hpp>
-#include <tensornorm/ops/schedule.hpp>
+#include <tensornorm/ops/strips.hpp>
 
 namespace tensornorm::kernels {
 

@@ -6,9 +6,7 @@
 #include <tensornorm/axes/loop_nest.hpp>
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/kernels/normalize.hpp>
-#if defined(__unix__) || defined(__APPLE__)
-#include <unistd.h>
-#endif
+#include <tensornorm/ops/caches.hpp>
 
 namespace tensornorm {
 
@@ -37,12 +35,6 @@ inline constexpr Index kFewColumns = 64;
 inline constexpr Index kUniformRow = 8;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
-/// Bytes of x that are still in the L2 cache when they are normalized.
-inline constexpr Index kCacheBytes = Index{512} << 10;
-/// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
-inline constexpr Index kBesideNextBytes = Index{32} << 10;
-/// Elements of 4 bytes or fewer in the shortest run that is written past the caches; of wider ones as many bytes.
-inline constexpr Index kStreamedRun = 768;
 /// Runs of so many bytes are short wherever they come from.
 inline constexpr Index kShortRunBytes = 256;
 /// Parameters of 16 bits are converted beside the elements of so few rows; for more of them once before.
@@ -53,63 +45,7 @@ inline constexpr Index kStretchBytes = Index{256} << 10;
 /// Rows of columns are cut into at most so many parts, each of at least so many rows and bytes.
 inline constexpr Index kMostCuts = 16, kFewestCutRows = 64, kCutBytes = 2 * kBytesPerThread;
 
-/// Bytes of the cache of level 2 or 3, as the system says; where it does not, `otherwise`.
-inline Index cache_size([[maybe_unused]] int level, Index otherwise) {
-#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
-  const long size = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
-  if (size > 0) return Index(size);
-#endif
-  return otherwise;
-}
-
-/// Bytes of the last-level cache a thread reaches: what the system says, but not above 32 MiB, since some systems add up the caches
-/// of all cores (335 MB was seen where there were 32).
-inline Index last_level_cache() {
-  constexpr Index most = Index{32} << 20;
-  static const Index bytes = std::min(cache_size(3, most), most);
-  return bytes;
-}
-
-inline Index second_level_cache() {
-  static const Index bytes = cache_size(2, 2 * kCacheBytes);
-  return bytes;
-}
-
-/// Reading the last-level cache takes nearly as long as reading memory: so it was on a server of Intel's, where it is one for many cores.
-inline bool last_level_is_far() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  static const bool intel = __builtin_cpu_is("intel") != 0;
-  return intel;
-#else
-  return false;
-#endif
-}
-
-/// Whether the second of two passes over x, where its stores stream, fetches the next statistic, of so many bytes. What does not stay in
-/// the L2 cache until it is read has only gone to the last level. (Over x and dy it does so where that is not far: even little of both
-/// was slower.)
-inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !far || bytes < kCacheBytes; }
-
-/// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but
-/// has the x and dy of both in hand.
-///
-/// `bytes`: of the x and dy of a statistic; `beside`: of the parameters and their gradients beside them. So it is faster where the L2
-/// cache keeps all of it, or not even one statistic. (Where the last level is near, fetching the next statistic does as much.)
-inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_is_far(), Index cache = second_level_cache()) {
-  return far && bytes >= kBesideNextBytes && (2 * bytes + beside < cache || bytes > cache);
-}
-
 enum class Walk { row, column };
-
-/// Of the last-level cache what is counted on to be here still when it is read next: half of one that is near, which other cores fill with
-/// what is theirs. (Of one that is far, the most that last_level_cache() tells: it is many times that.)
-inline Index lasting_cache(bool far = last_level_is_far(), Index cache = last_level_cache()) { return far ? cache : cache / 2; }
-
-/// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
-inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 4 * traffic >= 3 * cache; }
-
-/// Streaming stores take runs of so many bytes.
-inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
 
 /// Every element at p lies within a cache line.
 template <class T>
@@ -326,68 +262,6 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   if (walk.groups.depth == 0 && !walk.affine)
     walk.cuts = std::clamp<Index>(std::min(bytes / kCutBytes, walk.moment_rows / kFewestCutRows), 1, kMostCuts);
   return walk;
-}
-
-/// Wide rows [first, last), the partial one counted with them.
-struct RowRange {
-  Index first, last;
-  static RowRange cut(Index rows, Index i, Index cuts) { return {rows * i / cuts, rows * (i + 1) / cuts}; }
-};
-
-/// One strip of one problem of a column walk.
-struct Strip {
-  Offsets at;
-  LoopList columns;
-  Index width, statistics;
-
-  Strip(const ColumnWalk& walk, Index i)
-      : at(Odometer(walk.problems, i / walk.strips).offsets()), columns(walk.columns), width(walk.width), statistics(walk.statistics) {
-    if (walk.strips == 1) return;
-    const Loop& outer = walk.columns.loops[0];
-    const Index start = i % walk.strips * walk.strip_extent;
-    at.advance(outer, start);
-    columns.loops[0].extent = std::min(walk.strip_extent, outer.extent - start);
-    width = walk.width / outer.extent * columns.loops[0].extent;
-    statistics = walk.statistics / outer.extent * columns.loops[0].extent;
-  }
-};
-
-/// The loops inside the first `width` columns of a strip, which are whole rows of it.
-inline LoopList first_columns(const Strip& strip, Index width) {
-  LoopList columns = strip.columns;
-  columns.loops[0].extent = columns.loops[0].extent * width / strip.width;
-  return columns;
-}
-
-/// Calls f(at, row, columns, fresh) for each row of a strip (of its group, those in `range`): the offsets of its group, its number in
-/// it, how many columns it has, and whether the parameters beside them are others, or more, than those of the row before.
-///
-/// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.
-template <class F>
-TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
-  const Index groups = walk.groups.size(), stretch = backwards ? walk.stretch : range.last - range.first;
-  Odometer group(walk.groups, backwards ? groups - 1 : 0);
-  for (Index g = groups; g > 0; --g) {
-    const Offsets at = strip.at + group.offsets();
-    for (Index end = range.last, known = 0; end > range.first; end -= stretch) {
-      for (Index row = std::max(range.first, end - stretch); row < end; ++row) {
-        const Index width = walk.width_of_row(row, strip.width);
-        f(at, row, width, width > known || walk.row_param != 0);
-        known = width;
-      }
-    }
-    if (backwards) group.previous();
-    else group.next();
-  }
-}
-
-/// Calls f(column, columns, param) for the runs of one weight in `width` columns of a row, each `run` wide or all there is, in parts of
-/// at most `most`; `param`: the row's offset into the parameters.
-template <class F>
-TENSORNORM_INLINE void for_each_run(const ColumnWalk& walk, Index run, Index width, Index most, Index param, const F& f) {
-  const Index length = std::min(run, width), step = std::min(most, length);
-  for (Index end = length; end <= width; end += length, param += walk.weight_step)
-    for (Index c = end - length; c < end; c += step) f(c, std::min(step, end - c), param);
 }
 
 }  // namespace tensornorm

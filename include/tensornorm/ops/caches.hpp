@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <tensornorm/core/scalar.hpp>
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+namespace tensornorm {
+
+// What stays in the processor's caches until it is read again.
+
+/// Bytes of x that are still in the L2 cache when they are normalized.
+inline constexpr Index kCacheBytes = Index{512} << 10;
+/// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
+inline constexpr Index kBesideNextBytes = Index{32} << 10;
+/// Elements of 4 bytes or fewer in the shortest run that is written past the caches; of wider ones as many bytes.
+inline constexpr Index kStreamedRun = 768;
+
+/// Bytes of the cache of level 2 or 3, as the system says; where it does not, `otherwise`.
+inline Index cache_size([[maybe_unused]] int level, Index otherwise) {
+#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
+  const long size = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
+  if (size > 0) return Index(size);
+#endif
+  return otherwise;
+}
+
+/// Bytes of the last-level cache a thread reaches: what the system says, but not above 32 MiB, since some systems add up the caches
+/// of all cores (335 MB was seen where there were 32).
+inline Index last_level_cache() {
+  constexpr Index most = Index{32} << 20;
+  static const Index bytes = std::min(cache_size(3, most), most);
+  return bytes;
+}
+
+inline Index second_level_cache() {
+  static const Index bytes = cache_size(2, 2 * kCacheBytes);
+  return bytes;
+}
+
+/// Reading the last-level cache takes nearly as long as reading memory: so it was on a server of Intel's, where it is one for many cores.
+inline bool last_level_is_far() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  static const bool intel = __builtin_cpu_is("intel") != 0;
+  return intel;
+#else
+  return false;
+#endif
+}
+
+/// Whether the second of two passes over x, where its stores stream, fetches the next statistic, of so many bytes. What does not stay in
+/// the L2 cache until it is read has only gone to the last level. (Over x and dy it does so where that is not far: even little of both
+/// was slower.)
+inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !far || bytes < kCacheBytes; }
+
+/// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but
+/// has the x and dy of both in hand.
+///
+/// `bytes`: of the x and dy of a statistic; `beside`: of the parameters and their gradients beside them. So it is faster where the L2
+/// cache keeps all of it, or not even one statistic. (Where the last level is near, fetching the next statistic does as much.)
+inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_is_far(), Index cache = second_level_cache()) {
+  return far && bytes >= kBesideNextBytes && (2 * bytes + beside < cache || bytes > cache);
+}
+
+/// Of the last-level cache what is counted on to be here still when it is read next: half of one that is near, which other cores fill with
+/// what is theirs. (Of one that is far, the most that last_level_cache() tells: it is many times that.)
+inline Index lasting_cache(bool far = last_level_is_far(), Index cache = last_level_cache()) { return far ? cache : cache / 2; }
+
+/// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
+inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 4 * traffic >= 3 * cache; }
+
+/// Streaming stores take runs of so many bytes.
+inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
+
+}  // namespace tensornorm

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <tensornorm/kernels/scale.hpp>
+#include <tensornorm/stats/estimator.hpp>
+
+namespace tensornorm::kernels {
+
+// From the moments of a statistic to what is kept of it, and to what its elements meet.
+
+/// mean and rstd of one statistic as elements meet them: those of x * factor, where factor is 1 but for x that A cannot square.
+template <class A, class S>
+struct Center {
+  A mean;   ///< rounded
+  S rest;   ///< what rounding took from it, times -1
+  S rstd;
+  A factor;
+
+  Center() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
+  TENSORNORM_INLINE Center(S hi, S lo, S r, S scale = S(1))
+      : mean(static_cast<A>(hi)), rest((S(mean) - hi) - lo), rstd(r), factor(static_cast<A>(scale)) {}
+  /// (x * factor - mean) * scale + shift is the norm times weight plus bias, all rounded once. Where nothing rests, the sign of a bias of
+  /// 0 is kept; one that is not there is -0.
+  TENSORNORM_INLINE A scale(S weight) const { return static_cast<A>(rstd * weight); }
+  TENSORNORM_INLINE A shift(S weight, S bias) const { return static_cast<A>(is_exact_zero(rest) ? bias : fused<S>(rest, rstd * weight, bias)); }
+};
+
+inline namespace TENSORNORM_ABI {
+
+/// The center for an rstd that is 0 or far from 1, where S is wider than A, in which it, or x - mean, might be infinite.
+///
+/// Elements about a mean of 1 or more with so large an rstd are equal to it, or would give no number: any finite one does.
+template <class A, class S>
+TENSORNORM_RARE Center<A, S> far_center(S hi, S lo, S rstd) {
+  using Safe = SafeScale<A>;
+  if (rstd > S(Safe::coefficient) && !(magnitude(hi) < S(1))) return {hi, lo, S(Safe::coefficient)};
+  const S factor = rstd > S(1) ? S(Safe::up) : rstd > S(0) ? S(Safe::down) : S(1);
+  return {hi * factor, lo * factor, std::min(rstd / factor, S(Safe::coefficient)), factor};
+}
+
+/// An rstd that asks for no scale: S is no wider than A, or it is neither 0 nor far from 1.
+template <class A, class T, class S>
+TENSORNORM_INLINE bool is_near(S rstd) {
+  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>) return rstd >= S(1 / SafeScale<A>::coefficient) && rstd <= S(SafeScale<A>::coefficient);
+  else return true;
+}
+
+template <class A, class T, class S>
+TENSORNORM_INLINE Center<A, S> center_for(S hi, S lo, S rstd) {
+  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>)
+    if (!is_near<A, T>(rstd)) return far_center<A>(hi, lo, rstd);
+  return {hi, lo, rstd};
+}
+
+template <class A, class T, class S>
+TENSORNORM_INLINE Center<A, S> center_of(const StatisticsArrays<S>& statistics, Index k) {
+  return center_for<A, T>(statistics.mean[k], statistics.mean_lo != nullptr ? statistics.mean_lo[k] : S(0), statistics.rstd[k]);
+}
+
+/// No statistic needs its x scaled.
+template <class A, class T, class S>
+bool all_near(const StatisticsArrays<S>& statistics, Index count) {
+  for (Index k = 0; k < count; ++k)
+    if (center_of<A, T>(statistics, k).factor != A(1)) return false;
+  return true;
+}
+
+/// Writes the statistic of a state of x * scale where it is asked for, in units of x.
+template <class S>
+TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S mean, S mean_lo, S rstd, S variance) {
+  if (to.mean != nullptr) to.mean[k] = mean;
+  if (to.mean_lo != nullptr) to.mean_lo[k] = mean_lo;
+  if (to.rstd != nullptr) to.rstd[k] = rstd;
+  if (to.variance != nullptr) to.variance[k] = variance;
+}
+
+/// finish_statistic() for a state with a scale.
+template <class A, class S>
+TENSORNORM_RARE Center<A, S> finish_scaled(const StatisticsRule& rule, Index samples, ScaledWelford<A, S> m, const StatisticsArrays<S>& to, Index k) {
+  // Of so small a variance nothing is left beside such an eps, and the two have no scale in common.
+  if (m.scale > S(1) && !is_finite<S>(S(rule.eps) * m.scale * m.scale)) m.set_scale(S(1));
+  const Welford<S>& state = m.state;
+  const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance, m.scale);
+  write_statistic<S>(to, k, m.mean(), state.mean_lo() / m.scale, rstd * m.scale, variance / m.scale / m.scale);
+  return {state.mean(), state.mean_lo(), rstd, m.scale};
+}
+
+/// The statistic made of a Welford state (or a sum of squares about 0), written where it is asked for.
+template <class A, class T, class S>
+TENSORNORM_INLINE Center<A, S> finish_statistic(const StatisticsRule& rule, Index samples, const ScaledWelford<A, S>& moments,
+                                                const StatisticsArrays<S>& to, Index k) {
+  if (moments.scale != S(1)) return finish_scaled(rule, samples, moments, to, k);
+  const Welford<S>& state = moments.state;
+  const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance);
+  write_statistic<S>(to, k, state.mean(), state.mean_lo(), rstd, variance);
+  return center_for<A, T>(state.mean(), state.mean_lo(), rstd);
+}
+
+/// What finish_statistic() makes of ordinary sums, in lanes V of several statistics: each the same bits as there.
+template <class V>
+struct FinishedStatistics {
+  V mean, mean_lo, rstd, variance;
+
+  /// About a pivot; where the rule is not centered, about 0.
+  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& squares)
+      : FinishedStatistics(rule, samples, squares, [&]() TENSORNORM_INLINE_LAMBDA { return CentralSums<V>(number<V>(samples), pivot, sum, squares); }) {}
+  /// Where sum + rest is known.
+  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& rest, const V& squares)
+      : FinishedStatistics(rule, samples, squares, [&]() TENSORNORM_INLINE_LAMBDA {
+          CentralSums<V> sums(number<V>(samples), pivot, sum, squares);
+          sums.refine(number<V>(samples), sum, rest);
+          return sums;
+        }) {}
+
+  /// The centers' parts, for statistics that need no scale.
+  template <class A, class S>
+  TENSORNORM_INLINE void store_centers(A* mean_of, S* rest_of, S* rstd_of) const {
+    mean.store(mean_of);
+    ((V::load(mean_of) - mean) - mean_lo).store(rest_of);
+    rstd.store(rstd_of);
+  }
+
+ private:
+  template <class Sums>
+  TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& squares, const Sums& central_sums) {
+    V m2(squares);
+    if (rule.centered) {
+      const CentralSums<V> sums = central_sums();
+      mean = sums.mean;
+      mean_lo = sums.mean_lo;
+      m2 = sums.m2;
+    }
+    variance = rule.variance(m2, samples);
+    rstd = rule.rstd(variance);
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
