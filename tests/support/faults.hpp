@@ -7,10 +7,12 @@
 
 #include <limits>
 #include <sstream>
+#include <stdexcept>
 #include <string>
 #include <tensornorm/tensornorm.hpp>
 #include <type_traits>
 #include <typeinfo>
+#include <utility>
 #include <vector>
 
 #include "kernels_once.hpp"
@@ -165,6 +167,30 @@ X like(const X& x, int axis = 0, Index more = 0) {
   X result = support::sized<X>(shape);
   result.setConstant(typename X::Scalar(-12345));
   return result;
+}
+
+enum class Calls { all, forward_only };
+
+/// Every way to call the layer with x and y is refused, and has changed nothing.
+template <class Error = std::invalid_argument, class Layer, class X, class Y>
+void expect_refused(Layer& layer, const X& x, Y&& y, const Parts& parts, Calls calls = Calls::all) {
+  using Scalar = std::remove_cvref_t<decltype(layer.weight().data()[0])>;
+  SCOPED_TRACE(text_of(layer));
+  auto saved = saved_before<Scalar>();
+  const std::string state = state_of(layer), saved_bytes = saved_state(saved), x_bytes = bytes_of(x);
+  const std::string y_bytes = bytes_of(y);
+  const auto refused = [&](const char* function, auto call) {
+    Parts all = parts;
+    all.push_back(name_of(layer) + "::" + function + ": ");
+    expect_error<Error>(call, all);
+    EXPECT_EQ(state_of(layer), state) << function;
+    EXPECT_EQ(saved_state(saved), saved_bytes) << function;
+    EXPECT_EQ(bytes_of(x), x_bytes) << function;
+    EXPECT_EQ(bytes_of(y), y_bytes) << function;
+  };
+  refused("forward", [&] { layer.forward(x, y); });
+  refused("forward", [&] { layer.forward(x, y, saved); });
+  if (calls == Calls::all) refused("infer", [&] { std::as_const(layer).infer(x, y); });
 }
 
 }  // namespace faults

@@ -1,0 +1,414 @@
+// SPDX-License-Identifier: MIT
+// Part D of the table of faults, whose rows faults_test lists: overlaps, alignment, the edges of pages, small stacks, and allocations that fail.
+#include <gtest/gtest.h>
+
+#include <tensornorm/tensornorm.hpp>
+
+#include <array>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "support/allocations.hpp"
+#include "support/compare.hpp"
+#include "support/faults.hpp"
+#include "support/instruction_sets.hpp"
+#include "support/logical.hpp"
+#include "support/pages.hpp"
+#include "support/reference.hpp"
+#include "support/small_stack.hpp"
+
+namespace {
+
+namespace tn = tensornorm;
+using support::Index;
+using support::same_bits;
+
+using namespace faults;
+
+template <class Kind>
+class Faults : public testing::Test {};
+TYPED_TEST_SUITE(Faults, FaultKinds, support::KindNames);
+
+TYPED_TEST(Faults, Row55InPlaceIsOutOfPlace) {
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    auto copy = layer;
+    auto data = x;
+    copy.forward(data, data);
+    EXPECT_TRUE(same_bits(support::logical(data), support::logical(layer(x))));
+    EXPECT_EQ(state_of(copy), state_of(layer));
+  });
+}
+
+TYPED_TEST(Faults, Row57AnOutputThatOverlapsAPartOfX) {
+  using S = typename TypeParam::Scalar;
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    using X = std::remove_cvref_t<decltype(x)>;
+    using Map = Eigen::TensorMap<X>;
+    const auto size = static_cast<std::size_t>(x.size());
+    std::vector<S> memory(3 * size, S(1));
+    S* middle = memory.data() + size;
+    const Map data(middle, x.dimensions());
+    const auto distance = static_cast<std::ptrdiff_t>(size);
+    for (const std::ptrdiff_t shift : {std::ptrdiff_t{1}, std::ptrdiff_t{-1}, distance - 1, 1 - distance})
+      expect_refused(layer, data, Map(middle + shift, x.dimensions()), {"y partially overlaps x"});
+    for (const std::ptrdiff_t shift : {distance, -distance}) layer.forward(data, Map(middle + shift, x.dimensions()));
+  });
+}
+
+TEST(FaultsOfMemory, Row57BlocksOfOneMatrix) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  Matrix whole = Matrix::Random(6, 20);
+  tn::LayerNorm<float> layer(5);
+  const Matrix x = whole.middleCols(3, 5);
+  Matrix expected(6, 5);
+  layer.forward(x, expected);
+  for (const Index start : {0, 4, 7}) {
+    expect_error([&] { layer.forward(whole.middleCols(3, 5), whole.middleCols(start, 5)); },
+                 {"LayerNorm::forward: ", "y partially overlaps x"});
+    EXPECT_EQ(Matrix(whole.middleCols(3, 5)), x) << "nothing was written";
+  }
+  for (const Index start : {8, 15}) {
+    layer.forward(whole.middleCols(3, 5), whole.middleCols(start, 5));
+    EXPECT_EQ(Matrix(whole.middleCols(start, 5)), expected) << "side by side";
+  }
+  layer.forward(whole.middleCols(3, 5), whole.middleCols(3, 5));
+  EXPECT_EQ(Matrix(whole.middleCols(3, 5)), expected) << "in place";
+}
+
+TYPED_TEST(Faults, Row58AnOutputThatOverlapsTheLayersState) {
+  using S = typename TypeParam::Scalar;
+  using Tensor = typename TypeParam::template Tensor<2>;
+  using Map = Eigen::TensorMap<Tensor>;
+  tn::BatchNorm1d<S> layer(3);
+  static S far_from_the_heap[6] = {1, 2, 3, 4, 5, 7};  // or y, beside the state, may meet x first
+  const Map x(far_from_the_heap, 2, 3);
+  const auto refuse = [&](S* inside, const char* name) {
+    const std::string state = state_of(layer);
+    for (const std::ptrdiff_t shift : {0, 2, -5}) {
+      Map y(inside + shift, 2, 3);
+      expect_error([&] { layer.forward(x, y); }, {"BatchNorm1d::forward: y overlaps ", name});
+      expect_error([&] { std::as_const(layer).infer(x, y); }, {"BatchNorm1d::infer: y overlaps ", name});
+      EXPECT_EQ(state_of(layer), state);
+    }
+  };
+  refuse(layer.weight().data(), "");
+  refuse(layer.bias().data(), "");
+  refuse(const_cast<S*>(layer.running_mean().data()), "");
+  refuse(const_cast<S*>(layer.running_var().data()), "");
+}
+
+// At offsets that are no multiple of anything, of x, y and both; a sanitizer sees a load that assumes more.
+TYPED_TEST(Faults, Row59UnalignedMaps) {
+  using S = typename TypeParam::Scalar;
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    using X = std::remove_cvref_t<decltype(x)>;
+    const auto expected = support::logical(std::as_const(layer).infer(x));
+    auto trained = layer;
+    const auto expected_in_training = support::logical(trained(x));
+    const std::size_t bytes = static_cast<std::size_t>(x.size()) * sizeof(S);
+    for (const std::size_t offset : {1U, 2U, 4U, 8U, 12U, 33U}) {
+      std::vector<unsigned char> from(bytes + 64), to(bytes + 64);
+      auto* source = from.data() + offset;
+      auto* target = to.data() + (offset ^ 1U);
+      std::memcpy(source, x.data(), bytes);
+      const Eigen::TensorMap<const X> in(reinterpret_cast<const S*>(source), x.dimensions());
+      Eigen::TensorMap<X> out(reinterpret_cast<S*>(target), x.dimensions());
+      auto y = x;
+      std::as_const(layer).infer(in, out);
+      std::memcpy(y.data(), target, bytes);
+      EXPECT_TRUE(same_bits(support::logical(y), expected)) << offset;
+      auto copy = layer;
+      copy.forward(in, out);
+      std::memcpy(y.data(), target, bytes);
+      EXPECT_TRUE(same_bits(support::logical(y), expected_in_training)) << offset;
+    }
+  });
+}
+
+TEST(FaultsOfMemory, Row59OddStrides) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  using Strided = Eigen::Map<Matrix, Eigen::Unaligned, Eigen::OuterStride<>>;
+  const Matrix x = Matrix::Random(9, 13);
+  std::vector<float> from(9 * 17 + 1, -1), to(9 * 19 + 3, -1);
+  Strided in(from.data() + 1, 9, 13, Eigen::OuterStride<>(17));
+  Strided out(to.data() + 3, 9, 13, Eigen::OuterStride<>(19));
+  in = x;
+  const auto check = [&](auto layer) {
+    Matrix expected(9, 13);
+    std::as_const(layer).infer(x, expected);
+    std::as_const(layer).infer(in, out);
+    EXPECT_TRUE(Matrix(out).isApprox(expected, 1e-6F)) << text_of(layer);
+    for (std::size_t i = 0; i < to.size(); ++i)
+      if (i < 3 || (i - 3) % 19 >= 13) {
+        EXPECT_EQ(to[i], -1) << "a gap was written";
+      }
+  };
+  check(tn::LayerNorm<float>(13));
+  check(tn::RMSNorm<float>(13));
+  check(tn::BatchNorm1d<float>(13));
+  check(tn::BatchNorm1d<float>(13, {.track_running_stats = false}));
+}
+
+#if defined(TENSORNORM_TEST_HAS_PAGES)
+
+/// layer_norm and rms_norm of rows of n, batch_norm over columns and over slices of n, with everything at the edge of a
+/// page.
+template <class Kind>
+void run_at_page_edges(Index n, support::Edge edge) {
+  using S = typename Kind::Scalar;
+  using support::Pages;
+  const auto size = static_cast<std::size_t>(n);
+  const Pages<S> x(support::random_values<S>(6 * n, 1), edge), y(6 * size, edge);
+  const Pages<S> weight(std::vector<S>(size, S(2)), edge), bias(std::vector<S>(size, S(1)), edge);
+  const Pages<S> pair(std::vector<S>(2, S(2)), edge);
+  const auto map = []<int kRank>(const Pages<S>& pages, const std::array<Index, kRank>& extents) {
+    return Eigen::TensorMap<typename Kind::template Tensor<kRank>>(pages.data(), extents);
+  };
+  const auto vector = [](const Pages<S>& pages, Index length) {
+    return Eigen::TensorMap<const Eigen::Tensor<S, 1>>(pages.data(), length);
+  };
+  const auto w = vector(weight, n), b = vector(bias, n), two = vector(pair, 2);
+  const auto x2 = map.template operator()<2>(x, {6, n});
+  auto y2 = map.template operator()<2>(y, {6, n});
+  const auto x3 = map.template operator()<3>(x, {3, 2, n});
+  auto y3 = map.template operator()<3>(y, {3, 2, n});
+  tn::layer_norm(x2, y2, w, b);
+  tn::layer_norm(x2, y2, tn::none, tn::none);
+  tn::rms_norm(x2, y2, w);
+  tn::batch_norm(x2, y2, b, w, w, b);
+  tn::batch_norm(x3, y3, two, two, two, two);
+  tn::group_norm(x3, y3, 1, two, two);
+  tn::group_norm(x2, y2, n, w, b);
+  if (n > 1) tn::instance_norm(x3, y3, two, two);
+  tn::normalize(x2, y2, w, w, tn::over<0>);
+  (void)tn::moments(x3, tn::over<0, 2>);
+  tn::BatchNorm1d<S> columns(n), slices(2);
+  columns.forward(x2, y2);
+  slices.forward(x3, y3);
+  EXPECT_TRUE(std::isfinite(y.values().back()));
+}
+
+// Sizes up to twice a vector of the narrowest type and one, and those about a block of the reduction.
+TYPED_TEST(Faults, Row60NoAccessOutsideXYWeightOrBias) {
+  support::at_each_level([](tn::kernels::Level) {
+    for (const support::Edge edge : {support::Edge::start, support::Edge::end}) {
+      for (Index n = 1; n <= 2 * 32 + 1; ++n) run_at_page_edges<TypeParam>(n, edge);
+      for (const Index n : {63, 100, 511, 513, 1023, 1025, 4097}) run_at_page_edges<TypeParam>(n, edge);
+    }
+  });
+}
+
+TYPED_TEST(Faults, Row61XIsNeverWritten) {
+  using S = typename TypeParam::Scalar;
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    using X = std::remove_cvref_t<decltype(x)>;
+    support::Pages<S> pages(std::vector<S>(x.data(), x.data() + x.size()), support::Edge::end);
+    pages.forbid_writing();
+    const Eigen::TensorMap<const X> read_only(pages.data(), x.dimensions());
+    auto y = like(x);
+    tn::SavedStats<S> saved;
+    layer.forward(read_only, y, saved);
+    layer.forward(read_only, y);
+    std::as_const(layer).infer(read_only, y);
+  });
+}
+
+TYPED_TEST(Faults, Row67AThreadWithASmallStack) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "sanitized frames are larger";
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    auto y = like(x), expected = like(x);
+    tn::SavedStats<typename TypeParam::Scalar> saved;
+    auto copy = layer;
+    copy.forward(x, expected);
+    support::on_small_stack([&] {
+      layer.forward(x, y, saved);
+      std::as_const(layer).infer(x, y);
+      layer.forward(x, y);
+    });
+    EXPECT_TRUE(same_bits(support::logical(y), support::logical(expected)));
+  });
+}
+
+#endif
+
+// The first call of its size on a thread takes memory; whichever of its allocations fails, nothing has changed.
+TYPED_TEST(Faults, Row65AnAllocationThatFails) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    const std::string text = text_of(layer);
+    long failures = 0;
+    for (long n = 1; n < 100; ++n) {
+      auto y = like(x);
+      const std::string state = state_of(layer), y_before = bytes_of(y);
+      tn::SavedStats<typename TypeParam::Scalar> saved;
+      if (!support::throws_at_allocation(n, [&] { layer.forward(x, y, saved); })) break;
+      ++failures;
+      EXPECT_EQ(state_of(layer), state);
+      EXPECT_EQ(bytes_of(y), y_before);
+      EXPECT_TRUE(saved.empty());
+    }
+    EXPECT_GE(failures, 1) << text << ": saved at least takes memory";
+    EXPECT_LT(failures, 10) << text;
+  });
+}
+
+/// f, on threads of its own, with each of its allocations failing in turn, until none does: `unchanged()` is then what it
+/// was before. Returns how many there were.
+template <class F, class State>
+long fail_each_allocation(const F& f, const State& unchanged) {
+  const std::string before = unchanged();
+  long failures = 0;
+  while (failures < 100 && support::throws_at_allocation(failures + 1, f)) {
+    ++failures;
+    EXPECT_TRUE(unchanged() == before) << "by a call whose allocation " << failures << " failed";
+  }
+  return failures;
+}
+
+TYPED_TEST(Faults, Row65AConstructorWithoutMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using S = typename TypeParam::Scalar;
+  const auto check = [](const char* layer, long least, const auto& make) {
+    const long failures = fail_each_allocation(make, [] { return std::string(); });
+    EXPECT_GE(failures, least) << layer << ": its parameters and statistics at least";
+    EXPECT_LT(failures, 20) << layer;
+  };
+  check("BatchNorm2d", 4, [] { tn::BatchNorm2d<S> layer(3); });
+  check("InstanceNorm1d", 4, [] { tn::InstanceNorm1d<S> layer(3, {.affine = true, .track_running_stats = true}); });
+  check("GroupNorm", 2, [] { tn::GroupNorm<S> layer(3, 3); });
+  check("LayerNorm", 2, [] { tn::LayerNorm<S> layer(5); });
+  check("LayerNorm of three axes", 2, [] { tn::LayerNorm<S, 3> layer({3, 4, 5}); });
+  check("RMSNorm", 1, [] { tn::RMSNorm<S> layer(5); });
+  check("Normalization", 2, [] { tn::Normalization<S, PositionAxes> layer({3}); });
+}
+
+TYPED_TEST(Faults, Row65ACopyWithoutMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  for_each_layer<TypeParam>([](auto& layer, const auto&) {
+    const long failures = fail_each_allocation([&] { auto copy = layer; }, [&] { return state_of(layer); });
+    EXPECT_GE(failures, 1) << text_of(layer);
+  });
+}
+
+// From a larger layer and from a smaller one, in other modes and with other values.
+TYPED_TEST(Faults, Row65AnAssignmentWithoutMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using S = typename TypeParam::Scalar;
+  const auto assign = [](auto to, auto from) {
+    SCOPED_TRACE(text_of(to) + " = " + text_of(from));
+    to.weight().setConstant(S(2));
+    from.weight().setConstant(S(3));
+    from.eval();
+    const auto both = [&] { return state_of(to) + state_of(from); };
+    EXPECT_GE(fail_each_allocation([&] { to = from; }, both), 1);
+    EXPECT_EQ(state_of(to), state_of(from)) << "once there is memory";
+  };
+  const auto each_to_the_other = [&](const auto& a, const auto& b) {
+    assign(a, b);
+    assign(b, a);
+  };
+  each_to_the_other(tn::BatchNorm2d<S>(3), tn::BatchNorm2d<S>(8, {.eps = 1e-3, .momentum = 0.5}));
+  const tn::InstanceNormOptions tracking{.affine = true, .track_running_stats = true};
+  each_to_the_other(tn::InstanceNorm1d<S>(3, tracking), tn::InstanceNorm1d<S>(8, tracking));
+  each_to_the_other(tn::GroupNorm<S>(3, 3), tn::GroupNorm<S>(2, 8));
+  each_to_the_other(tn::LayerNorm<S>(5), tn::LayerNorm<S>(100));
+  each_to_the_other(tn::LayerNorm<S, 3>({3, 4, 5}), tn::LayerNorm<S, 3>({6, 5, 4}));
+  each_to_the_other(tn::RMSNorm<S>(5), tn::RMSNorm<S>(100));
+  each_to_the_other(tn::Normalization<S, PositionAxes>({3}), tn::Normalization<S, PositionAxes>({8}));
+}
+
+TYPED_TEST(Faults, Row65ANewResultWithoutMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    const auto all = [&] { return state_of(layer) + bytes_of(x); };
+    const std::string before = all();
+    long failures = 0;
+    for (bool threw = true; threw && failures < 100; failures += threw) {
+      auto copy = layer;
+      threw = support::throws_at_allocation(failures + 1, [&] { copy(x); });
+      if (threw) {  // the call that goes well moves the statistics
+        EXPECT_EQ(state_of(copy) + bytes_of(x), before);
+      }
+    }
+    EXPECT_GE(failures, 1) << text_of(layer) << ": y at least takes memory";
+    EXPECT_LT(failures, 100) << text_of(layer);
+    EXPECT_GE(fail_each_allocation([&] { std::as_const(layer).infer(x); }, all), 1) << text_of(layer);
+  });
+}
+
+TYPED_TEST(Faults, Row65AFunctionWithoutMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using S = typename TypeParam::Scalar;
+  using Rows = Eigen::TensorMap<typename TypeParam::template Tensor<2>>;
+  using Images = Eigen::TensorMap<typename TypeParam::template Tensor<3>>;
+  using Vector = Eigen::TensorMap<const Eigen::Tensor<S, 1>>;
+  std::vector<S> x(6 * 500, S(1)), y(x.size() + 2 * 500, S(-12345)), parameters(500, S(2));  // beside y, parameters' gradients
+  x[7] = S(3);
+  const Rows x2(x.data(), 6, 500);
+  const Images x3(x.data(), 3, 2, 500);
+  Rows y2(y.data(), 6, 500);
+  Images y3(y.data(), 3, 2, 500);
+  const Vector w(parameters.data(), 500), two(parameters.data(), 2);
+  const auto check = [&](const char* name, const auto& f) {
+    long failures = 0;
+    const std::vector<S> before = y;
+    while (failures < 100 && support::throws_at_allocation(failures + 1, f)) {
+      ++failures;
+      EXPECT_TRUE(same_bits(y, before)) << name << ", allocation " << failures;
+    }
+    EXPECT_GE(failures, 1) << name;
+    EXPECT_LT(failures, 10) << name;
+  };
+  check("moments", [&] { (void)tn::moments(x3, tn::over<0, 2>); });
+  check("layer_norm", [&] { tn::layer_norm(x2, y2, w, w); });
+  check("rms_norm", [&] { tn::rms_norm(x2, y2, w); });
+  check("batch_norm", [&] { tn::batch_norm(x3, y3, two, two, two, two); });
+  check("group_norm", [&] { tn::group_norm(x3, y3, 1, two, two); });
+  check("instance_norm", [&] { tn::instance_norm(x3, y3, two, two); });
+  check("normalize", [&] { tn::normalize(x2, y2, w, w, tn::over<0>); });
+  tn::SavedStats<S> saved;
+  tn::layer_norm(x2, y2, saved, w, w);
+  const auto sums = [&](Index first, Index size) { return Eigen::TensorMap<Eigen::Tensor<S, 1>>(y.data() + x.size() + first, size); };
+  check("layer_norm_backward", [&] { tn::layer_norm_backward(x2, x2, saved, w, y2, sums(0, 500), sums(500, 500)); });
+  check("batch_norm_backward", [&] { tn::batch_norm_backward(x3, x3, two, two, two, y3, sums(0, 2), sums(2, 2)); });
+}
+
+TYPED_TEST(Faults, Row66NoAllocationInTheSteadyState) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    auto y = like(x);
+    auto data = x;
+    tn::SavedStats<typename TypeParam::Scalar> saved;
+    const auto calls = [&] {
+      layer.forward(x, y, saved);
+      layer.forward(x, y);
+      std::as_const(layer).infer(x, y);
+      layer.forward(data, data);
+      layer.eval();
+      layer.forward(x, y, saved);
+      layer.train();
+    };
+    calls();
+    EXPECT_EQ(support::allocations_in(calls), 0);
+  });
+}
+
+TEST(FaultsOfMemory, Row66TheHookCounts) {
+  if (!support::kCountsAllocations) GTEST_SKIP();
+  EXPECT_GE(support::allocations_in([] { Eigen::Tensor<float, 1> tensor(100); }), 1);
+  // By name: a compiler may leave out a new-expression together with its delete.
+  void* kept = nullptr;
+  EXPECT_EQ(support::blocks_left_by([&] { kept = ::operator new(64); }), 1);
+  EXPECT_EQ(support::blocks_left_by([&] { ::operator delete(kept); }), -1);
+  EXPECT_GE(support::allocations_in([] { ::operator delete(::operator new(64)); }), 1);
+  EXPECT_GE(support::allocations_in(
+                [] { ::operator delete(::operator new(64, std::align_val_t(64)), std::align_val_t(64)); }),
+            1);
+}
+
+}  // namespace
