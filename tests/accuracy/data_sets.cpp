@@ -123,7 +123,7 @@ std::vector<DataSet> data_sets(const Format& format, bool full) {
     sets.back().many_statistics = full;
   }
   for (const double mean : {1e2, 1e4})
-    for (const std::size_t n : {768, 4096})
+    for (const std::size_t n : {std::size_t{768}, std::size_t{4096}})
       if (n != some) {
         sets.push_back(normal(n, mean));
         if (n > 768) sets.back().step = 7;
