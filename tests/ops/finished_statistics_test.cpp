@@ -84,5 +84,26 @@ TEST(FinishedStatistics, AreThoseOfOneAtATime) {
       });
 }
 
+TEST(RstdsOfVariances, AreThoseOfOneAtATime) {
+  std::vector<double> variances = support::random_values<double>(67, 5, 3, 1);
+  variances[0] = 0;
+  variances[1] = -1;
+  variances[2] = std::numeric_limits<double>::infinity();
+  variances[3] = std::numeric_limits<double>::quiet_NaN();
+  variances[66] = 1e-310;
+  for (const StatisticsRule& rule : {StatisticsRule{}, StatisticsRule{0, VarianceEstimator::biased, EpsAddedTo::variance, true},
+                                     StatisticsRule{1e-3, VarianceEstimator::unbiased, EpsAddedTo::deviation, true}})
+    support::at_each_level([&](Level) {
+      for (const Index count : {Index{0}, Index{1}, Index{7}, Index{8}, Index{67}}) {
+        std::vector<double> rstds = variances;
+        dispatch(RstdsOfVariances<double>{rule, rstds.data(), count});
+        for (std::size_t k = 0; k < variances.size(); ++k) {
+          const double one = Index(k) < count ? rule.rstd(variances[k]) : variances[k];
+          EXPECT_TRUE(same_bits(std::vector{rstds[k]}, std::vector{one}) || (rstds[k] != rstds[k] && one != one)) << k << " of " << count;
+        }
+      }
+    });
+}
+
 }  // namespace
 }  // namespace tensornorm::kernels

@@ -299,5 +299,25 @@ TYPED_TEST(ForwardOpTest, TheSameBitsOnEveryInstructionSetWithFma) {
   }
 }
 
+/// Where loads of an array do not wait for the stores of the row it lies beside.
+template <class A, class T>
+void expect_beside_rows() {
+  alignas(64) static A room[std::size_t(kernels::kPageElements<A> + 2 * kernels::kLine<A>)];
+  alignas(64) static T y[8192 / sizeof(T)];
+  for (Index offset = 0; offset < Index(4096 / sizeof(T)); ++offset) {
+    const A* const beside = kernels::beside_row(&room[0], y + offset, 18);
+    EXPECT_GE(beside, room) << offset;
+    EXPECT_LT(beside - room, kernels::kPageElements<A> + kernels::kLine<A>) << offset;
+    const auto line = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) / 64; };
+    EXPECT_EQ((line(beside) - line(y + offset)) % 64, 18U) << offset;
+    EXPECT_EQ(kernels::elements_to_alignment(beside, kernels::kLine<A>), kernels::elements_to_alignment(y + offset, kernels::kLine<A>)) << offset;
+  }
+}
+
+TEST(BesideRow, IsALittleAfterItAndAlignedWhereItIs) {
+  expect_beside_rows<float, float>();
+  expect_beside_rows<double, double>();
+}
+
 }  // namespace
 }  // namespace tensornorm

@@ -93,6 +93,12 @@ class Scratch {
   static void free(void* memory) { ::operator delete(memory, std::align_val_t(kAlignment)); }
 };
 
+/// Bytes of a page of memory: addresses that many apart are one to what looks for stores a load has to wait for.
+inline constexpr std::size_t kPage = 4096;
+
+/// Bytes from `from` to the next address that lies in its page where `wanted` lies in its own.
+inline std::size_t bytes_to_place(const void* from, std::uintptr_t wanted) { return (wanted - reinterpret_cast<std::uintptr_t>(from)) % kPage; }
+
 /// Cuts one acquired block into aligned arrays: `plan` sizes first, then `bind` hands out the memory in the same order.
 class ScratchPlan {
  public:
@@ -117,13 +123,13 @@ class ScratchPlan {
   /// times as long, by chance of where the arrays lay.
   template <class T>
   void place_apart(T*& array, Index count, const void* x, std::size_t thirds, std::byte* memory) {
-    constexpr std::size_t page = 4096, line = Scratch::kAlignment;
+    constexpr std::size_t line = Scratch::kAlignment;
     const std::size_t offset = reserve<T>(count);
-    reserve<std::byte>(Index(page - line));  // to begin at any line of a page
+    reserve<std::byte>(Index(kPage - line));  // to begin at any line of a page
     array = nullptr;
     if (memory == nullptr) return;
-    const auto wanted = (reinterpret_cast<std::uintptr_t>(x) + line - 1) / line * line + page / 3 / line * line * thirds;
-    array = reinterpret_cast<T*>(memory + offset + (wanted - reinterpret_cast<std::uintptr_t>(memory + offset)) % page);
+    const auto wanted = (reinterpret_cast<std::uintptr_t>(x) + line - 1) / line * line + kPage / 3 / line * line * thirds;
+    array = reinterpret_cast<T*>(memory + offset + bytes_to_place(memory + offset, wanted));
   }
   std::size_t bytes() const { return bytes_; }
 

@@ -92,7 +92,7 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 
 /// transform_run() of a vector or more.
 ///
-/// Stores are aligned; the first and the last vector overlap those beside them, and are formed before anything is written. The
+/// Stores are aligned; where a first or a last vector overlaps those beside it, it is formed before anything is written. The
 /// streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
 /// usual: a line that is streamed must not be touched twice.
 template <Store kStore, class A, class I, class T, class Y, class Map>
@@ -123,16 +123,16 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
   } else {
     const Index last_pair = n - 2 * w;
     Index i = n >= 4 * w ? elements_to_alignment(y, w) : 0;
-    const L last = at(last_one);
-    L first;
-    const bool headed = i > 0;
+    const bool headed = i > 0, tailed = ((n - i) & (w - 1)) != 0;
+    L first, last;
+    if (tailed) last = at(last_one);
     if (headed) first = at(0);
     for (; i <= last_pair; i += 2 * w) {
       at(i).store(y + i);
       at(i + w).store(y + i + w);
     }
     for (; i <= last_one; i += w) at(i).store(y + i);
-    if (i < n) last.store(y + last_one);
+    if (tailed) last.store(y + last_one);
     if (headed) first.store(y);
   }
 }

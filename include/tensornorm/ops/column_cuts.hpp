@@ -10,6 +10,10 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
+/// Elements in a page of memory.
+template <class A>
+inline constexpr Index kPageElements = Index(kPage / sizeof(A)) > 0 ? Index(kPage / sizeof(A)) : 1;
+
 /// Two sums of each column: those of all rows, and where the rows are cut into parts, of each part, to be added up in their order. The
 /// same bits come out whoever takes which part.
 template <class A, class S>
@@ -19,8 +23,7 @@ struct CutSums {
   Index stride = 0;  ///< from the arrays of one part to those of the next
 
   void lay_out(ScratchPlan& plan, Index columns, Index cuts, const void* x, std::byte* memory) {
-    constexpr Index page = 4096 / Index(sizeof(A)) > 0 ? 4096 / Index(sizeof(A)) : 1;
-    stride = (columns + page - 1) / page * page;
+    stride = (columns + kPageElements<A> - 1) / kPageElements<A> * kPageElements<A>;
     const Index all = columns + (cuts - 1) * stride;
     for (S** array : {&plain, &centered}) plan.place(*array, all, memory);
     plan.place_apart(tile.plain, all, x, 1, memory);

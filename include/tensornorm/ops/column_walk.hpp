@@ -8,6 +8,16 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
+/// Where in an array that has kPageElements to spare what lies beside a row of y begins: `lines` lines of the cache on from y, counted
+/// within pages, and aligned where the row is. Loads of it then do not wait for the row's stores (see ScratchPlan::place_apart), which
+/// come to that place later: so it is for rows that are whole pages apart, as wide ones of 1024 floats are, and of other rows for some.
+template <class A, class T>
+A* beside_row(A* array, const T* y, std::size_t lines) {
+  const auto line = reinterpret_cast<std::uintptr_t>(y) / Scratch::kAlignment * Scratch::kAlignment;
+  const std::size_t bytes = bytes_to_place(array, line + lines * Scratch::kAlignment);
+  return array + bytes / sizeof(A) + (kLine<A> - elements_to_alignment(y, kLine<A>)) % kLine<A>;
+}
+
 /// The arrays a strip of columns works in; `A` per column or statistic, `S` for sums.
 template <class A, class S>
 struct ColumnScratch {
@@ -15,11 +25,13 @@ struct ColumnScratch {
   A *column_pivot, *column_factor, *column_mean, *column_scale, *column_shift, *weight, *bias;
   SumArray<A, S> sum, squares;  ///< of the moments; then rstd and Center::rest
   CutSums<A, S> column_sums;  ///< of the moments; then the columns' rstd and rest
-  /// The arrays beside columns, from element `elements` < kLine<A> on: aligned where the rows of y are.
-  ColumnScratch shifted(Index elements) const {
+  /// The arrays that are read while y is written, where that is no hindrance: see beside_row().
+  template <class T>
+  ColumnScratch beside(const T* y) const {
     ColumnScratch result = *this;
-    for (A** array : {&result.column_factor, &result.column_mean, &result.column_scale, &result.column_shift, &result.weight, &result.bias})
-      *array += elements;
+    std::size_t lines = 16;  // from 0 to half a page on all was the same, from 10 lines before y on up to half as fast
+    for (A** array : {&result.column_mean, &result.column_scale, &result.column_shift, &result.weight, &result.bias, &result.column_factor})
+      *array = beside_row(*array, y, lines += 2);
     return result;
   }
 
@@ -29,8 +41,9 @@ struct ColumnScratch {
     ScratchPlan plan;
     column_sums.lay_out(plan, columns, cuts, x, memory);
     for (SumArray<A, S>* array : {&sum, &squares}) array->place(plan, statistics, memory);
-    for (A** array : {&column_pivot, &column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
-      plan.place(*array, columns, memory);
+    plan.place(column_pivot, columns, memory);
+    for (A** array : {&column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
+      plan.place(*array, columns + kPageElements<A>, memory);
     for (A** array : {&pivot, &factor, &mean}) plan.place(*array, statistics, memory);
     return plan.bytes();
   }
@@ -213,7 +226,7 @@ struct ColumnForward {
   template <class I>
   TENSORNORM_INLINE void normalize(const Strip& strip, bool scaled) const {
     constexpr Index line = kLine<A>;
-    const Scratch arrays = scratch.shifted((line - elements_to_alignment(args.y + strip.at.data[1], line)) % line);
+    const Scratch arrays = scratch.beside(args.y + strip.at.data[1]);
     expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
     if (scaled) expand<&Loop::statistic>(strip.columns, arrays.factor, arrays.column_factor);
     if (walk.affine) {

@@ -136,5 +136,25 @@ struct FinishedStatistics {
   }
 };
 
+/// A job: the rstd of each of `count` variances, in its place.
+template <class S>
+struct RstdsOfVariances {
+  const StatisticsRule& rule;
+  S* values;
+  Index count;
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    S* const to = values;  // stores might change the members
+    const Index n = count;
+    Index k = 0;
+    if constexpr (virtual_width<S> > 1) {
+      using V = HardwareLanes<S, I>;
+      for (; k + V::width <= n; k += V::width) rule.rstd(V::load(to + k)).store(to + k);
+    }
+    for (; k < n; ++k) to[k] = rule.rstd(to[k]);
+  }
+};
+
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

@@ -90,8 +90,11 @@ void give_statistics(const StatisticsRule& rule, const Value* mean, const Value*
   for (Index k = 0; k < count; ++k) {
     to.mean[k] = S(mean[k]);
     if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
-    to.rstd[k] = rule.rstd<S>(S(variance[k]) * correction);
+    to.rstd[k] = S(variance[k]) * correction;
   }
+  const kernels::RstdsOfVariances<S> rstds{rule, to.rstd, count};
+  if constexpr (kernels::virtual_width<S> > 1) kernels::dispatch(rstds);
+  else rstds.template run<kernels::Isa<16>>();
 }
 
 /// Saves given statistics as constants.
