@@ -129,8 +129,9 @@ run() (
   done
   set -x
   if ((${#names[@]} == 0)); then return 13; fi
-  local regex
-  regex="^($(IFS='|'; echo "${names[*]}"))(\.large)?\$"
+  local regex large='(\.large)?'
+  if [[ $compiler == s390x-* || $compiler == riscv64-* ]]; then large=''; fi  # 2^31 numbers take such an emulator over an hour
+  regex="^($(IFS='|'; echo "${names[*]}"))$large\$"
   cmake "$folder" -DTENSORNORM_TESTS="$regex" || return 10
   cmake --build "$folder" --parallel "$jobs" --target chosen_tests || return 11
   ctest --test-dir "$folder" --parallel "$jobs" --output-on-failure --no-tests=error --tests-regex "$regex" || return 12
