@@ -132,14 +132,18 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
     by_axis[axis].param = nest.params;
     nest.params *= by_axis[axis].extent;
   }
-  FixedArray<int, rank> fast_to_slow;
-  for (int i = 0; i < rank; ++i) fast_to_slow[i] = kRowMajor ? rank - 1 - i : i;
-  if constexpr (SplitsAnAxis<P> && !kRowMajor) {
-    const int group_axis = policy.split_axis(kRank);
-    fast_to_slow[group_axis] = group_axis + 1;
-    fast_to_slow[group_axis + 1] = group_axis;
-  }
-  for (int axis : fast_to_slow) {
+  // No array of them: g++ 16 would warn of what it might hold.
+  const auto axis_of = [&](int fast_to_slow) {
+    const int axis = kRowMajor ? rank - 1 - fast_to_slow : fast_to_slow;
+    if constexpr (SplitsAnAxis<P> && !kRowMajor) {
+      const int group_axis = policy.split_axis(kRank);
+      if (axis == group_axis) return group_axis + 1;
+      if (axis == group_axis + 1) return group_axis;
+    }
+    return axis;
+  };
+  for (int i = 0; i < rank; ++i) {
+    const int axis = axis_of(i);
     Loop& loop = by_axis[axis];
     if (is_reduced(policy.role(axis, rank))) {
       nest.samples *= loop.extent;
@@ -148,7 +152,7 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
       nest.statistics *= loop.extent;
     }
   }
-  for (int i = rank - 1; i >= 0; --i) nest.append(by_axis[fast_to_slow[i]]);
+  for (int i = rank - 1; i >= 0; --i) nest.append(by_axis[axis_of(i)]);
   nest.close();
   return nest;
 }
