@@ -34,7 +34,7 @@ struct Layout {
 
   Extents<kRank> extents(const Shape& from) const {
     Extents<kRank> to{};
-    std::copy(from.begin(), from.end(), to.begin());
+    std::copy_n(from.begin(), kRank, to.begin());
     return to;
   }
   template <bool kRowMajor, class Policy>

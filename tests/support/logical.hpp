@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <functional>
@@ -66,7 +67,7 @@ decltype(auto) coefficient(T& tensor, const Shape& at) {
     return tensor(at[0], at[1]);
   } else {
     std::array<Index, static_cast<std::size_t>(T::NumDimensions)> indices{};
-    std::copy(at.begin(), at.end(), indices.begin());
+    std::copy_n(at.begin(), indices.size(), indices.begin());
     return tensor(indices);
   }
 }
@@ -95,7 +96,7 @@ T sized(const Shape& shape) {
     return T(shape[0], shape[1]);
   } else {
     Eigen::array<Index, static_cast<std::size_t>(T::NumDimensions)> dimensions{};
-    std::copy(shape.begin(), shape.end(), dimensions.begin());
+    std::copy_n(shape.begin(), dimensions.size(), dimensions.begin());
     return T(dimensions);
   }
 }
