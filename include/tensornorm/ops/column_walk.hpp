@@ -15,7 +15,7 @@ template <class A, class T>
 A* beside_row(A* array, const T* y, std::size_t lines) {
   const auto line = reinterpret_cast<std::uintptr_t>(y) / Scratch::kAlignment * Scratch::kAlignment;
   const std::size_t bytes = bytes_to_place(array, line + lines * Scratch::kAlignment);
-  return array + bytes / sizeof(A) + (kLine<A> - elements_to_alignment(y, kLine<A>)) % kLine<A>;
+  return array + bytes / sizeof(A) + elements_past_line(y) % kLine<A>;
 }
 
 /// The arrays a strip of columns works in; `A` per column or statistic, `S` for sums.
@@ -29,7 +29,7 @@ struct ColumnScratch {
   template <class T>
   ColumnScratch beside(const T* y) const {
     ColumnScratch result = *this;
-    std::size_t lines = 16;  // from 0 to half a page on all was the same, from 10 lines before y on up to half as fast
+    std::size_t lines = 16;  // from y to half a page on all was the same; the last 10 lines before y took up to 1.4 times as long
     for (A** array : {&result.column_mean, &result.column_scale, &result.column_shift, &result.weight, &result.bias, &result.column_factor})
       *array = beside_row(*array, y, lines += 2);
     return result;
