@@ -24,6 +24,7 @@
   TENSORNORM_KERNEL(how, FrozenRunForward, ForwardArguments<T>);                                                           \
   TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);                                                              \
   TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);                                                               \
+  TENSORNORM_KERNEL(how, CachedRowBackward, BackwardArguments<T>);                                                         \
   TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);                                                          \
   TENSORNORM_KERNEL(how, ColumnBackward, BackwardArguments<T>)
 #define TENSORNORM_KERNEL(how, walk, arguments) \

@@ -16,6 +16,7 @@ struct ShortSlice {
   S sum, squares;  ///< as in PivotSums
 
   ShortSlice() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
+  TENSORNORM_INLINE ShortSlice(A about, S sum_about, S squares_about) : pivot(about), sum(sum_about), squares(squares_about) {}
   template <class I, class T>
   TENSORNORM_INLINE void add_up(const T* x, Index n, bool centered) {
     pivot = centered ? first_pivot<A, I>(x, n) : A(0);

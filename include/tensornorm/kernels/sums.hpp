@@ -67,11 +67,17 @@ TENSORNORM_INLINE V not_below_zero(const V& x) {
   if constexpr (is_lanes<V>) return x.not_below_zero();
   else return x < V(0) ? V(0) : x;
 }
-/// 1 / x, or 0 where x is 0.
+/// x, or `other` where `test` is 0. Of numbers, or of lanes of them.
 template <class V>
-TENSORNORM_INLINE V inverse_or_zero(const V& x) {
-  if constexpr (is_lanes<V>) return (V(1) / x.or_where_zero(x, V(1))).or_where_zero(x, V(0));
-  else return x == V(0) ? V(0) : V(V(1) / x);
+TENSORNORM_INLINE V or_where_zero(const V& x, const V& test, const V& other) {
+  if constexpr (is_lanes<V>) return x.or_where_zero(test, other);
+  else return test == V(0) ? other : x;
+}
+/// a / b, or 0 where b is 0. Of numbers, or of lanes of them.
+template <class V>
+TENSORNORM_INLINE V quotient_or_zero(const V& a, const V& b) {
+  if constexpr (is_lanes<V>) return or_where_zero(V(a / or_where_zero(b, b, V(1))), b, V(0));
+  else return b == V(0) ? V(0) : V(a / b);
 }
 /// n, in lanes all of them.
 template <class V>

@@ -217,6 +217,8 @@ class BackwardOp {
       }
       if (plan_.short_rows)
         kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, plan_.row, first, last, totals, scratch.dweight, scratch.dbias, plan_.beside});
+      else if (plan_.store == kernels::Store::ordinary && plan_.row.run.param == 0)
+        kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, first, last, totals});
       else
         kernels::dispatch(kernels::RowBackward<Arguments>{args_, plan_.row, plan_.store, plan_.beside_next, first, last, totals, scratch.dweight,
                                                           scratch.dbias, plan_.beside});

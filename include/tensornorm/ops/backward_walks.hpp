@@ -4,6 +4,7 @@
 #include <optional>
 #include <tensornorm/kernels/backward.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
+#include <tensornorm/ops/gradient_centers.hpp>
 
 namespace tensornorm::kernels {
 
@@ -46,51 +47,6 @@ struct ParameterSums {
   SumArray<A, S> dweight, dbias;
 };
 
-/// A statistic as gradients meet it: dx = dy * weight * rstd + (x - mean) * slope + offset.
-template <class A, class S>
-struct GradientCenter {
-  A mean, factor;      ///< x is multiplied with factor, 1 but for an rstd far from it
-  S rest, unit;        ///< norm = (x * factor - mean + rest) * unit
-  S rstd;              ///< of dx, where it is at most the largest number: 0 times it is 0
-  S scale, near;       ///< rstd = scale * near: a power of two, and something about 1 where rstd is far from it
-  A slope = A(0), offset = A(0);
-
-  template <class Args>
-  TENSORNORM_INLINE GradientCenter(const Args& args, Index k) {
-    const S hi = args.normalized ? S(0) : args.statistics.mean[k], lo = args.normalized ? S(0) : args.statistics.mean_lo[k];
-    const auto at_most = [](S x) {
-      if constexpr (may_scale<A, typename Args::Element>) return std::min(x, S(std::numeric_limits<A>::max()));
-      else return x;
-    };
-    const S exact = args.statistics.rstd[k];
-    rstd = at_most(exact);
-    scale = S(gradient_scale<A, typename Args::Element>(hi, rstd));
-    near = unit = rstd;
-    if (scale != S(1)) {
-      near = rstd / scale;
-      unit = keeps_rest<A, S> ? near : at_most(S(exact / scale));
-    }
-    if (args.normalized) unit = S(1);
-    factor = args.normalized ? A(1) : static_cast<A>(scale);
-    mean = static_cast<A>(hi * scale);
-    if (args.samples >= kChunk) mean = coarse(mean, static_cast<A>(args.rule.deviation(near, scale)));
-    rest = (S(mean) - hi * scale) - lo * scale;
-  }
-  TENSORNORM_INLINE A shift() const { return static_cast<A>(rest * unit); }
-  /// sum of g * (x - mean), of g * norm in units of 1 / unit.
-  TENSORNORM_INLINE S centered(const GradientSums<S>& sums) const { return fused<S>(rest, sums.plain, sums.centered); }
-  /// With the sums of g = dy * weight over all samples.
-  template <class Args>
-  TENSORNORM_INLINE void finish(const Args& args, const GradientSums<S>& sums) {
-    if (args.constant) return;
-    const S to_x = args.normalized && !(near == S(0)) ? S(S(1) / near) : S(1);  // from units of the norm to those of x * scale
-    const S steep = scale * (args.rule.template slope<S>(near, centered(sums) * to_x, args.samples, scale) * to_x);
-    const S shared = args.rule.centered ? S(S(0) - rstd * (sums.plain / S(args.samples))) : S(0);
-    slope = static_cast<A>(steep);
-    offset = static_cast<A>(fused<S>(steep, rest, shared));
-  }
-};
-
 /// Gradients of a statistic may be written beside the sums of the next one. Not where types are converted, which takes as long as memory.
 template <class A, class T>
 inline constexpr bool may_write_beside_next = streams_vectors<A> && !Narrow<T>;
@@ -99,6 +55,38 @@ inline constexpr bool may_write_beside_next = streams_vectors<A> && !Narrow<T>;
 inline constexpr Index kRowsPerFold = 2 * kTileRows;
 
 inline namespace TENSORNORM_ABI {
+
+/// The sums of n elements of one weight.
+template <class I, class A, class S, class T>
+TENSORNORM_INLINE void add_elements(const T* x, const T* dy, Index n, const ReadAhead& ahead, const GradientCenter<A, S>& center,
+                                    GradientSums<S>& run, GradientSums<S>& rests) {
+  const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr};
+  row_gradient_sums<false, false, A, S, I>(x, dy, n, row, ahead, run, rests);
+}
+/// Adds a run of one weight to its statistic and to the gradients of its parameters.
+template <class Args, class A, class S>
+TENSORNORM_INLINE void add_to_statistic(const Args& args, const ParameterSums<A, S>& totals, Index param, const GradientCenter<A, S>& center,
+                                        const GradientSums<S>& run, GradientSums<S>& sums, GradientSums<S>& rests) {
+  const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
+  if (args.gradients) {
+    totals.dweight.add(param, center.unit, center.centered(run));
+    totals.dbias.add(param, run.plain);
+  }
+  accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
+  accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, weight, run.centered);
+}
+/// Writes dx of n elements of one weight.
+template <class I, class Args, class A, class S, class T>
+TENSORNORM_INLINE void write_elements(const Args& args, const T* x, const T* dy, T* dx, Index n, Index param, const GradientCenter<A, S>& center,
+                                      const ReadAhead& ahead, Store how) {
+  using L = HardwareLanes<A, I>;
+  const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
+  // Rounded twice, as columns have it: where statistics are given, an example's dx is the same by either walk.
+  const A rstd = static_cast<A>(center.rstd), scale = static_cast<A>(S(rstd) * weight);
+  const GradientMap<L, T, Uniform<L>> map(dy, uniform<A, I>(center.mean), uniform<A, I>(scale), uniform<A, I>(center.slope),
+                                          uniform<A, I>(center.offset));
+  transform_run<A, I>(x, dx, n, map, ahead, how);
+}
 
 /// Row form: one statistic at a time, its sums, then its gradients while x and dy are in the cache, the last run first. Or, so that the
 /// processor reads and writes at once, the gradients of a statistic part by part beside the sums of the next one.
@@ -131,14 +119,7 @@ struct RowBackward {
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
       GradientSums<S> sums, rests;
-      const bool plain = !streams && !beside && center.factor == A(1);
-      if (plain && (args.gradients || !args.constant)) {
-        for_each_position<false>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
-          GradientSums<S> run, run_rests;
-          add_elements<I>(args.x + here.data[0], args.dy + here.data[1], walk.run.extent, {}, center, run, run_rests);
-          add_to_statistic(here.param, center, run, sums, rests);
-        });
-      } else if (args.gradients || !args.constant) {
+      if (args.gradients || !args.constant) {
         for (Index i = runs; i > 0; --i) {
           const Offsets here = at + forwards.offsets();
           forwards.next();
@@ -158,14 +139,6 @@ struct RowBackward {
       }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
-      if (plain) {
-        for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
-          const T* dy = args.dy + here.data[1];
-          write_elements<I>(args.constant ? dy : args.x + here.data[0], dy, args.dx + here.data[2], walk.run.extent, here.param, center, {},
-                            Store::ordinary);
-        });
-        continue;
-      }
       if constexpr (may_write_beside_next<A, T>)
         if (beside_next && k + 1 < last) {
           before.emplace(Unwritten{at, {}, center});
@@ -206,7 +179,7 @@ struct RowBackward {
       const ReadAhead from_here = scaled ? ReadAhead{} : ahead.part(i);
       if (scaled) x = copy.fill(x, n, center.factor);
       if (walk.run.param == 0) {
-        add_elements<I>(x, dy, n, from_here, center, run, run_rests);
+        add_elements<I, A, S>(x, dy, n, from_here, center, run, run_rests);
       } else {
         const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
           const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside};
@@ -225,29 +198,10 @@ struct RowBackward {
           written = end;
         }
     }
-    if (walk.run.param == 0) return add_to_statistic(at.param, center, run, sums, rests);
+    if (walk.run.param == 0) return add_to_statistic(args, totals, at.param, center, run, sums, rests);
     accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, run.plain);
     accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, run.centered);
   }
-  /// The sums of n elements of one weight.
-  template <class I>
-  TENSORNORM_INLINE static void add_elements(const T* x, const T* dy, Index n, const ReadAhead& ahead, const GradientCenter<A, S>& center,
-                                             GradientSums<S>& run, GradientSums<S>& rests) {
-    const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr};
-    row_gradient_sums<false, false, A, S, I>(x, dy, n, row, ahead, run, rests);
-  }
-  /// Adds a run of one weight to its statistic and to the gradients of its parameters.
-  TENSORNORM_INLINE void add_to_statistic(Index param, const GradientCenter<A, S>& center, const GradientSums<S>& run, GradientSums<S>& sums,
-                                          GradientSums<S>& rests) const {
-    const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
-    if (args.gradients) {
-      totals.dweight.add(param, center.unit, center.centered(run));
-      totals.dbias.add(param, run.plain);
-    }
-    accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
-    accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, weight, run.centered);
-  }
-
   /// Writes elements [begin, end) of a run.
   template <class I>
   TENSORNORM_INLINE void write_run(const Offsets& at, const GradientCenter<A, S>& center, Index begin, Index end, const ReadAhead& ahead,
@@ -265,7 +219,7 @@ struct RowBackward {
       if (scaled) x = copy.fill(x, n, center.factor);
       T* dx = args.dx + at.data[2] + i;
       if (walk.run.param == 0) {
-        write_elements<I>(x, dy, dx, n, param, center, ahead, how);
+        write_elements<I>(args, x, dy, dx, n, param, center, ahead, how);
       } else {
         const auto write = [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
           WeightedGradientMap<L, T, U, PerElement<L, P>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset, {weight});
@@ -275,17 +229,51 @@ struct RowBackward {
       }
     }
   }
-  /// Writes n elements of one weight.
+};
+
+/// RowBackward in the caches where a run has one weight: with a loop for each of its passes, and nothing else. A statistic whose x needs
+/// a scale goes to RowBackward. The same bits as of RowBackward.
+template <class Args>
+struct CachedRowBackward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  const Args& args;
+  const RowWalk& walk;
+  Index first, last;  ///< statistics in the order of memory
+  ParameterSums<A, S> totals;
+
   template <class I>
-  TENSORNORM_INLINE void write_elements(const T* x, const T* dy, T* dx, Index n, Index param, const GradientCenter<A, S>& center,
-                                        const ReadAhead& ahead, Store how) const {
-    using L = HardwareLanes<A, I>;
-    const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
-    // Rounded twice, as columns have it: where statistics are given, an example's dx is the same by either walk.
-    const A rstd = static_cast<A>(center.rstd), scale = static_cast<A>(S(rstd) * weight);
-    const GradientMap<L, T, Uniform<L>> map(dy, uniform<A, I>(center.mean), uniform<A, I>(scale), uniform<A, I>(center.slope),
-                                            uniform<A, I>(center.offset));
-    transform_run<A, I>(x, dx, n, map, ahead, how);
+  TENSORNORM_INLINE void run() const {
+    Odometer kept(walk.kept, first);
+    for (Index k = first; k < last; ++k) {
+      const Offsets at = kept.offsets();
+      if (k + 1 < last) kept.next();
+      GradientCenter<A, S> center(args, at.statistic);
+      if (center.factor == A(1)) differentiate<I>(at, center);
+      else dispatch(RowBackward<Args>{args, walk, Store::ordinary, false, k, k + 1, totals, nullptr, nullptr, 0});
+    }
+  }
+
+ private:
+  template <class I>
+  TENSORNORM_INLINE void differentiate(const Offsets& at, GradientCenter<A, S>& center) const {
+    GradientSums<S> sums, rests;
+    if (args.gradients || !args.constant)
+      for_each_position<false>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
+        GradientSums<S> run, run_rests;
+        add_elements<I, A, S>(args.x + here.data[0], args.dy + here.data[1], walk.run.extent, {}, center, run, run_rests);
+        add_to_statistic(args, totals, here.param, center, run, sums, rests);
+      });
+    if (args.dx == nullptr) return;
+    center.finish(args, sums);
+    for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
+      const T* dy = args.dy + here.data[1];
+      // Constants: dx does not depend on x.
+      write_elements<I>(args, args.constant ? dy : args.x + here.data[0], dy, args.dx + here.data[2], walk.run.extent, here.param, center, {},
+                        Store::ordinary);
+    });
   }
 };
 

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <new>
-#include <tensornorm/ops/column_cuts.hpp>
+#include <algorithm>
 #include <tensornorm/ops/backward_walks.hpp>
+#include <tensornorm/ops/column_cuts.hpp>
 
 namespace tensornorm::kernels {
 
@@ -12,20 +12,20 @@ inline namespace TENSORNORM_ABI {
 /// The arrays a strip of columns works in, backward.
 template <class A, class S>
 struct ColumnBackwardScratch {
-  A *mean, *factor, *rstd, *shift, *slope, *offset;  ///< per statistic
+  GradientCenterArrays<A, S> centers;  ///< per statistic
   A *column_mean, *column_factor, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
   A *weight_terms, *bias_terms;
   CutSums<A, S> column_sums;
   SumArray<A, S> plain, centered;  ///< per statistic
-  GradientCenter<A, S>* centers;   ///< per statistic
 
   std::size_t lay_out(Index columns, Index statistics, Index cuts, const void* x, std::byte* memory) {
     ScratchPlan plan;
     columns += 2 * kLine<A>;
     column_sums.lay_out(plan, columns, cuts, x, memory);
     for (SumArray<A, S>* array : {&plain, &centered}) array->place(plan, statistics, memory);
-    plan.place(centers, statistics, memory);
-    for (A** array : {&mean, &factor, &rstd, &shift, &slope, &offset}) plan.place(*array, statistics, memory);
+    for (S** array : {&centers.rest, &centers.unit}) plan.place(*array, statistics, memory);
+    for (A** array : {&centers.mean, &centers.factor, &centers.rstd, &centers.shift, &centers.slope, &centers.offset})
+      plan.place(*array, statistics, memory);
     for (A** array : {&column_mean, &column_factor, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight})
       plan.place(*array, columns, memory);
     for (A** array : {&weight_terms, &bias_terms}) plan.place(*array, columns, memory);
@@ -53,33 +53,28 @@ struct ColumnBackward {
   TENSORNORM_INLINE void run() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
-      bool scaled = false;
-      for (Index k = 0; k < strip.statistics; ++k) {
-        const GradientCenter<A, S>& center = *new (scratch.centers + k) GradientCenter<A, S>(args, strip.at.statistic + k);
-        scaled |= center.factor != A(1);
-        scratch.mean[k] = center.mean;
-        scratch.factor[k] = center.factor;
-        scratch.rstd[k] = static_cast<A>(center.unit);
-        scratch.shift[k] = center.shift();
-      }
-      expand<&Loop::statistic>(strip.columns, scratch.mean, scratch.column_mean);
-      if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
+      const GradientCenterArrays<A, S>& centers = scratch.centers;
+      const Index in_lanes = centers.template set<I>(args, strip.at.statistic, 1, strip.statistics);
+      const bool scaled = std::any_of(centers.factor + in_lanes, centers.factor + strip.statistics, [](A factor) { return factor != A(1); });
+      expand<&Loop::statistic>(strip.columns, centers.mean, scratch.column_mean);
+      if (scaled) expand<&Loop::statistic>(strip.columns, centers.factor, scratch.column_factor);
       if (args.gradients || !args.constant) {
         if (walk.affine) affine_sums<I>(strip, scaled);
-        else plain_sums(strip, scaled);
+        else plain_sums<I>(strip, scaled, in_lanes);
       }
-      if (args.dx != nullptr) differentiate<I>(strip, scaled && !args.constant);
+      if (args.dx != nullptr) differentiate<I>(strip, scaled && !args.constant, in_lanes);
     }
   }
 
  private:
-  TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled) const {
+  template <class I>
+  TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled, Index in_lanes) const {
     sum_parts(strip, scaled);
     scratch.column_sums.gather(walk.cuts, 0, strip.width);
     scratch.plain.clear(strip.statistics);
     scratch.centered.clear(strip.statistics);
     if (within) weighted_column_sums(strip);
-    else statistic_sums(strip);
+    else statistic_sums<I>(strip, in_lanes);
   }
 
   /// Each part's sums of the columns. No template of I, nor is write_parts(): whoever takes a part dispatches it anew.
@@ -108,25 +103,55 @@ struct ColumnBackward {
   }
 
   /// One weight for all of a statistic: its columns are folded first.
-  TENSORNORM_INLINE void statistic_sums(const Strip& strip) const {
+  template <class I>
+  TENSORNORM_INLINE void statistic_sums(const Strip& strip, Index in_lanes) const {
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
     LoopList kept;
     for (int i = 0; i < strip.columns.depth; ++i)
       if (!reduces(strip.columns.loops[i])) kept.push(strip.columns.loops[i]);
-    Odometer at(kept);
-    for (Index i = strip.statistics; i > 0; --i, at.next()) {
+    Index i = 0;
+    if constexpr (finishes_in_lanes<S, I>())
+      if (kept.depth == 1 && kept.loops[0].statistic == 1 && kept.loops[0].param == 1)
+        for (; i < in_lanes; i += HardwareLanes<S, I>::width) statistic_sums_of<I>(strip, i);
+    if (i == strip.statistics) return;
+    Odometer at(kept, i);
+    for (; i < strip.statistics; ++i, at.next()) {
       const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
       GradientSums<S> sums{scratch.plain[k], scratch.centered[k]};
       if (args.gradients) {
-        const GradientCenter<A, S>& center = scratch.centers[k];
-        totals.dweight.add(p, center.unit, center.centered(sums));
+        totals.dweight.add(p, scratch.centers.unit[k], fused<S>(scratch.centers.rest[k], sums.plain, sums.centered));
         totals.dbias.add(p, sums.plain);
       }
       if (args.weight == nullptr) continue;
       scratch.plain[k] = sums.plain * S(args.weight[p]);
       scratch.centered[k] = sums.centered * S(args.weight[p]);
     }
+  }
+
+  /// The same of a vector of statistics from k on, beside each of which is the next parameter.
+  template <class I>
+  TENSORNORM_INLINE void statistic_sums_of(const Strip& strip, Index k) const {
+    using V = HardwareLanes<S, I>;
+    const Index p = strip.at.param + k;
+    const V plain = V::load(scratch.plain.sum + k), sum = V::load(scratch.centered.sum + k);
+    if (args.gradients) {
+      add_lanes(totals.dweight, p, V::load(scratch.centers.unit + k), fused<V>(V::load(scratch.centers.rest + k), plain, sum));
+      add_lanes(totals.dbias, p, plain);
+    }
+    if (args.weight == nullptr) return;
+    const V weight = V::load(args.weight + p);
+    (plain * weight).store(scratch.plain.sum + k);
+    (sum * weight).store(scratch.centered.sum + k);
+  }
+  /// SumArray::add() of a vector.
+  template <class... V>
+  TENSORNORM_INLINE static void add_lanes(const SumArray<A, S>& to, Index i, const V&... values) {
+    using L = std::common_type_t<V...>;
+    L sum = L::load(to.sum + i), rest = L::load(to.rest + i);
+    accumulate<SumArray<A, S>::keeps>(sum, rest, values...);
+    sum.store(to.sum + i);
+    if constexpr (SumArray<A, S>::keeps) rest.store(to.rest + i);
   }
 
   /// Each column its own weight.
@@ -137,8 +162,7 @@ struct ColumnBackward {
       const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
       const GradientSums<S> sums{plain[c], centered[c]};
       if (args.gradients) {
-        const GradientCenter<A, S>& center = scratch.centers[k];
-        totals.dweight.add(p, center.unit, center.centered(sums));
+        totals.dweight.add(p, scratch.centers.unit[k], fused<S>(scratch.centers.rest[k], sums.plain, sums.centered));
         totals.dbias.add(p, sums.plain);
       }
       const S weight = args.weight != nullptr ? S(args.weight[p]) : S(1);
@@ -150,8 +174,8 @@ struct ColumnBackward {
   /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows.
   template <class I>
   TENSORNORM_INLINE void affine_sums(const Strip& strip, bool scaled) const {
-    expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
-    expand<&Loop::statistic>(strip.columns, scratch.shift, scratch.column_shift);
+    expand<&Loop::statistic>(strip.columns, scratch.centers.rstd, scratch.column_rstd);
+    expand<&Loop::statistic>(strip.columns, scratch.centers.shift, scratch.column_shift);
     const CutSums<A, S>& sums = scratch.column_sums;
     sums.clear(0, strip.width, strip.width);
     ScaledBlock<A, T> copy;
@@ -226,17 +250,12 @@ struct ColumnBackward {
   }
 
   template <class I>
-  TENSORNORM_INLINE void differentiate(const Strip& strip, bool scaled) const {
-    for (Index k = 0; k < strip.statistics; ++k) {
-      GradientCenter<A, S>& center = scratch.centers[k];
-      if (!args.constant) center.finish(args, {scratch.plain[k], scratch.centered[k]});
-      scratch.rstd[k] = static_cast<A>(center.rstd);
-      scratch.slope[k] = center.slope;
-      scratch.offset[k] = center.offset;
-    }
-    expand<&Loop::statistic>(strip.columns, scratch.rstd, scratch.column_rstd);
-    expand<&Loop::statistic>(strip.columns, scratch.slope, scratch.column_slope);
-    expand<&Loop::statistic>(strip.columns, scratch.offset, scratch.column_offset);
+  TENSORNORM_INLINE void differentiate(const Strip& strip, bool scaled, Index in_lanes) const {
+    const GradientCenterArrays<A, S>& centers = scratch.centers;
+    centers.template finish<I>(args, strip.at.statistic, 1, strip.statistics, in_lanes, scratch.plain.sum, scratch.centered.sum);
+    expand<&Loop::statistic>(strip.columns, centers.rstd, scratch.column_rstd);
+    expand<&Loop::statistic>(strip.columns, centers.slope, scratch.column_slope);
+    expand<&Loop::statistic>(strip.columns, centers.offset, scratch.column_offset);
     if (!walk.affine) weigh<I>(strip.columns, strip.at.param, strip.width);
     write_parts(strip, scaled);
   }

@@ -141,11 +141,7 @@ struct ColumnForward {
   TENSORNORM_INLINE bool finish_lanes(Index k, Index statistic) const {
     const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
     const auto keep_all = [&](const FinishedStatistics<V>& all) TENSORNORM_INLINE_LAMBDA {
-      const StatisticsArrays<S>& to = args.statistics;
-      if (to.mean != nullptr) all.mean.store(to.mean + statistic);
-      if (to.mean_lo != nullptr) all.mean_lo.store(to.mean_lo + statistic);
-      if (to.rstd != nullptr) all.rstd.store(to.rstd + statistic);
-      if (to.variance != nullptr) all.variance.store(to.variance + statistic);
+      all.write(args.statistics, statistic);
       all.store_centers(scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
       bool far = false;
       for (Index i = k; i < k + V::width; ++i) {

@@ -97,6 +97,13 @@ TENSORNORM_INLINE Center<A, S> finish_statistic(const StatisticsRule& rule, Inde
   return center_for<A, T>(state.mean(), state.mean_lo(), rstd);
 }
 
+/// A few statistics are finished at once: where there are vectors that fuse. Where each lane has to be fused by itself, many are needed.
+template <class S, class I>
+constexpr bool finishes_in_lanes() {
+  if constexpr (virtual_width<S> > 1) return HardwareLanes<S, I>::fuses;
+  else return false;
+}
+
 /// What finish_statistic() makes of ordinary sums, in lanes V of several statistics: each the same bits as there.
 template <class V>
 struct FinishedStatistics {
@@ -113,6 +120,14 @@ struct FinishedStatistics {
           return sums;
         }) {}
 
+  /// Where they are asked for, from the k-th on.
+  template <class S>
+  TENSORNORM_INLINE void write(const StatisticsArrays<S>& to, Index k) const {
+    if (to.mean != nullptr) mean.store(to.mean + k);
+    if (to.mean_lo != nullptr) mean_lo.store(to.mean_lo + k);
+    if (to.rstd != nullptr) rstd.store(to.rstd + k);
+    if (to.variance != nullptr) variance.store(to.variance + k);
+  }
   /// The centers' parts, for statistics that need no scale.
   template <class A, class S>
   TENSORNORM_INLINE void store_centers(A* mean_of, S* rest_of, S* rstd_of) const {

@@ -59,24 +59,43 @@ struct ShortRowForward {
   template <class I>
   TENSORNORM_INLINE void normalize(Index k, Index count, const Offsets& at, const Loop& row) const {
     const Index n = walk.length;
-    ShortSlice<A, S> slices[kTogether];
-    A means[kTogether];  // an array each: objects of several numbers, copied whole, wait for the stores of their parts
-    S rests[kTogether], rstds[kTogether];
+    A pivots[kTogether], means[kTogether];  // an array each: objects of several numbers, copied whole, wait for the stores of their parts
+    S sums[kTogether], squares[kTogether], rests[kTogether], rstds[kTogether];
     bool ordinary[kTogether];
-    for (Index i = 0; i < count; ++i) slices[i].template add_up<I>(args.x + at.data[0] + i * row.data[0], n, args.rule.centered);
     for (Index i = 0; i < count; ++i) {
-      const ShortSlice<A, S>& slice = slices[i];
+      ShortSlice<A, S> slice;
+      slice.template add_up<I>(args.x + at.data[0] + i * row.data[0], n, args.rule.centered);
+      pivots[i] = slice.pivot;
+      sums[i] = slice.sum;
+      squares[i] = slice.squares;
+    }
+    const bool in_lanes = finishes_in_lanes<S, I>() && count == kTogether && (row.statistic == 1 || !args.statistics.any());
+    bool all_ordinary = true;
+    for (Index i = 0; i < count; ++i) {
+      const ShortSlice<A, S> slice(pivots[i], sums[i], squares[i]);
       ordinary[i] = slice.template is_ordinary<T>(n, args.rule.centered);
       // As in chunk_sums(): zeros, say, are ordinary.
       if constexpr (!std::is_same_v<A, S>)
         if (!ordinary[i] && slice.squares == S(0)) ordinary[i] = all_equal<A, I>(args.x + at.data[0] + i * row.data[0], n, slice.pivot);
-      if (!ordinary[i]) continue;
+      all_ordinary &= ordinary[i];
+      if (in_lanes || !ordinary[i]) continue;
       const Center<A, S> center =
           finish_statistic<A, T>(args.rule, n, {slice.state(n, args.rule.centered)}, args.statistics, at.statistic + i * row.statistic);
       means[i] = center.mean;
       rests[i] = center.rest;
       rstds[i] = center.rstd;
       ordinary[i] = center.factor == A(1);
+    }
+    if constexpr (finishes_in_lanes<S, I>()) {
+      using V = HardwareLanes<S, I>;
+      if (in_lanes) {
+        for (Index i = 0; i < kTogether; i += V::width) {
+          const FinishedStatistics<V> all(args.rule, n, V::load(pivots + i), V::load(sums + i), V::load(squares + i));
+          all.write(args.statistics, at.statistic + i);
+          all.template store_centers<A, S>(means + i, rests + i, rstds + i);
+        }
+        for (Index i = 0; i < kTogether; ++i) ordinary[i] = all_ordinary && is_near<A, T>(rstds[i]);
+      }
     }
     for (Index i = 0; i < count; ++i) {
       const T* x = args.x + at.data[0] + i * row.data[0];

@@ -44,36 +44,27 @@ struct ShortRowBackward {
     const Index n = walk.run.extent;
     const T *x = args.x + at.data[0], *dy = args.dy + at.data[1];
     T* dx = args.dx + at.data[2];
-    A means[kTogether], rstds[kTogether], slopes[kTogether], offsets[kTogether];
-    S plain[kTogether], centered[kTogether];
-    bool ordinary[kTogether];
+    S rests[kTogether], units[kTogether], plain[kTogether], centered[kTogether];
+    A means[kTogether], factors[kTogether], rstds[kTogether], shifts[kTogether], slopes[kTogether], offsets[kTogether];
+    const GradientCenterArrays<A, S> centers{rests, units, means, factors, rstds, shifts, slopes, offsets};
+    const Index in_lanes = centers.template set<I>(args, at.statistic, row.statistic, count);
     for (Index i = 0; i < count; ++i) {
-      const GradientCenter<A, S> center(args, at.statistic + i * row.statistic);
-      ordinary[i] = center.factor == A(1);
-      if (!ordinary[i]) {
+      GradientSums<S> sums, rests_of_sums;
+      if (factors[i] == A(1)) {
+        const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
+          const RowGradients<A, P> beside{means[i], rstds[i], shifts[i], weight, dweight_beside, dbias_beside};
+          row_gradient_sums<true, true, A, S, I>(x + i * row.data[0], dy + i * row.data[1], n, beside, {}, sums, rests_of_sums);
+        };
+        with_parameters(args, dweight, dbias, at.param + i * row.param, add);
+      } else {
         alone(k + i);
-        continue;
       }
-      GradientSums<S> sums, rests;
-      const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
-        const RowGradients<A, P> beside{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside};
-        row_gradient_sums<true, true, A, S, I>(x + i * row.data[0], dy + i * row.data[1], n, beside, {}, sums, rests);
-      };
-      with_parameters(args, dweight, dbias, at.param + i * row.param, add);
       plain[i] = sums.plain;
       centered[i] = sums.centered;
     }
+    centers.template finish<I>(args, at.statistic, row.statistic, count, in_lanes, plain, centered);
     for (Index i = 0; i < count; ++i) {
-      if (!ordinary[i]) continue;
-      GradientCenter<A, S> center(args, at.statistic + i * row.statistic);
-      center.finish(args, {plain[i], centered[i]});
-      means[i] = center.mean;
-      rstds[i] = static_cast<A>(center.rstd);
-      slopes[i] = center.slope;
-      offsets[i] = center.offset;
-    }
-    for (Index i = 0; i < count; ++i) {
-      if (!ordinary[i]) continue;
+      if (factors[i] != A(1)) continue;
       const T *xi = x + i * row.data[0], *dyi = dy + i * row.data[1];
       const auto write = [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
         WeightedGradientMap<L, T, U, PerElement<L, P>> map(dyi, uniform<A, I>(means[i]), uniform<A, I>(rstds[i]), uniform<A, I>(slopes[i]),

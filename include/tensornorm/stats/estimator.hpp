@@ -30,28 +30,27 @@ struct StatisticsRule {
     using std::sqrt;
     const S square = eps_added_to == EpsAddedTo::variance ? S(variance + S(eps) * scale * scale) : variance;
     const S deviation = eps_added_to == EpsAddedTo::variance ? S(sqrt(square)) : S(sqrt(square) + S(eps) * scale);
-    return kernels::inverse_or_zero(deviation);
+    return kernels::quotient_or_zero(S(1), deviation);
   }
-  /// The deviation behind an rstd, 0 where it is nothing beside eps. `scale`: all of x * scale.
+  /// The deviation behind an rstd, 0 where it is nothing beside eps. Of one rstd, or of lanes of them. `scale`: all of x * scale.
   template <class S>
-  TENSORNORM_INLINE S deviation(S rstd, S scale) const {
+  TENSORNORM_INLINE S deviation(S rstd, S scale = S(1)) const {
     using std::sqrt;
-    if (rstd == S(0)) return S(0);
     const bool squared = eps_added_to == EpsAddedTo::variance;
-    const S root = S(1) / rstd, whole = squared ? S(root * root) : root;
+    const S root = kernels::quotient_or_zero(S(1), rstd), whole = squared ? S(root * root) : root;
     const S rest = whole - (squared ? S(S(eps) * scale * scale) : S(S(eps) * scale));
-    if (!(rest > S(0x1p-10) * whole)) return S(0);
-    return squared ? S(sqrt(rest)) : rest;
+    const S noticed = kernels::or_where_zero(rest, kernels::not_below_zero(S(rest - S(0x1p-10) * whole)), S(0));
+    return squared ? S(sqrt(noticed)) : noticed;
   }
-  /// The factor of (x - mean) in dx, from `sum` = sum of dy * weight * (x - mean).
+  /// The factor of (x - mean) in dx, from `sum` = sum of dy * weight * (x - mean). Of one statistic, or of lanes of them.
   ///
   /// -rstd^3 / (n - c) * sum; with eps beside the deviation s, -rstd^2 / (s * (n - c)) * sum, 0 where s is 0. `scale`: all of x * scale.
   template <class S>
   TENSORNORM_INLINE S slope(S rstd, S sum, Index samples, S scale = S(1)) const {
-    const S n = S(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
-    if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * rstd * rstd * (sum / n);
-    const S deviation = rstd == S(0) ? S(0) : S(S(1) / rstd - S(eps) * scale);
-    return deviation > S(0) ? S(S(0) - rstd * rstd / deviation * (sum / n)) : S(0);
+    const S steep = variance(sum, samples);
+    if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * rstd * rstd * steep;
+    const S deviation = kernels::not_below_zero(S(kernels::quotient_or_zero(S(1), rstd) - S(eps) * scale));
+    return S(0) - kernels::quotient_or_zero(S(rstd * rstd), deviation) * steep;
   }
 
   /// The end of what a layer prints: the options that are not the default, but for eps.
@@ -68,6 +67,8 @@ struct StatisticsArrays {
   S* mean_lo = nullptr;
   S* rstd = nullptr;
   S* variance = nullptr;
+
+  bool any() const { return mean != nullptr || mean_lo != nullptr || rstd != nullptr || variance != nullptr; }
 };
 
 }  // namespace tensornorm

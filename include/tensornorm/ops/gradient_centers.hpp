@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <limits>
+#include <tensornorm/kernels/backward.hpp>
+#include <tensornorm/ops/finished_statistics.hpp>
+
+namespace tensornorm::kernels {
+
+// From a statistic and the sums of its gradients to the coefficients of dx.
+
+/// A statistic as gradients meet it: dx = dy * weight * rstd + (x - mean) * slope + offset.
+template <class A, class S>
+struct GradientCenter {
+  A mean, factor;      ///< x is multiplied with factor, 1 but for an rstd far from it
+  S rest, unit;        ///< norm = (x * factor - mean + rest) * unit
+  S rstd;              ///< of dx, where it is at most the largest number: 0 times it is 0
+  S scale, near;       ///< rstd = scale * near: a power of two, and something about 1 where rstd is far from it
+  A slope = A(0), offset = A(0);
+
+  template <class Args>
+  TENSORNORM_INLINE GradientCenter(const Args& args, Index k) {
+    const S hi = args.normalized ? S(0) : args.statistics.mean[k], lo = args.normalized ? S(0) : args.statistics.mean_lo[k];
+    const auto at_most = [](S x) {
+      if constexpr (may_scale<A, typename Args::Element>) return std::min(x, S(std::numeric_limits<A>::max()));
+      else return x;
+    };
+    const S exact = args.statistics.rstd[k];
+    rstd = at_most(exact);
+    scale = S(gradient_scale<A, typename Args::Element>(hi, rstd));
+    near = unit = rstd;
+    if (scale != S(1)) {
+      near = rstd / scale;
+      unit = keeps_rest<A, S> ? near : at_most(S(exact / scale));
+    }
+    if (args.normalized) unit = S(1);
+    factor = args.normalized ? A(1) : static_cast<A>(scale);
+    mean = static_cast<A>(hi * scale);
+    if (args.samples >= kChunk) mean = coarse(mean, static_cast<A>(args.rule.deviation(near, scale)));
+    rest = (S(mean) - hi * scale) - lo * scale;
+  }
+  TENSORNORM_INLINE A shift() const { return static_cast<A>(rest * unit); }
+  /// sum of g * (x - mean), of g * norm in units of 1 / unit.
+  TENSORNORM_INLINE S centered(const GradientSums<S>& sums) const { return fused<S>(rest, sums.plain, sums.centered); }
+  /// With the sums of g = dy * weight over all samples.
+  template <class Args>
+  TENSORNORM_INLINE void finish(const Args& args, const GradientSums<S>& sums) {
+    if (args.constant) return;
+    const S to_x = args.normalized && !(near == S(0)) ? S(S(1) / near) : S(1);  // from units of the norm to those of x * scale
+    const S steep = scale * (args.rule.template slope<S>(near, centered(sums) * to_x, args.samples, scale) * to_x);
+    const S shared = args.rule.centered ? S(S(0) - rstd * (sums.plain / S(args.samples))) : S(0);
+    slope = static_cast<A>(steep);
+    offset = static_cast<A>(fused<S>(steep, rest, shared));
+  }
+};
+
+inline namespace TENSORNORM_ABI {
+
+/// GradientCenter of as many statistics as V has lanes, where none of them asks for a scale: each the same bits as there.
+template <class A, class V>
+struct GradientCenters {
+  using S = typename V::Number;
+  V mean, rest, rstd;
+
+  template <class Args>
+  TENSORNORM_INLINE GradientCenters(const Args& args, Index k) : rstd(V::load(args.statistics.rstd + k)) {
+    const V hi = V::load(args.statistics.mean + k), lo = V::load(args.statistics.mean_lo + k);
+    A rounded[V::width];
+    hi.store(rounded);
+    if (args.samples >= kChunk) {
+      A spread[V::width];
+      args.rule.deviation(rstd).store(spread);
+      for (int i = 0; i < V::width; ++i) rounded[i] = coarse(rounded[i], spread[i]);
+    }
+    mean = V::load(rounded);
+    rest = (mean - hi) - lo;
+  }
+  /// None of them asks for a scale.
+  template <class T>
+  TENSORNORM_INLINE bool are_near() const {
+    if constexpr (may_scale<A, T>) {
+      const V most(S(SafeScale<A>::gradient)), least(S(1 / SafeScale<A>::gradient));
+      return ((rstd - most).not_below_zero() + (least - rstd).not_below_zero()).sum() == S(0);
+    } else {
+      return true;
+    }
+  }
+  template <class Args>
+  TENSORNORM_INLINE void finish(const Args& args, const V& plain, const V& centered, A* slope, A* offset) const {
+    const V steep = args.rule.slope(rstd, fused<V>(rest, plain, centered), args.samples);
+    V shared(S(0));
+    if (args.rule.centered) shared = V(S(0)) - rstd * (plain / number<V>(args.samples));
+    steep.store(slope);
+    fused<V>(steep, rest, shared).store(offset);
+  }
+};
+
+/// GradientCenters of several statistics, an array of each number.
+template <class A, class S>
+struct GradientCenterArrays {
+  S *rest, *unit;
+  A *mean, *factor, *rstd, *shift, *slope, *offset;  ///< rstd: that of the norm, and once finished that of dx; shift: that of the norm
+
+  /// All but slope and offset for `count` statistics, the first of them the k-th, each `step` after the one before. Returns how many of
+  /// them, from the first on, are made in lanes; their factors are 1.
+  template <class I, class Args>
+  TENSORNORM_INLINE Index set(const Args& args, Index k, Index step, Index count) const {
+    Index in_lanes = 0;
+    if constexpr (finishes_in_lanes<S, I>()) {
+      using Centers = GradientCenters<A, HardwareLanes<S, I>>;
+      constexpr Index w = HardwareLanes<S, I>::width;
+      for (const Index end = step == 1 && !args.normalized ? count / w * w : 0; in_lanes < end; in_lanes += w) {
+        const Centers centers(args, k + in_lanes);
+        if (!centers.template are_near<typename Args::Element>()) break;
+        centers.rest.store(rest + in_lanes);
+        centers.rstd.store(unit + in_lanes);
+        centers.mean.store(mean + in_lanes);
+        std::fill_n(factor + in_lanes, w, A(1));
+        centers.rstd.store(rstd + in_lanes);
+        (centers.rest * centers.rstd).store(shift + in_lanes);
+      }
+    }
+    for (Index i = in_lanes; i < count; ++i) {
+      const GradientCenter<A, S> center(args, k + i * step);
+      rest[i] = center.rest;
+      unit[i] = center.unit;
+      mean[i] = center.mean;
+      factor[i] = center.factor;
+      rstd[i] = static_cast<A>(center.unit);
+      shift[i] = center.shift();
+    }
+    return in_lanes;
+  }
+  /// rstd, slope and offset from the sums of g = dy * weight; the other arguments are those of set(), and what it returned.
+  template <class I, class Args>
+  TENSORNORM_INLINE void finish(const Args& args, Index k, Index step, Index count, Index in_lanes, const S* plain, const S* centered) const {
+    Index i = 0;
+    if constexpr (finishes_in_lanes<S, I>()) {
+      using V = HardwareLanes<S, I>;
+      for (const Index end = args.constant ? 0 : in_lanes; i < end; i += V::width)
+        GradientCenters<A, V>(args, k + i).finish(args, V::load(plain + i), V::load(centered + i), slope + i, offset + i);
+    }
+    for (; i < count; ++i) {
+      GradientCenter<A, S> center(args, k + i * step);
+      if (!args.constant) center.finish(args, {plain[i], centered[i]});
+      rstd[i] = static_cast<A>(center.rstd);
+      slope[i] = center.slope;
+      offset[i] = center.offset;
+    }
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
