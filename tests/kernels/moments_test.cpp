@@ -265,7 +265,7 @@ class ColumnMoments : public testing::Test {
     Sums result{std::vector<S>(n + padding, before), std::vector<S>(n + padding, before)};
     std::vector<T> plain(n + padding), centered(n + padding);
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-      column_moments<T, S, I>(x, rows, stride, width, pivot.data(), TileSums<T>{plain.data(), centered.data()}, result.sum.data(),
+      column_moments<true, T, S, I>(x, rows, stride, width, pivot.data(), TileSums<T>{plain.data(), centered.data()}, result.sum.data(),
                               result.squares.data());
     });
     for (auto* sums : {&result.sum, &result.squares}) {

@@ -120,15 +120,15 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
 
 /// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
 ///
-/// `from_memory`: x and dy are in no cache, and are fetched a few lines ahead: each row is a stream of its own, and there are many.
+/// `from_memory`: x and dy are in no cache, and fetched as in column_moments().
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
                                             const TileSums<A>& tile, S* plain, S* centered, bool from_memory) {
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
   const auto term = [&](Index r, Index c, const auto& load, L& p, L& q) TENSORNORM_INLINE_LAMBDA {
     if (from_memory) {
-      fetch_to_l2(dy + r * dy_stride + c + 8 * kLine<T>);
-      fetch_to_l2(x + r * x_stride + c + 8 * kLine<T>);
+      fetch_to_l2(dy + (r + kSweepStreams / 2) * dy_stride + c);
+      fetch_to_l2(x + (r + kSweepStreams / 2) * x_stride + c);
     }
     const L g = load(dy + r * dy_stride + c);
     p = p + g;

@@ -265,12 +265,14 @@ TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, co
 
 /// Column kernel: for each of `width` columns adds, over the rows, (x - pivot[c]) to sum[c] and its square to squares[c].
 ///
-/// sum and squares are padded to whole vectors.
-template <class A, class S, class I, class T>
+/// sum and squares are padded to whole vectors. kFromMemory: x is in no cache, and the next rows are fetched while some are added: each
+/// is a stream of its own, over before the processor has seen that it is one.
+template <bool kFromMemory, class A, class S, class I, class T>
 TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, const TileSums<A>& tile, S* sum,
                                       S* squares) {
   using H = HardwareLanes<A, I>;
   const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {
+    if constexpr (kFromMemory) fetch_to_l2(x + (r + kSweepStreams) * row_stride + c);
     const H d = load(x + r * row_stride + c) - load(pivot + c);  // 0 where there is no column
     p = p + d;
     q.fma(d, d);

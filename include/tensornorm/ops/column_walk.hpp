@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
 #include <tensornorm/ops/column_cuts.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
 
@@ -164,12 +165,16 @@ struct ColumnForward {
       const auto sums = scratch.column_sums.of(cut);
       sums.clear(from, to, strip.width);
       const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
-      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add_up<I>(strip, rows, sums, from, to, scaled); }});
+      const auto add = [&](auto from_memory) {
+        dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add_up<from_memory.value, I>(strip, rows, sums, from, to, scaled); }});
+      };
+      if (store == Store::streaming) add(std::true_type());
+      else add(std::false_type());
     });
   }
 
   /// Adds up the columns [from, to) of some rows; scaled: of copies of x times column_factor.
-  template <class I>
+  template <bool kFromMemory, class I>
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
     ScaledBlock<A, T> copy;
     for_each_block<A, T>(walk, range, from, to, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
@@ -179,7 +184,8 @@ struct ColumnForward {
         x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
         stride = width;
       }
-      column_moments<A, S, I>(x, rows, stride, width, scratch.column_pivot + c, sums.tile.from(c), sums.plain + c, sums.centered + c);
+      column_moments<kFromMemory, A, S, I>(x, rows, stride, width, scratch.column_pivot + c, sums.tile.from(c), sums.plain + c,
+                                           sums.centered + c);
     });
   }
 
