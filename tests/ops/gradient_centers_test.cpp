@@ -4,7 +4,7 @@
 
 #include <tensornorm/ops/backward_walks.hpp>
 
-#include <array>
+#include <cfenv>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -46,24 +46,29 @@ class GradientCentersTest : public testing::Test {
   void expect_those_of_one_at_a_time(const BackwardArguments<T>& args, Index step, Index lanes) const {
     support::at_each_level([&](Level) {
       std::vector<S> rests(kCount), units(kCount);
-      std::array<std::vector<A>, 6> numbers;
-      for (auto& each : numbers) each.assign(kCount, A(77));
-      auto& [means, factors, rstds, shifts, slopes, offsets] = numbers;
+      std::vector<A> means(kCount), factors(kCount), rstds(kCount), shifts(kCount), slopes(kCount), offsets(kCount), norm_rstds;
       const GradientCenterArrays<A, S> arrays{rests.data(),   units.data(),  means.data(),  factors.data(),
                                               rstds.data(), shifts.data(), slopes.data(), offsets.data()};
       Index in_lanes = -1, expected_lanes = -1;
-      std::vector<A> norm_rstds;
+      bool scaled = false, expected_scaled = false;
+      constexpr int trapping = FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW;
+      std::feclearexcept(FE_ALL_EXCEPT);
       support::run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
         if constexpr (finishes_in_lanes<S, I>()) expected_lanes = lanes / HardwareLanes<S, I>::width * HardwareLanes<S, I>::width;
         else expected_lanes = 0;
-        in_lanes = arrays.template set<I>(args, 1, step, kCount);
+        const auto made = arrays.template set<I>(args, 1, step, kCount);
+        in_lanes = made.in_lanes;
+        scaled = made.scaled;
         norm_rstds = rstds;
         arrays.template finish<I>(args, 1, step, kCount, in_lanes, plain.data(), centered.data());
       });
+      const int raised = std::fetestexcept(trapping);
+      std::feclearexcept(FE_ALL_EXCEPT);
       EXPECT_EQ(in_lanes, expected_lanes);
       for (Index i = 0; i < kCount; ++i) {
         const auto k = static_cast<std::size_t>(i);
         GradientCenter<A, S> one(args, 1 + i * step);
+        expected_scaled |= one.factor != A(1);
         EXPECT_TRUE(same(rests[k], one.rest)) << i;
         EXPECT_TRUE(same(units[k], one.unit)) << i;
         EXPECT_TRUE(same(means[k], one.mean)) << i;
@@ -75,6 +80,8 @@ class GradientCentersTest : public testing::Test {
         EXPECT_TRUE(same(slopes[k], one.slope)) << i;
         EXPECT_TRUE(same(offsets[k], one.offset)) << i;
       }
+      EXPECT_EQ(scaled, expected_scaled);
+      EXPECT_EQ(raised & ~std::fetestexcept(trapping), 0) << "exceptions that one at a time does not raise";
     });
   }
 
@@ -107,13 +114,33 @@ TYPED_TEST(GradientCentersTest, AreThoseOfOneAtATime) {
 TYPED_TEST(GradientCentersTest, LeaveWhatAsksForAScaleToItself) {
   using Statistic = typename TestFixture::S;
   using Limits = std::numeric_limits<Statistic>;
-  const bool is_double = std::is_same_v<TypeParam, double>;
-  for (const Statistic far : {is_double ? Statistic(1e-200) : Statistic(1e-30), is_double ? Statistic(1e200) : Statistic(1e30), Statistic(0), Limits::infinity(), Limits::quiet_NaN()}) {
+  const Statistic large = std::is_same_v<TypeParam, double> ? Statistic(1e200) : Statistic(1e30);
+  for (const Statistic far : {1 / large, large, Statistic(0), Limits::infinity(), Limits::quiet_NaN()}) {
     this->rstd[1 + 33] = far;
     this->mean[1 + 33] = Statistic(0.5);
+    constexpr bool scales = may_scale<typename TestFixture::A, TypeParam>;
     for (const Index samples : {Index{12}, Index{100003}})
-      this->expect_those_of_one_at_a_time(this->arguments({}, samples), 1, may_scale<typename TestFixture::A, TypeParam> ? 32 : this->kCount);
+      this->expect_those_of_one_at_a_time(this->arguments({}, samples), 1, scales ? 32 : this->kCount);
   }
+}
+
+/// With eps beside a deviation of 0 there is no slope, whatever the sum.
+TYPED_TEST(GradientCentersTest, AConstantHasNoSlope) {
+  using Statistic = typename TestFixture::S;
+  const Statistic infinity = std::numeric_limits<Statistic>::infinity();
+  const StatisticsRule rule{0.125, VarianceEstimator::biased, EpsAddedTo::deviation, true};
+  for (const Statistic inverse : {Statistic(8), Statistic(0)})  // 1 / eps
+    for (const Statistic sum : {Statistic(3), infinity, -infinity, std::numeric_limits<Statistic>::quiet_NaN()}) {
+      EXPECT_EQ(rule.slope(inverse, sum, 4), Statistic(0));
+      support::at_each_level([&](Level) {
+        support::run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+          using V = HardwareLanes<Statistic, I>;
+          Statistic slopes[V::width];
+          rule.slope(V(inverse), V(sum), 4).store(slopes);
+          for (const Statistic slope : slopes) EXPECT_EQ(slope, Statistic(0));
+        });
+      });
+    }
 }
 
 }  // namespace

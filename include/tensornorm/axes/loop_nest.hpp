@@ -224,7 +224,7 @@ class Odometer {
 template <bool kBackwards, class F>
 TENSORNORM_INLINE constexpr void for_each_position(const LoopList& list, const Offsets& start, const F& f) {
   const int depth = std::max(list.depth - 1, 0);
-  const Loop inner = list.depth > 0 ? list.loops[depth] : Loop{1, {}, 0, 0};  // f is there once, and compilers take it for what is hot
+  const Loop inner = list.depth > 0 ? list.loops[depth] : Loop{1, {}, 0, 0};  // no second copy of f, of which compilers would take one to be rare
   Index around = 1;
   for (int i = 0; i < depth; ++i) around *= list.loops[i].extent;
   Odometer outer(list, kBackwards ? around - 1 : 0, depth);

@@ -76,8 +76,15 @@ TENSORNORM_INLINE V or_where_zero(const V& x, const V& test, const V& other) {
 /// a / b, or 0 where b is 0. Of numbers, or of lanes of them.
 template <class V>
 TENSORNORM_INLINE V quotient_or_zero(const V& a, const V& b) {
-  if constexpr (is_lanes<V>) return or_where_zero(V(a / or_where_zero(b, b, V(1))), b, V(0));
-  else return b == V(0) ? V(0) : V(a / b);
+  if constexpr (is_lanes<V>) {
+    V divisor = or_where_zero(b, b, V(1));
+#if defined(__clang__)
+    reload(divisor);  // or it would divide by all of b, and choose then
+#endif
+    return or_where_zero(V(a / divisor), b, V(0));
+  } else {
+    return b == V(0) ? V(0) : V(a / b);
+  }
 }
 /// n, in lanes all of them.
 template <class V>

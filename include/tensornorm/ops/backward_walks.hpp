@@ -252,7 +252,7 @@ struct CachedRowBackward {
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
       if (center.factor == A(1)) differentiate<I>(at, center);
-      else dispatch(RowBackward<Args>{args, walk, Store::ordinary, false, k, k + 1, totals, nullptr, nullptr, 0});
+      else alone(k);
     }
   }
 
@@ -274,6 +274,9 @@ struct CachedRowBackward {
       write_elements<I>(args, args.constant ? dy : args.x + here.data[0], dy, args.dx + here.data[2], walk.run.extent, here.param, center, {},
                         Store::ordinary);
     });
+  }
+  TENSORNORM_RARE void alone(Index k) const {
+    dispatch(RowBackward<Args>{args, walk, Store::ordinary, false, k, k + 1, totals, nullptr, nullptr, 0});
   }
 };
 

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <tensornorm/ops/backward_walks.hpp>
 #include <tensornorm/ops/column_cuts.hpp>
 
@@ -54,8 +53,7 @@ struct ColumnBackward {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
       const GradientCenterArrays<A, S>& centers = scratch.centers;
-      const Index in_lanes = centers.template set<I>(args, strip.at.statistic, 1, strip.statistics);
-      const bool scaled = std::any_of(centers.factor + in_lanes, centers.factor + strip.statistics, [](A factor) { return factor != A(1); });
+      const auto [in_lanes, scaled] = centers.template set<I>(args, strip.at.statistic, 1, strip.statistics);
       expand<&Loop::statistic>(strip.columns, centers.mean, scratch.column_mean);
       if (scaled) expand<&Loop::statistic>(strip.columns, centers.factor, scratch.column_factor);
       if (args.gradients || !args.constant) {

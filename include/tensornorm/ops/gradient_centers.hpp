@@ -37,7 +37,8 @@ struct GradientCenter {
     if (args.normalized) unit = S(1);
     factor = args.normalized ? A(1) : static_cast<A>(scale);
     mean = static_cast<A>(hi * scale);
-    if (args.samples >= kChunk) mean = coarse(mean, static_cast<A>(args.rule.deviation(near, scale)));
+    if constexpr (SafeScale<A>::needed)
+      if (args.samples >= kChunk) mean = coarse(mean, static_cast<A>(args.rule.deviation(near, scale)));
     rest = (S(mean) - hi * scale) - lo * scale;
   }
   TENSORNORM_INLINE A shift() const { return static_cast<A>(rest * unit); }
@@ -57,14 +58,24 @@ struct GradientCenter {
 
 inline namespace TENSORNORM_ABI {
 
-/// GradientCenter of as many statistics as V has lanes, where none of them asks for a scale: each the same bits as there.
+/// GradientCenter of as many statistics as V has lanes, where are_near(): each the same bits as there.
 template <class A, class V>
-struct GradientCenters {
+struct GradientCenterLanes {
   using S = typename V::Number;
   V mean, rest, rstd;
 
+  /// None of the statistics from k on asks for a scale. Asked before anything is computed of them, which might overflow.
   template <class Args>
-  TENSORNORM_INLINE GradientCenters(const Args& args, Index k) : rstd(V::load(args.statistics.rstd + k)) {
+  TENSORNORM_INLINE static bool are_near(const Args& args, Index k) {
+    if constexpr (may_scale<A, typename Args::Element>) {
+      const V rstds = V::load(args.statistics.rstd + k), most{S(SafeScale<A>::gradient)}, least{S(1 / SafeScale<A>::gradient)};
+      return ((rstds - most).not_below_zero() + (least - rstds).not_below_zero()).sum() == S(0);
+    } else {
+      return true;
+    }
+  }
+  template <class Args>
+  TENSORNORM_INLINE GradientCenterLanes(const Args& args, Index k) : rstd(V::load(args.statistics.rstd + k)) {
     const V hi = V::load(args.statistics.mean + k), lo = V::load(args.statistics.mean_lo + k);
     A rounded[V::width];
     hi.store(rounded);
@@ -75,16 +86,6 @@ struct GradientCenters {
     }
     mean = V::load(rounded);
     rest = (mean - hi) - lo;
-  }
-  /// None of them asks for a scale.
-  template <class T>
-  TENSORNORM_INLINE bool are_near() const {
-    if constexpr (may_scale<A, T>) {
-      const V most(S(SafeScale<A>::gradient)), least(S(1 / SafeScale<A>::gradient));
-      return ((rstd - most).not_below_zero() + (least - rstd).not_below_zero()).sum() == S(0);
-    } else {
-      return true;
-    }
   }
   template <class Args>
   TENSORNORM_INLINE void finish(const Args& args, const V& plain, const V& centered, A* slope, A* offset) const {
@@ -102,27 +103,31 @@ struct GradientCenterArrays {
   S *rest, *unit;
   A *mean, *factor, *rstd, *shift, *slope, *offset;  ///< rstd: that of the norm, and once finished that of dx; shift: that of the norm
 
-  /// All but slope and offset for `count` statistics, the first of them the k-th, each `step` after the one before. Returns how many of
-  /// them, from the first on, are made in lanes; their factors are 1.
+  struct Made {
+    Index in_lanes;  ///< so many, from the first on, which have a factor of 1
+    bool scaled;     ///< one of the others has another factor
+  };
+  /// All but slope and offset for `count` statistics, the first of them the k-th, each `step` after the one before.
   template <class I, class Args>
-  TENSORNORM_INLINE Index set(const Args& args, Index k, Index step, Index count) const {
-    Index in_lanes = 0;
+  TENSORNORM_INLINE Made set(const Args& args, Index k, Index step, Index count) const {
+    Made made{0, false};
     if constexpr (finishes_in_lanes<S, I>()) {
-      using Centers = GradientCenters<A, HardwareLanes<S, I>>;
+      using Centers = GradientCenterLanes<A, HardwareLanes<S, I>>;
       constexpr Index w = HardwareLanes<S, I>::width;
-      for (const Index end = step == 1 && !args.normalized ? count / w * w : 0; in_lanes < end; in_lanes += w) {
-        const Centers centers(args, k + in_lanes);
-        if (!centers.template are_near<typename Args::Element>()) break;
-        centers.rest.store(rest + in_lanes);
-        centers.rstd.store(unit + in_lanes);
-        centers.mean.store(mean + in_lanes);
-        std::fill_n(factor + in_lanes, w, A(1));
-        centers.rstd.store(rstd + in_lanes);
-        (centers.rest * centers.rstd).store(shift + in_lanes);
+      const Index end = step == 1 && !args.normalized ? count / w * w : 0;
+      for (Index& i = made.in_lanes; i < end && Centers::are_near(args, k + i); i += w) {
+        const Centers centers(args, k + i);
+        centers.rest.store(rest + i);
+        centers.rstd.store(unit + i);
+        centers.mean.store(mean + i);
+        std::fill_n(factor + i, w, A(1));
+        centers.rstd.store(rstd + i);
+        (centers.rest * centers.rstd).store(shift + i);
       }
     }
-    for (Index i = in_lanes; i < count; ++i) {
+    for (Index i = made.in_lanes; i < count; ++i) {
       const GradientCenter<A, S> center(args, k + i * step);
+      made.scaled |= center.factor != A(1);
       rest[i] = center.rest;
       unit[i] = center.unit;
       mean[i] = center.mean;
@@ -130,16 +135,16 @@ struct GradientCenterArrays {
       rstd[i] = static_cast<A>(center.unit);
       shift[i] = center.shift();
     }
-    return in_lanes;
+    return made;
   }
-  /// rstd, slope and offset from the sums of g = dy * weight; the other arguments are those of set(), and what it returned.
+  /// rstd, slope and offset from the sums of g = dy * weight; the other arguments are those of set(), and what it made in lanes.
   template <class I, class Args>
   TENSORNORM_INLINE void finish(const Args& args, Index k, Index step, Index count, Index in_lanes, const S* plain, const S* centered) const {
     Index i = 0;
     if constexpr (finishes_in_lanes<S, I>()) {
       using V = HardwareLanes<S, I>;
       for (const Index end = args.constant ? 0 : in_lanes; i < end; i += V::width)
-        GradientCenters<A, V>(args, k + i).finish(args, V::load(plain + i), V::load(centered + i), slope + i, offset + i);
+        GradientCenterLanes<A, V>(args, k + i).finish(args, V::load(plain + i), V::load(centered + i), slope + i, offset + i);
     }
     for (; i < count; ++i) {
       GradientCenter<A, S> center(args, k + i * step);

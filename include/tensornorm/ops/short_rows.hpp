@@ -69,33 +69,36 @@ struct ShortRowForward {
       sums[i] = slice.sum;
       squares[i] = slice.squares;
     }
-    const bool in_lanes = finishes_in_lanes<S, I>() && count == kTogether && (row.statistic == 1 || !args.statistics.any());
-    bool all_ordinary = true;
+    bool in_lanes = finishes_in_lanes<S, I>() && count == kTogether && (row.statistic == 1 || !args.statistics.any());
     for (Index i = 0; i < count; ++i) {
       const ShortSlice<A, S> slice(pivots[i], sums[i], squares[i]);
       ordinary[i] = slice.template is_ordinary<T>(n, args.rule.centered);
       // As in chunk_sums(): zeros, say, are ordinary.
       if constexpr (!std::is_same_v<A, S>)
         if (!ordinary[i] && slice.squares == S(0)) ordinary[i] = all_equal<A, I>(args.x + at.data[0] + i * row.data[0], n, slice.pivot);
-      all_ordinary &= ordinary[i];
-      if (in_lanes || !ordinary[i]) continue;
-      const Center<A, S> center =
-          finish_statistic<A, T>(args.rule, n, {slice.state(n, args.rule.centered)}, args.statistics, at.statistic + i * row.statistic);
-      means[i] = center.mean;
-      rests[i] = center.rest;
-      rstds[i] = center.rstd;
-      ordinary[i] = center.factor == A(1);
+      in_lanes &= ordinary[i];
     }
     if constexpr (finishes_in_lanes<S, I>()) {
       using V = HardwareLanes<S, I>;
+      static_assert(kTogether % V::width == 0);
       if (in_lanes) {
         for (Index i = 0; i < kTogether; i += V::width) {
           const FinishedStatistics<V> all(args.rule, n, V::load(pivots + i), V::load(sums + i), V::load(squares + i));
           all.write(args.statistics, at.statistic + i);
           all.template store_centers<A, S>(means + i, rests + i, rstds + i);
         }
-        for (Index i = 0; i < kTogether; ++i) ordinary[i] = all_ordinary && is_near<A, T>(rstds[i]);
+        for (Index i = 0; i < kTogether; ++i) ordinary[i] = is_near<A, T>(rstds[i]);
       }
+    }
+    for (Index i = in_lanes ? count : 0; i < count; ++i) {
+      if (!ordinary[i]) continue;
+      const ShortSlice<A, S> slice(pivots[i], sums[i], squares[i]);
+      const Center<A, S> center =
+          finish_statistic<A, T>(args.rule, n, {slice.state(n, args.rule.centered)}, args.statistics, at.statistic + i * row.statistic);
+      means[i] = center.mean;
+      rests[i] = center.rest;
+      rstds[i] = center.rstd;
+      ordinary[i] = center.factor == A(1);
     }
     for (Index i = 0; i < count; ++i) {
       const T* x = args.x + at.data[0] + i * row.data[0];

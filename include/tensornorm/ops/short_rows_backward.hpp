@@ -47,7 +47,7 @@ struct ShortRowBackward {
     S rests[kTogether], units[kTogether], plain[kTogether], centered[kTogether];
     A means[kTogether], factors[kTogether], rstds[kTogether], shifts[kTogether], slopes[kTogether], offsets[kTogether];
     const GradientCenterArrays<A, S> centers{rests, units, means, factors, rstds, shifts, slopes, offsets};
-    const Index in_lanes = centers.template set<I>(args, at.statistic, row.statistic, count);
+    const Index in_lanes = centers.template set<I>(args, at.statistic, row.statistic, count).in_lanes;
     for (Index i = 0; i < count; ++i) {
       GradientSums<S> sums, rests_of_sums;
       if (factors[i] == A(1)) {

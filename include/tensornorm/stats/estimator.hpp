@@ -50,7 +50,7 @@ struct StatisticsRule {
     const S steep = variance(sum, samples);
     if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * rstd * rstd * steep;
     const S deviation = kernels::not_below_zero(S(kernels::quotient_or_zero(S(1), rstd) - S(eps) * scale));
-    return S(0) - kernels::quotient_or_zero(S(rstd * rstd), deviation) * steep;
+    return S(0) - kernels::quotient_or_zero(S(rstd * rstd), deviation) * kernels::or_where_zero(steep, deviation, S(0));
   }
 
   /// The end of what a layer prints: the options that are not the default, but for eps.
@@ -68,7 +68,7 @@ struct StatisticsArrays {
   S* rstd = nullptr;
   S* variance = nullptr;
 
-  bool any() const { return mean != nullptr || mean_lo != nullptr || rstd != nullptr || variance != nullptr; }
+  TENSORNORM_INLINE bool any() const { return mean != nullptr || mean_lo != nullptr || rstd != nullptr || variance != nullptr; }
 };
 
 }  // namespace tensornorm
