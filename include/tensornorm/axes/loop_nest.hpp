@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <tensornorm/axes/policies.hpp>
 #include <tensornorm/axes/roles.hpp>
 #include <tensornorm/core/fixed_array.hpp>
@@ -223,11 +222,11 @@ class Odometer {
 /// innermost loop that only adds.
 template <bool kBackwards, class F>
 TENSORNORM_INLINE constexpr void for_each_position(const LoopList& list, const Offsets& start, const F& f) {
-  const int depth = std::max(list.depth - 1, 0);
-  const Loop inner = list.depth > 0 ? list.loops[depth] : Loop{1, {}, 0, 0};  // no second copy of f, of which compilers would take one to be rare
+  if (list.depth == 0) return f(start);
+  const Loop inner = list.loops[list.depth - 1];
   Index around = 1;
-  for (int i = 0; i < depth; ++i) around *= list.loops[i].extent;
-  Odometer outer(list, kBackwards ? around - 1 : 0, depth);
+  for (int i = 0; i < list.depth - 1; ++i) around *= list.loops[i].extent;
+  Odometer outer(list, kBackwards ? around - 1 : 0, list.depth - 1);
   for (; around > 0; --around) {
     Offsets at = start + outer.offsets();
     if constexpr (kBackwards) {
