@@ -266,7 +266,7 @@ class ColumnMoments : public testing::Test {
     std::vector<T> plain(n + padding), centered(n + padding);
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
       column_moments<true, T, S, I>(x, rows, stride, width, pivot.data(), TileSums<T>{plain.data(), centered.data()}, result.sum.data(),
-                              result.squares.data());
+                                    result.squares.data());
     });
     for (auto* sums : {&result.sum, &result.squares}) {
       for (std::size_t c = n; c < n + padding; ++c) EXPECT_EQ((*sums)[c], before) << "the padding takes part";

@@ -127,8 +127,8 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
   const auto term = [&](Index r, Index c, const auto& load, L& p, L& q) TENSORNORM_INLINE_LAMBDA {
     if (from_memory) {
-      fetch_to_l2(dy + (r + kSweepStreams / 2) * dy_stride + c);
-      fetch_to_l2(x + (r + kSweepStreams / 2) * x_stride + c);
+      fetch_to_l2(dy + (r + kSweepRows<2>) * dy_stride + c);
+      fetch_to_l2(x + (r + kSweepRows<2>) * x_stride + c);
     }
     const L g = load(dy + r * dy_stride + c);
     p = p + g;

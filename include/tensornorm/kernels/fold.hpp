@@ -145,12 +145,7 @@ void add_to(const SumArray<A, S>& to, const T* from, Index n) {
   } else {
     using L = HardwareLanes<S, Isa<16>>;
     Index i = 0;
-    for (; i + L::width <= n; i += L::width) {
-      L sum = L::load(to.sum + i), rest = L::load(to.rest + i);
-      accumulate<true>(sum, rest, L::load(from + i));
-      sum.store(to.sum + i);
-      rest.store(to.rest + i);
-    }
+    for (; i + L::width <= n; i += L::width) to.add(i, L::load(from + i));
     for (; i < n; ++i) to.add(i, from[i]);
   }
 }

@@ -207,6 +207,8 @@ TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain,
 /// Rows that a sweep takes together, all operands counted; it reads and writes a column's sums once for all of them. Rows are often
 /// pages apart, and at 16 of them the lines in which they are read push each other out of the L1 cache.
 inline constexpr Index kSweepStreams = 8;
+template <Index kOperands>
+inline constexpr Index kSweepRows = kSweepStreams / kOperands;
 
 /// p += and q += the terms of the rows from `first` on of columns; kInTwo: in two sums each, half as long.
 template <bool kInTwo, class H, class Load, class Term>
@@ -240,7 +242,7 @@ TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>,
 /// kOperands: arrays that a term reads row by row. Rows of one are added without a loop, which makes two, or two sums, slower.
 template <class H, Index kOperands, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
-  constexpr Index w = H::width, kRows = kSweepStreams / kOperands;
+  constexpr Index w = H::width, kRows = kSweepRows<kOperands>;
   constexpr auto all = [] {
     if constexpr (kOperands == 1 && !keeps_rest<A, S>) return std::make_integer_sequence<Index, kRows>();
     else return kRows;
@@ -272,7 +274,7 @@ TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, 
                                       S* squares) {
   using H = HardwareLanes<A, I>;
   const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {
-    if constexpr (kFromMemory) fetch_to_l2(x + (r + kSweepStreams) * row_stride + c);
+    if constexpr (kFromMemory) fetch_to_l2(x + (r + kSweepRows<1>) * row_stride + c);
     const H d = load(x + r * row_stride + c) - load(pivot + c);  // 0 where there is no column
     p = p + d;
     q.fma(d, d);

@@ -150,6 +150,16 @@ struct SumArray {
   }
   TENSORNORM_INLINE void add(Index i, S value) const { accumulate<keeps>(sum[i], rest[i], value); }
   TENSORNORM_INLINE void add(Index i, S factor, S value) const { accumulate<keeps>(sum[i], rest[i], factor, value); }
+  /// The same of lanes, from i on.
+  template <class... L>
+    requires(is_lanes<L> && ...)
+  TENSORNORM_INLINE void add(Index i, const L&... term) const {
+    using V = std::common_type_t<L...>;
+    V sums = V::load(sum + i), rests = V::load(rest + i);
+    accumulate<keeps>(sums, rests, term...);
+    sums.store(sum + i);
+    if constexpr (keeps) rests.store(rest + i);
+  }
 };
 
 }  // namespace TENSORNORM_ABI

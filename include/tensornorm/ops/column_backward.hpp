@@ -134,22 +134,13 @@ struct ColumnBackward {
     const Index p = strip.at.param + k;
     const V plain = V::load(scratch.plain.sum + k), sum = V::load(scratch.centered.sum + k);
     if (args.gradients) {
-      add_lanes(totals.dweight, p, V::load(scratch.centers.unit + k), fused<V>(V::load(scratch.centers.rest + k), plain, sum));
-      add_lanes(totals.dbias, p, plain);
+      totals.dweight.add(p, V::load(scratch.centers.unit + k), fused<V>(V::load(scratch.centers.rest + k), plain, sum));
+      totals.dbias.add(p, plain);
     }
     if (args.weight == nullptr) return;
     const V weight = V::load(args.weight + p);
     (plain * weight).store(scratch.plain.sum + k);
     (sum * weight).store(scratch.centered.sum + k);
-  }
-  /// SumArray::add() of a vector.
-  template <class... V>
-  TENSORNORM_INLINE static void add_lanes(const SumArray<A, S>& to, Index i, const V&... values) {
-    using L = std::common_type_t<V...>;
-    L sum = L::load(to.sum + i), rest = L::load(to.rest + i);
-    accumulate<SumArray<A, S>::keeps>(sum, rest, values...);
-    sum.store(to.sum + i);
-    if constexpr (SumArray<A, S>::keeps) rest.store(to.rest + i);
   }
 
   /// Each column its own weight.

@@ -69,7 +69,7 @@ struct ShortRowForward {
       sums[i] = slice.sum;
       squares[i] = slice.squares;
     }
-    bool in_lanes = finishes_in_lanes<S, I>() && count == kTogether && (row.statistic == 1 || !args.statistics.any());
+    bool in_lanes = finishes_in_lanes<S, I>() && count == kTogether && row.statistic == 1;
     for (Index i = 0; i < count; ++i) {
       const ShortSlice<A, S> slice(pivots[i], sums[i], squares[i]);
       ordinary[i] = slice.template is_ordinary<T>(n, args.rule.centered);

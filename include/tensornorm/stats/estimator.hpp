@@ -67,8 +67,6 @@ struct StatisticsArrays {
   S* mean_lo = nullptr;
   S* rstd = nullptr;
   S* variance = nullptr;
-
-  TENSORNORM_INLINE bool any() const { return mean != nullptr || mean_lo != nullptr || rstd != nullptr || variance != nullptr; }
 };
 
 }  // namespace tensornorm
