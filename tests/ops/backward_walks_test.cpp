@@ -33,7 +33,7 @@ struct Sixteenths {
   friend Sixteenths operator-(Sixteenths a, Sixteenths b) { return Sixteenths(double(a) - double(b)); }
   friend Sixteenths operator*(Sixteenths a, Sixteenths b) { return Sixteenths(double(a) * double(b)); }
   friend Sixteenths operator/(Sixteenths a, Sixteenths b) { return Sixteenths(double(a) / double(b)); }
-  friend Sixteenths sqrt(Sixteenths a) { return Sixteenths(std::sqrt(double(a))); }
+  [[maybe_unused]] friend Sixteenths sqrt(Sixteenths a) { return Sixteenths(std::sqrt(double(a))); }
   friend auto operator<=>(Sixteenths, Sixteenths) = default;
 };
 
