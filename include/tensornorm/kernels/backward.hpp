@@ -120,13 +120,13 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
 
 /// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
 ///
-/// `from_memory`: x and dy are in no cache, and fetched as in column_moments().
-template <class A, class S, class I, class T>
+/// kFromMemory: x and dy are in no cache, and fetched as in column_moments().
+template <bool kFromMemory, class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
-                                            const TileSums<A>& tile, S* plain, S* centered, bool from_memory) {
+                                            const TileSums<A>& tile, S* plain, S* centered) {
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
   const auto term = [&](Index r, Index c, const auto& load, L& p, L& q) TENSORNORM_INLINE_LAMBDA {
-    if (from_memory) {
+    if constexpr (kFromMemory) {
       fetch_to_l2(dy + (r + kSweepRows<2>) * dy_stride + c);
       fetch_to_l2(x + (r + kSweepRows<2>) * x_stride + c);
     }

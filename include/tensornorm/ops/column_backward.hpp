@@ -67,25 +67,21 @@ struct ColumnBackward {
  private:
   template <class I>
   TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled, Index in_lanes) const {
-    sum_parts(strip, scaled);
-    scratch.column_sums.gather(walk.cuts, 0, strip.width);
+    sum_columns(strip, scaled);
     scratch.plain.clear(strip.statistics);
     scratch.centered.clear(strip.statistics);
     if (within) weighted_column_sums(strip);
     else statistic_sums<I>(strip, in_lanes);
   }
 
-  /// Each part's sums of the columns. No template of I, nor is write_parts(): whoever takes a part dispatches it anew.
-  void sum_parts(const Strip& strip, bool scaled) const {
-    crew.for_each(walk.cuts, [&](Index cut) noexcept {
-      const auto sums = scratch.column_sums.of(cut);
-      sums.clear(0, strip.width, strip.width);
-      const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
-      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add_up<I>(strip, rows, sums, scaled); }});
-    });
+  /// No template of I, nor is write_parts().
+  void sum_columns(const Strip& strip, bool scaled) const {
+    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums) TENSORNORM_INLINE_LAMBDA {
+      add_up<kFromMemory, I>(strip, rows, sums, scaled);
+    };
+    scratch.column_sums.set(crew, walk, 0, strip.width, strip.width, store == Store::streaming, add);
   }
-
-  template <class I>
+  template <bool kFromMemory, class I>
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, bool scaled) const {
     ScaledBlock<A, T> copy;
     for_each_block<A, T>(walk, range, 0, strip.width, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
@@ -95,8 +91,8 @@ struct ColumnBackward {
         x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
         stride = width;
       }
-      column_gradient_sums<A, S, I>(x, dy, rows, stride, walk.row_stride[1], width, scratch.column_mean + c, sums.tile.from(c),
-                                    sums.plain + c, sums.centered + c, store == Store::streaming);
+      column_gradient_sums<kFromMemory, A, S, I>(x, dy, rows, stride, walk.row_stride[1], width, scratch.column_mean + c, sums.tile.from(c),
+                                                 sums.plain + c, sums.centered + c);
     });
   }
 

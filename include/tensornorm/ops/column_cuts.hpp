@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <type_traits>
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/moments.hpp>
@@ -39,6 +40,24 @@ struct CutSums {
     }
     for (A* sums : {tile.plain, tile.centered}) fill(sums, width + kLine<A>, A(0));
   }
+  /// The sums of the columns [from, to) of `width`: add<kFromMemory, I>(rows, sums) adds a part of the rows to its sums. Whoever takes a
+  /// part dispatches it anew: call it where nothing is dispatched yet, or there is a copy of all this for each instruction set.
+  template <class Add>
+  void set(const Crew& crew, const ColumnWalk& walk, Index from, Index to, Index width, bool from_memory, const Add& add) const {
+    crew.for_each(walk.cuts, [&](Index cut) noexcept {
+      const CutSums sums = of(cut);
+      sums.clear(from, to, width);
+      const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
+      const auto dispatched = [&](auto fetches) {
+        dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add.template operator()<decltype(fetches)::value, I>(rows, sums); }});
+      };
+      if (from_memory) dispatched(std::true_type());
+      else dispatched(std::false_type());
+    });
+    gather(walk.cuts, from, to);
+  }
+
+ private:
   /// Adds the columns [from, to) of the other parts to those of the first.
   void gather(Index cuts, Index from, Index to) const {
     for (Index i = 1; i < cuts; ++i) {
@@ -47,8 +66,6 @@ struct CutSums {
       add_to(with_rests(centered, tile.centered).from(from), part.centered + from, to - from);
     }
   }
-
- private:
   /// A tile keeps what rounding took from its sums.
   static SumArray<A, S> with_rests(S* sums, [[maybe_unused]] A* tile) {
     if constexpr (keeps_rest<A, S>) return {sums, tile};

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <type_traits>
 #include <tensornorm/ops/column_cuts.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
 
@@ -103,8 +102,7 @@ struct ColumnForward {
     Index from = 0, to = strip.width;
     bool scaled = false;
     for (int attempt = 0;; ++attempt) {
-      sum_parts(strip, from, to, scaled);
-      scratch.column_sums.gather(walk.cuts, from, to);
+      sum_columns(strip, from, to, scaled);
       scratch.sum.clear(strip.statistics);
       scratch.squares.clear(strip.statistics);
       fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.sum);
@@ -159,20 +157,13 @@ struct ColumnForward {
     else return keep_all({args.rule, args.samples, pivot, sum, squares});
   }
 
-  /// Each part's sums of the columns [from, to). No template of I, nor is write_parts(): whoever takes a part dispatches it anew.
-  void sum_parts(const Strip& strip, Index from, Index to, bool scaled) const {
-    crew.for_each(walk.cuts, [&](Index cut) noexcept {
-      const auto sums = scratch.column_sums.of(cut);
-      sums.clear(from, to, strip.width);
-      const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
-      const auto add = [&](auto from_memory) {
-        dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add_up<from_memory.value, I>(strip, rows, sums, from, to, scaled); }});
-      };
-      if (store == Store::streaming) add(std::true_type());
-      else add(std::false_type());
-    });
+  /// No template of I, nor is write_parts().
+  void sum_columns(const Strip& strip, Index from, Index to, bool scaled) const {
+    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums) TENSORNORM_INLINE_LAMBDA {
+      add_up<kFromMemory, I>(strip, rows, sums, from, to, scaled);
+    };
+    scratch.column_sums.set(crew, walk, from, to, strip.width, store == Store::streaming, add);
   }
-
   /// Adds up the columns [from, to) of some rows; scaled: of copies of x times column_factor.
   template <bool kFromMemory, class I>
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {

@@ -50,9 +50,8 @@ struct GradientCenter {
     if (args.constant) return;
     const S to_x = args.normalized && !(near == S(0)) ? S(S(1) / near) : S(1);  // from units of the norm to those of x * scale
     const S steep = scale * (args.rule.template slope<S>(near, centered(sums) * to_x, args.samples, scale) * to_x);
-    const S shared = args.rule.centered ? S(S(0) - rstd * (sums.plain / S(args.samples))) : S(0);
     slope = static_cast<A>(steep);
-    offset = static_cast<A>(fused<S>(steep, rest, shared));
+    offset = static_cast<A>(fused<S>(steep, rest, args.rule.offset(rstd, sums.plain, args.samples)));
   }
 };
 
@@ -90,10 +89,8 @@ struct GradientCenterLanes {
   template <class Args>
   TENSORNORM_INLINE void finish(const Args& args, const V& plain, const V& centered, A* slope, A* offset) const {
     const V steep = args.rule.slope(rstd, fused<V>(rest, plain, centered), args.samples);
-    V shared(S(0));
-    if (args.rule.centered) shared = V(S(0)) - rstd * (plain / number<V>(args.samples));
     steep.store(slope);
-    fused<V>(steep, rest, shared).store(offset);
+    fused<V>(steep, rest, args.rule.offset(rstd, plain, args.samples)).store(offset);
   }
 };
 

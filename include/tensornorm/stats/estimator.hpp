@@ -52,6 +52,11 @@ struct StatisticsRule {
     const S deviation = kernels::not_below_zero(S(kernels::quotient_or_zero(S(1), rstd) - S(eps) * scale));
     return S(0) - kernels::quotient_or_zero(S(rstd * rstd), deviation) * kernels::or_where_zero(steep, deviation, S(0));
   }
+  /// What every dx of a statistic has added, from `sum` = sum of dy * weight: -rstd / n * sum.
+  template <class S>
+  TENSORNORM_INLINE S offset(S rstd, S sum, Index samples) const {
+    return centered ? S(S(0) - rstd * (sum / kernels::number<S>(samples))) : S(0);
+  }
 
   /// The end of what a layer prints: the options that are not the default, but for eps.
   std::ostream& print_rest(std::ostream& out) const {
