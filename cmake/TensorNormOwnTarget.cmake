@@ -17,7 +17,7 @@ function(tensornorm_own_target target)
     target_compile_options(${target} PRIVATE
       -fsanitize=${TENSORNORM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=${TENSORNORM_SANITIZE})
-    # AddressSanitizer's checks as calls, and without what it finds as well, once a pointer that is not valid is used: in the
+    # AddressSanitizer's checks as calls, and without what it finds as well, though not in a pointer that nobody uses: in the
     # kernels, where everything is inlined, all of it inline takes five times as long to compile.
     target_compile_options(${target} PRIVATE -fno-sanitize=null,object-size,pointer-overflow)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")

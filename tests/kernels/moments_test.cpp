@@ -371,5 +371,21 @@ TYPED_TEST(ColumnMoments, ANaNStaysInItsColumn) {
   });
 }
 
+// Products of numbers this small are rounded: added to another one, they must not be fused with it by one instruction set and not by the next.
+TEST(FirstPivot, OfDenormalsIsTheSameWhereverProductsAreFused) {
+  for (unsigned seed = 0; seed < 20; ++seed) {
+    auto x = support::random_values<float>(16, seed);
+    for (float& value : x) value *= 1e-38f;
+    std::vector<float> first_level;
+    at_each_level([&](Level level) {
+      if (!support::has_fma(level)) return;
+      std::vector<float> pivot(1);
+      run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { pivot[0] = first_pivot<float, I>(x.data(), 16); });
+      if (first_level.empty()) first_level = pivot;
+      EXPECT_TRUE(support::same_bits(pivot, first_level)) << "seed " << seed;
+    });
+  }
+}
+
 }  // namespace
 }  // namespace tensornorm::kernels

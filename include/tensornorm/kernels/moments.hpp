@@ -78,24 +78,23 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
 }
 
 /// Whether all n elements are the pivot, given that their squares add up to 0: those of small differences do as well.
-template <class A, class T>
-TENSORNORM_RARE bool all_equal([[maybe_unused]] const T* x, [[maybe_unused]] Index n, [[maybe_unused]] A pivot) {
-  bool equal = false;
-  if constexpr (may_scale<A, T>)
-    dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA {
-      using H = HardwareLanes<A, I>;
-      const H p(pivot), up(SafeScale<A>::up);
-      H squares;
-      const auto add = [&](const H& values) TENSORNORM_INLINE_LAMBDA {
-        const H difference = (values - p) * up;
-        squares.fma(difference, difference);
-      };
-      Index i = 0;
-      for (; i + H::width <= n; i += H::width) add(H::load(x + i));
-      if (i < n) add(load_few<H, A>(x + i, n - i, pivot));
-      equal = squares.sum() == A(0);
-    }});
-  return equal;
+template <class A, class I, class T>
+TENSORNORM_INLINE bool all_equal([[maybe_unused]] const T* x, [[maybe_unused]] Index n, [[maybe_unused]] A pivot) {
+  if constexpr (may_scale<A, T>) {
+    using H = HardwareLanes<A, I>;
+    const H p(pivot), up(SafeScale<A>::up);
+    H squares;
+    const auto add = [&](const H& values) TENSORNORM_INLINE_LAMBDA {
+      const H difference = (values - p) * up;
+      squares.fma(difference, difference);
+    };
+    Index i = 0;
+    for (; i + H::width <= n; i += H::width) add(H::load(x + i));
+    if (i < n) add(load_few<H, A>(x + i, n - i, pivot));
+    return squares.sum() == A(0);
+  } else {
+    return false;
+  }
 }
 
 /// Sums of one block in S: the plain sum, by a tree, and the squares by lanes.
@@ -137,7 +136,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
     if (wanted != A(1)) {
       // Zeros, say, are ordinary. A state in A itself needs the scale to merge them with others.
       if constexpr (!std::is_same_v<A, S>)
-        if (total.squares == S(0) && all_equal(x, n, pivot)) return total;
+        if (total.squares == S(0) && all_equal<A, I>(x, n, pivot)) return total;
       scale = wanted;
       pivot = pivot * scale;
       continue;
@@ -155,7 +154,15 @@ template <class A, class I, class T>
 TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   using L = VirtualLanes<A, I>;
   const L first = n >= L::width ? L::load(x) : load_few<L, A>(x, n, load_one<A>(x));
-  return (first * L(A(1.0 / L::width))).sum();  // their sum might overflow
+  const L part(A(1.0 / L::width));  // of each: their sum might overflow
+  if constexpr (HardwareLanes<A, I>::width == L::width) {
+    return (first * part).sum();
+  } else {
+    // Of several registers a product would be fused with the one it is added to: of denormals, which it rounds, other bits.
+    L scaled;
+    scaled.fma(first, part);
+    return scaled.sum();
+  }
 }
 
 /// Row kernel: adds n contiguous elements to the state, in one read: sums about a pivot, merged in S.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <tensornorm/ops/backward_walks.hpp>
 #include <tensornorm/ops/column_cuts.hpp>
 
@@ -74,7 +75,7 @@ struct ColumnBackward {
     else statistic_sums<I>(strip, in_lanes);
   }
 
-  /// No template of I, nor is write_parts().
+  /// No template of I, nor is write_parts(): see CutSums::set().
   void sum_columns(const Strip& strip, bool scaled) const {
     const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums) TENSORNORM_INLINE_LAMBDA {
       add_up<kFromMemory, I>(strip, rows, sums, scaled);

@@ -41,7 +41,7 @@ struct CutSums {
     for (A* sums : {tile.plain, tile.centered}) fill(sums, width + kLine<A>, A(0));
   }
   /// The sums of the columns [from, to) of `width`: add<kFromMemory, I>(rows, sums) adds a part of the rows to its sums. Whoever takes a
-  /// part dispatches it anew: call it where nothing is dispatched yet, or there is a copy of all this for each instruction set.
+  /// part dispatches it anew; not from a template of I, or there is a copy of all this for each instruction set.
   template <class Add>
   void set(const Crew& crew, const ColumnWalk& walk, Index from, Index to, Index width, bool from_memory, const Add& add) const {
     crew.for_each(walk.cuts, [&](Index cut) noexcept {

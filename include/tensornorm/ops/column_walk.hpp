@@ -157,7 +157,7 @@ struct ColumnForward {
     else return keep_all({args.rule, args.samples, pivot, sum, squares});
   }
 
-  /// No template of I, nor is write_parts().
+  /// No template of I, nor is write_parts(): see CutSums::set().
   void sum_columns(const Strip& strip, Index from, Index to, bool scaled) const {
     const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums) TENSORNORM_INLINE_LAMBDA {
       add_up<kFromMemory, I>(strip, rows, sums, from, to, scaled);

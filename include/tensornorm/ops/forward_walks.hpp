@@ -139,11 +139,12 @@ struct RowForward {
   TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     ScaledWelford<A, S> state;
     const T* const x = args.x + at.data[0];
-    const Index others = walk.slices.size() - 1;
-    for (Index left = others + 1; left > 0;) {
+    // At one place for the first slice and for others: all of it is inlined.
+    const Index slices = walk.slices.size(), others = slices - 1;
+    for (Index i = 0; i < slices; ++i) {
       row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
       slice.next();
-      if (--left == others && others > 1 && walk.length < kLongSlice && add_short_slices<I>(x, others, slice, state)) break;
+      if (i == 0 && others > 1 && walk.length < kLongSlice && add_short_slices<I>(x, others, slice, state)) break;
     }
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
@@ -160,7 +161,7 @@ struct RowForward {
     SliceSums<A, S, I> sums(pivot);
     for (Index i = others; i > 0; --i, slice.next()) {
       const T* const of_slice = x + slice.offsets().data[0];
-      if (!sums.add(of_slice, walk.length, centered)) sum_of_all = with_slice(sum_of_all, of_slice);
+      if (!sums.add(of_slice, walk.length, centered)) row_moments<A, S, I>(of_slice, walk.length, centered, sum_of_all);
     }
     if (sums.template merge_into<T>(sum_of_all, centered)) {
       state = sum_of_all;
@@ -168,10 +169,6 @@ struct RowForward {
     }
     slice.next();
     return false;
-  }
-  TENSORNORM_RARE ScaledWelford<A, S> with_slice(ScaledWelford<A, S> state, const T* x) const {
-    dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { row_moments<A, S, I>(x, walk.length, args.rule.centered, state); }});
-    return state;
   }
 };
 

@@ -75,7 +75,7 @@ struct ShortRowForward {
       ordinary[i] = slice.template is_ordinary<T>(n, args.rule.centered);
       // As in chunk_sums(): zeros, say, are ordinary.
       if constexpr (!std::is_same_v<A, S>)
-        if (!ordinary[i] && slice.squares == S(0)) ordinary[i] = all_equal(args.x + at.data[0] + i * row.data[0], n, slice.pivot);
+        if (!ordinary[i] && slice.squares == S(0)) ordinary[i] = all_equal<A, I>(args.x + at.data[0] + i * row.data[0], n, slice.pivot);
       in_lanes &= ordinary[i];
     }
     if constexpr (finishes_in_lanes<S, I>()) {
