@@ -17,9 +17,9 @@ function(tensornorm_own_target target)
     target_compile_options(${target} PRIVATE
       -fsanitize=${TENSORNORM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=${TENSORNORM_SANITIZE})
-    # AddressSanitizer's checks as calls, and without what it finds as well, though not in a pointer that nobody uses: in the
-    # kernels, where everything is inlined, all of it inline takes five times as long to compile.
-    target_compile_options(${target} PRIVATE -fno-sanitize=null,object-size,pointer-overflow)
+    # AddressSanitizer's checks as calls, and without what it finds as well: in the kernels, where everything is inlined,
+    # all of it inline takes five times as long to compile.
+    target_compile_options(${target} PRIVATE -fno-sanitize=null,object-size)
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # GCC's manual: with sanitizers on, this warning gives false positives.
       target_compile_options(${target} PRIVATE

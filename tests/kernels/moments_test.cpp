@@ -371,7 +371,7 @@ TYPED_TEST(ColumnMoments, ANaNStaysInItsColumn) {
   });
 }
 
-// Products of numbers this small are rounded: added to another one, they must not be fused with it by one instruction set and not by the next.
+// Products of numbers this small are rounded: one instruction set must not fuse them with what they are added to where another does not.
 TEST(FirstPivot, OfDenormalsIsTheSameWhereverProductsAreFused) {
   for (unsigned seed = 0; seed < 20; ++seed) {
     auto x = support::random_values<float>(16, seed);

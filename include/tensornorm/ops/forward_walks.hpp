@@ -140,11 +140,11 @@ struct RowForward {
     ScaledWelford<A, S> state;
     const T* const x = args.x + at.data[0];
     // At one place for the first slice and for others: all of it is inlined.
-    const Index slices = walk.slices.size(), others = slices - 1;
+    const Index slices = walk.slices.size();
     for (Index i = 0; i < slices; ++i) {
       row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
       slice.next();
-      if (i == 0 && others > 1 && walk.length < kLongSlice && add_short_slices<I>(x, others, slice, state)) break;
+      if (i == 0 && slices > 2 && walk.length < kLongSlice && add_short_slices<I>(x, slices - 1, slice, state)) break;
     }
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
