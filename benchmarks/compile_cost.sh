@@ -21,6 +21,8 @@ units=(
   "include_O2    -O2 -DBENCH_LAYERS=0"
   "one_layer     -O2 -DBENCH_LAYERS=1"
   "ten_layers    -O2 -DBENCH_LAYERS=10"
+  "one_native    -O2 -DBENCH_LAYERS=1 -march=native"
+  "ten_native    -O2 -DBENCH_LAYERS=10 -march=native"
   "kernels       -O2 -DBENCH_LAYERS=0 -DBENCH_KERNELS=TENSORNORM_DEFINE_KERNELS"
   "one_beside    -O2 -DBENCH_LAYERS=1 -DBENCH_KERNELS=TENSORNORM_DECLARE_KERNELS"
   "ten_beside    -O2 -DBENCH_LAYERS=10 -DBENCH_KERNELS=TENSORNORM_DECLARE_KERNELS"

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <random>
 #include <string>
 
@@ -307,6 +308,57 @@ class OdometerTest : public testing::Test {
   }
   LoopList list_;
 };
+
+/// What reduces_rows() says, against the nests of all shapes of extents 1 to 3: one run of elements behind each statistic, unless it is a
+/// single element.
+template <bool kRowMajor, int kRank, class Policy>
+bool rows_by_all_shapes(const Policy& policy, int split = -1) {
+  bool rows = true, reduces_any = false;
+  for (int code = 0, codes = static_cast<int>(std::pow(3, kRank)); code < codes; ++code) {
+    Extents<kRank> shape{}, strides{};
+    for (int axis = 0, rest = code; axis < kRank; ++axis, rest /= 3) shape[axis] = 1 + rest % 3;
+    if (split >= 0) shape[split] *= 2;
+    Index stride = 1;
+    for (int i = 0; i < kRank; ++i) {
+      const int axis = kRowMajor ? kRank - 1 - i : i;
+      strides[axis] = stride;
+      stride *= shape[axis];
+    }
+    const LoopNest nest = without_params(make_loop_nest<kRank, kRowMajor>(shape, {strides, strides, strides}, policy));
+    for (int i = 0; i + 1 < nest.depth; ++i) rows &= !reduces(nest.loops[i]);
+    rows &= nest.samples == 1 || reduces(nest.innermost());
+    reduces_any |= nest.samples > 1;
+  }
+  return rows && reduces_any;
+}
+
+template <int kRank, class Policy>
+void expect_rows(const Policy& policy, bool row_major, bool col_major, int split = -1) {
+  EXPECT_EQ((reduces_rows<Policy, kRank, true>()), row_major);
+  EXPECT_EQ((reduces_rows<Policy, kRank, false>()), col_major);
+  EXPECT_EQ((rows_by_all_shapes<true, kRank>(policy, split)), row_major);
+  EXPECT_EQ((rows_by_all_shapes<false, kRank>(policy, split)), col_major);
+}
+
+TEST(ReducesRows, WhereReducedAxesAreTheFasterOnes) {
+  expect_rows<2>(LayerAxes<1>{}, true, false);
+  expect_rows<4>(LayerAxes<3>{}, true, false);
+  expect_rows<4>(InstanceAxes<1>{}, true, false);
+  expect_rows<4>(InstanceAxes<-1>{}, false, false);
+  expect_rows<4>(BatchAxes<1>{}, false, false);
+  expect_rows<4>(BatchAxes<-1>{}, false, true);
+  expect_rows<2>(BatchAxes<0>{}, true, false);
+  expect_rows<4>(GroupAxes<1>{2}, true, false, 1);
+  expect_rows<2>(GroupAxes<1>{2}, true, false, 1);
+  expect_rows<4>(GroupAxes<-1>{2}, false, false, 3);
+  expect_rows<3>(ReduceAxes<0>{}, false, true);
+  expect_rows<3>(ReduceAxes<1, 2>{}, true, false);
+  expect_rows<3>(ReduceAxes<0, 2>{}, false, false);
+}
+
+TEST(ReducesRows, NotOfRolesThatOnlyTheObjectKnows) {
+  EXPECT_FALSE((reduces_rows<RolesOf, 2, true>()));
+}
 
 TEST_F(OdometerTest, StartsAnywhere) {
   for (Index i = 0; i < list_.size(); ++i) EXPECT_EQ(place_of(Odometer(list_, i).offsets()), expected(i));

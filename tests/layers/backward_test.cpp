@@ -382,6 +382,38 @@ TYPED_TEST(Backward, ConstantInput) {
   });
 }
 
+// y is the bias, which x does not move.
+TYPED_TEST(Backward, OneElementBehindEachStatistic) {
+  using Scalar = typename TypeParam::Scalar;
+  using Rows = typename TypeParam::template Tensor<2>;
+  const auto check = [](auto layer, Index rows, Index columns) {
+    const Rows x = tensor_of<Rows>({rows, columns}, random_values<Scalar>(rows * columns, 1, 5.0));
+    const Rows dy = tensor_of<Rows>({rows, columns}, std::vector<Scalar>(std::size_t(rows * columns), Scalar(0.5)));
+    Rows y(rows, columns);
+    tn::SavedStats<Scalar> saved;
+    layer.forward(x, y, saved);
+    const auto [dx, dweight, dbias] = layer.backward(dy, x, saved);
+    for (Index row = 0; row < rows; ++row)
+      for (Index i = 0; i < columns; ++i) {
+        EXPECT_EQ(y(row, i), layer.bias()(i));
+        const double term = 0.5 * double(layer.weight()(i)) / std::sqrt(layer.eps());
+        EXPECT_NEAR(double(dx(row, i)), 0, kBackwardUlps<Scalar> * std::numeric_limits<Scalar>::epsilon() * std::abs(term));
+      }
+    for (Index i = 0; i < columns; ++i) {
+      EXPECT_EQ(dweight(i), 0);
+      EXPECT_EQ(dbias(i), Scalar(0.5 * double(rows)));
+    }
+  };
+  for (const Index rows : {1, 3, 40}) {
+    tn::LayerNorm<Scalar> layer(1);
+    set_parameters(layer, random_values<Scalar>(1, 3), random_values<Scalar>(1, 4));
+    check(layer, rows, 1);
+    tn::GroupNorm<Scalar> group(6, 6);
+    set_parameters(group, random_values<Scalar>(6, 3), random_values<Scalar>(6, 4));
+    check(group, rows, 6);
+  }
+}
+
 TYPED_TEST(Backward, EpsOfZero) {
   using Scalar = typename TypeParam::Scalar;
   using Rows = typename TypeParam::template Tensor<2>;

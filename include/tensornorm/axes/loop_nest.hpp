@@ -100,6 +100,32 @@ struct LoopNest : LoopList {
   }
 };
 
+/// The axis, of the `rank` that a policy is asked about, that is the i-th from the fastest in memory. split: the one that was split, -1 for none.
+template <bool kRowMajor>
+constexpr int axis_by_speed(int i, int rank, int split) {
+  if constexpr (kRowMajor) return rank - 1 - i;
+  // Its groups are the slower of the two parts in either storage order.
+  else return split >= 0 && (i == split || i == split + 1) ? 2 * split + 1 - i : i;
+}
+
+/// All axes that P reduces are faster in memory than those it keeps, and there are both: whatever the extents of a tensor, behind every
+/// statistic is one run of elements.
+template <AxisPolicy P, int kRank, bool kRowMajor>
+constexpr bool reduces_rows() {
+  if constexpr (StaticRoles<P, kRank>) {
+    constexpr int rank = split_rank<P>(kRank);
+    int split = -1, reduced = 0;
+    if constexpr (SplitsAnAxis<P>) split = P::split_axis(kRank);
+    const auto reduces_axis = [&](int i) { return is_reduced(P::role(axis_by_speed<kRowMajor>(i, rank, split), rank)); };
+    while (reduced < rank && reduces_axis(reduced)) ++reduced;
+    for (int i = reduced; i < rank; ++i)
+      if (reduces_axis(i)) return false;
+    return reduced > 0 && reduced < rank;
+  } else {
+    return false;
+  }
+}
+
 /// Lays a policy over a shape: O(rank), no allocation.
 ///
 /// Shapes   shape and strides are logical, strides[k] those of operand k; all operands lie in the same storage order.
@@ -132,16 +158,10 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
     by_axis[axis].param = nest.params;
     nest.params *= by_axis[axis].extent;
   }
+  int split = -1;
+  if constexpr (SplitsAnAxis<P>) split = policy.split_axis(kRank);
   // No array of them: g++ 16 would warn of what it might hold.
-  const auto axis_of = [&](int fast_to_slow) {
-    const int axis = kRowMajor ? rank - 1 - fast_to_slow : fast_to_slow;
-    if constexpr (SplitsAnAxis<P> && !kRowMajor) {
-      const int group_axis = policy.split_axis(kRank);
-      if (axis == group_axis) return group_axis + 1;
-      if (axis == group_axis + 1) return group_axis;
-    }
-    return axis;
-  };
+  const auto axis_of = [&](int fast_to_slow) { return axis_by_speed<kRowMajor>(fast_to_slow, rank, split); };
   for (int i = 0; i < rank; ++i) {
     const int axis = axis_of(i);
     Loop& loop = by_axis[axis];

@@ -42,4 +42,21 @@ constexpr int split_rank(int rank) {
   return rank + (SplitsAnAxis<P> ? 1 : 0);
 }
 
+/// What P says of each axis of a tensor of this rank, asked where only what is known at compile time can answer: in constants, as no
+/// member that can be called does.
+template <AxisPolicy P, int kRank>
+constexpr bool has_static_roles() {
+  if constexpr (requires { typename std::bool_constant<(static_cast<void>(P::role(0, split_rank<P>(kRank))), true)>; }) {
+    for (int axis = 0; axis < split_rank<P>(kRank); ++axis) static_cast<void>(P::role(axis, split_rank<P>(kRank)));
+  } else {
+    return false;
+  }
+  if constexpr (SplitsAnAxis<P>) return requires { typename std::bool_constant<(static_cast<void>(P::split_axis(kRank)), true)>; };
+  else return true;
+}
+
+/// The roles of a policy's axes follow from its type, and from the number of groups where it splits one.
+template <class P, int kRank>
+concept StaticRoles = AxisPolicy<P> && requires { typename std::bool_constant<has_static_roles<P, kRank>()>; } && has_static_roles<P, kRank>();
+
 }  // namespace tensornorm

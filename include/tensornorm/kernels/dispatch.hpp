@@ -15,12 +15,21 @@
 #else
 #define TENSORNORM_FP_ABI ieee_
 #endif
-#if defined(__AVX512F__)
+#if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__F16C__)
 #define TENSORNORM_ISA_ABI avx512
-#elif defined(__FMA__)
+#define TENSORNORM_OWN_LEVEL Level::avx512
+#elif defined(__AVX512F__)
+#define TENSORNORM_ISA_ABI avx512f
+#elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define TENSORNORM_ISA_ABI avx2
+#define TENSORNORM_OWN_LEVEL Level::avx2
+#elif defined(__FMA__)
+#define TENSORNORM_ISA_ABI fma
 #else
 #define TENSORNORM_ISA_ABI baseline
+#endif
+#if !defined(TENSORNORM_OWN_LEVEL)
+#define TENSORNORM_OWN_LEVEL Level::baseline
 #endif
 // A namespace's name out of two macros: the preprocessor alone can join them, after a first macro has replaced them by their values.
 #define TENSORNORM_JOIN_(a, b) a##b
@@ -73,6 +82,10 @@ inline Level set_level(Level wanted) {
 
 inline namespace TENSORNORM_ABI {
 
+/// What this unit is compiled for: it runs nowhere else, and kernels for less need not be compiled.
+inline constexpr Level kOwnLevel = TENSORNORM_OWN_LEVEL;
+#undef TENSORNORM_OWN_LEVEL
+
 /// The width of the hardware's vectors in bytes, the only thing a kernel knows of an instruction set.
 template <int kBytes>
 struct Isa {
@@ -98,14 +111,19 @@ void run_baseline(const Job& job) noexcept {
   job.template run<Isa<16>>();
 }
 
-/// Runs job.run<Isa>() in the instruction set in force. `run` is TENSORNORM_INLINE, as is all it calls that computes.
+/// Runs job.run<Isa>() in the instruction set in force, or the unit's own where that is wider. `run` is TENSORNORM_INLINE, as is all it
+/// calls that computes.
 template <class Job>
 void dispatch(const Job& job) noexcept {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (level() == Level::avx512) return run_avx512(job);
-  if (level() == Level::avx2) return run_avx2(job);
-#endif
+  if (kOwnLevel == Level::avx512 || level() == Level::avx512) return run_avx512(job);
+  if constexpr (kOwnLevel < Level::avx512) {
+    if (kOwnLevel == Level::avx2 || level() == Level::avx2) return run_avx2(job);
+    if constexpr (kOwnLevel < Level::avx2) run_baseline(job);
+  }
+#else
   run_baseline(job);
+#endif
 }
 
 /// A job made of a lambda []<class I>() TENSORNORM_INLINE_LAMBDA {...}: a part of another job, compiled for itself.

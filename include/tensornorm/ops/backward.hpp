@@ -50,7 +50,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
-  using Plan = BackwardPlan<T, Scalar>;
+  using Plan = BackwardPlan<T, Scalar, reduces_rows<P, kRank, kRowMajor>()>;
   const Plan* const plan = x.size() == 0 ? nullptr
                                          : &plan_of<Plan, kRowMajor>(policy, x.shape, {x.stride, dy.stride, dx.stride},
                                                                      {.weight = context.parameters.weight != nullptr, .gradients = gradients,
@@ -78,7 +78,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   args.constant = saved.constant();
   args.normalized = normalized;
   args.gradients = gradients;
-  BackwardOp<T, Scalar, Device> op(*plan, args, context.parameters.weight, {dweight, dbias}, device);
+  BackwardOp op(*plan, args, context.parameters.weight, {dweight, dbias}, device);
   if (run) op.run();
 }
 
@@ -117,10 +117,10 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   if (y.size() == 0) return;
   {
     const Parameters<A> inverted{inverse.data(), inverse.data() + params};
-    const ForwardPlan<T, A>& plan = forward_plan<kRowMajor>(policy, y, norm, inverted, true);
+    const auto& plan = forward_plan<kRowMajor, true>(policy, y, norm, inverted);
     std::vector<statistic_t<T>> unit(std::size_t(2 * plan.statistics), statistic_t<T>(0));
     std::fill(unit.begin() + plan.statistics, unit.end(), statistic_t<T>(1));
-    ForwardOp<T, A, Device> op(plan, y.data, norm.data, inverted, context.rule, device);
+    ForwardOp op(plan, y.data, norm.data, inverted, context.rule, device);
     op.set_statistics({unit.data(), nullptr, unit.data() + plan.statistics, nullptr});
     op.run();
   }

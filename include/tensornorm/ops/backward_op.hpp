@@ -14,8 +14,13 @@ inline namespace TENSORNORM_ABI {
 ///
 /// Work is cut into chunks by the data's shape; each has its own parameter sums, merged in their order: the same bits for any number
 /// of threads.
-template <class T, class Scalar>
+///
+/// kRowsOnly: behind each statistic is a run of elements, and the kernels for anything else need not be compiled.
+template <class T, class Scalar, bool kRowsOnly>
 struct BackwardPlan {
+  static constexpr bool rows_only = kRowsOnly;
+  using Element = T;
+  using Parameter = Scalar;
   using A = accumulator_t<T>;
   using S = statistic_t<T>;
 
@@ -53,9 +58,9 @@ struct BackwardPlan {
     const LoopNest& walked = order.nest();
     const LoopNest merged = without_params(walked);
     const Index bytes = size * element;
-    walk = choose_walk(merged, 3 * bytes, element);
+    walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element);
     Index unit = 3 * samples * element, run = 0;
-    if (walk == Walk::row) {
+    if (kRowsOnly || walk == Walk::row) {
       row = make_row_walk(walked, merged);
       pieces = row.kept.size();
       run = row.run.extent * element;
@@ -93,12 +98,13 @@ struct BackwardPlan {
 /// dx, and the sums of dy * norm and dy per parameter, by a plan, which is to outlive it.
 ///
 /// Everything that can fail has failed when the constructor returns; run() cannot.
-template <class T, class Scalar, class Device>
+template <class Plan, class Device>
 class BackwardOp {
  public:
-  using A = accumulator_t<T>;
-  using S = statistic_t<T>;
-  using Plan = BackwardPlan<T, Scalar>;
+  using T = typename Plan::Element;
+  using Scalar = typename Plan::Parameter;
+  using A = typename Plan::A;
+  using S = typename Plan::S;
 
   /// gradients: the caller's arrays, which run() adds to; null where nobody asks.
   BackwardOp(const Plan& plan, const kernels::BackwardArguments<T>& args, const Scalar* weight, const Parameters<Scalar, Scalar*>& gradients,
@@ -200,29 +206,29 @@ class BackwardOp {
       totals = {sums, sums.from(plan_.differentiated)};
     }
     using Arguments = kernels::BackwardArguments<T>;
-    if (plan_.walk == Walk::column) {
-      kernels::ColumnBackwardScratch<A, S> scratch;
-      scratch.lay_out(plan_.column.strip_width(), plan_.column.strip_statistics(), plan_.column.cuts, args_.x, memory);
-      kernels::dispatch(
-          kernels::ColumnBackward<Arguments>{args_, plan_.column, plan_.store, first, last, totals, plan_.order.within(), scratch, crew_});
-    } else {
-      RowScratch scratch;
-      if constexpr (std::is_same_v<A, Scalar>)
-        if (direct_) scratch = {gradients_.weight, gradients_.bias};
-      if (!direct_) {
-        scratch.lay_out(plan_.beside, args_.x, memory);
-        kernels::fill(scratch.dweight, plan_.beside + kPadding, A(0));
-        if (gradients_.bias != nullptr) kernels::fill(scratch.dbias, plan_.beside + kPadding, A(0));
-        else scratch.dbias = nullptr;
+    if constexpr (!Plan::rows_only)
+      if (plan_.walk == Walk::column) {
+        kernels::ColumnBackwardScratch<A, S> scratch;
+        scratch.lay_out(plan_.column.strip_width(), plan_.column.strip_statistics(), plan_.column.cuts, args_.x, memory);
+        return kernels::dispatch(
+            kernels::ColumnBackward<Arguments>{args_, plan_.column, plan_.store, first, last, totals, plan_.order.within(), scratch, crew_});
       }
-      if (plan_.short_rows)
-        kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, plan_.row, first, last, totals, scratch.dweight, scratch.dbias, plan_.beside});
-      else if (plan_.store == kernels::Store::ordinary && plan_.row.run.param == 0)
-        kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, first, last, totals});
-      else
-        kernels::dispatch(kernels::RowBackward<Arguments>{args_, plan_.row, plan_.store, plan_.beside_next, first, last, totals, scratch.dweight,
-                                                          scratch.dbias, plan_.beside});
+    RowScratch scratch;
+    if constexpr (std::is_same_v<A, Scalar>)
+      if (direct_) scratch = {gradients_.weight, gradients_.bias};
+    if (!direct_) {
+      scratch.lay_out(plan_.beside, args_.x, memory);
+      kernels::fill(scratch.dweight, plan_.beside + kPadding, A(0));
+      if (gradients_.bias != nullptr) kernels::fill(scratch.dbias, plan_.beside + kPadding, A(0));
+      else scratch.dbias = nullptr;
     }
+    if (plan_.short_rows)
+      kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, plan_.row, first, last, totals, scratch.dweight, scratch.dbias, plan_.beside});
+    else if (plan_.store == kernels::Store::ordinary && plan_.row.run.param == 0)
+      kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, first, last, totals});
+    else
+      kernels::dispatch(kernels::RowBackward<Arguments>{args_, plan_.row, plan_.store, plan_.beside_next, first, last, totals, scratch.dweight,
+                                                        scratch.dbias, plan_.beside});
   }
 
   kernels::BackwardArguments<T> args_;

@@ -11,9 +11,18 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
+/// What a forward call normalizes by, as far as it is known when it is compiled: the kernels for anything else need not be.
+enum class Statistics {
+  of_rows,  ///< those of x, behind each a run of elements
+  of_any,   ///< those of x
+  given,
+};
+
 /// How a forward call walks its elements: all that does not depend on where these and the parameters lie.
-template <class T, class Scalar>
+template <class T, class Scalar, Statistics kStatistics>
 struct ForwardPlan {
+  using Element = T;
+  using Parameter = Scalar;
   using A = accumulator_t<T>;
   using S = statistic_t<T>;
 
@@ -21,11 +30,13 @@ struct ForwardPlan {
   struct Options {
     bool weight, bias;  ///< which parameters there are
     bool writes;        ///< a y is wanted
-    bool frozen;        ///< the statistics are given
     bool in_place;      ///< y is x
     bool aligned;       ///< y lies at a multiple of the size of its elements
     friend bool operator==(const Options&, const Options&) = default;
   };
+
+  static constexpr bool frozen = kStatistics == Statistics::given;
+  static constexpr bool rows_only = kStatistics == Statistics::of_rows;
 
   Index statistics, samples, params;  ///< as LoopNest has them
   Index bytes;                        ///< of x
@@ -34,7 +45,6 @@ struct ForwardPlan {
   RowWalk row;
   ColumnWalk column;
   kernels::Store store;
-  bool frozen;       ///< the statistics are given
   bool short_rows;   ///< statistics of one short run each
   bool meets_again;  ///< short runs with given statistics, the same ones again and again
   bool staged;       ///< those, written past the caches
@@ -44,7 +54,7 @@ struct ForwardPlan {
 
   ForwardPlan(const LoopNest& nest, const Options& options)
       : statistics(nest.statistics), samples(nest.samples), params(nest.params), bytes(nest.size() * Index(sizeof(T))),
-        order(nest, options.weight, options.bias), frozen(options.frozen) {
+        order(nest, options.weight, options.bias) {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
     const LoopNest merged = without_params(walked);
@@ -52,8 +62,8 @@ struct ForwardPlan {
     const auto store_of = [&](Index unit, Index run) {
       return choose_store(walk, 2 * bytes, unit, run, options.in_place, options.aligned, element, cache);
     };
-    walk = frozen && long_runs(walked) ? Walk::row : choose_walk(merged, 2 * bytes, element);
-    if (walk == Walk::row) {
+    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element);
+    if (rows_only || walk == Walk::row) {
       row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
       order.leave_bias_out();
       as_given = takes_narrow<T, Scalar> && options.weight && row.run.param == 1 && order.in_one_run() &&
@@ -87,12 +97,13 @@ struct ForwardPlan {
 /// y = (x - mean) * rstd * weight + bias by a plan, which is to outlive it: memory is taken, the kernels run.
 ///
 /// Everything that can fail has failed when the constructor returns; run() cannot.
-template <class T, class Scalar, class Device>
+template <class Plan, class Device>
 class ForwardOp {
  public:
-  using A = accumulator_t<T>;
-  using S = statistic_t<T>;
-  using Plan = ForwardPlan<T, Scalar>;
+  using T = typename Plan::Element;
+  using Scalar = typename Plan::Parameter;
+  using A = typename Plan::A;
+  using S = typename Plan::S;
 
   /// y may be null: moments only. `statistics_wanted`: room for as many arrays of statistics.
   ForwardOp(const Plan& plan, const T* x, T* y, const Parameters<Scalar>& parameters, const StatisticsRule& rule,
@@ -130,22 +141,25 @@ class ForwardOp {
 
   void run() noexcept {
     using Arguments = kernels::ForwardArguments<T>;
-    const bool frozen_runs = meets_again_ && kernels::all_near<A, T>(args_.statistics, plan_.statistics);
+    bool frozen_runs = false;
+    if constexpr (Plan::frozen) frozen_runs = meets_again_ && kernels::all_near<A, T>(args_.statistics, plan_.statistics);
     parallel_for(device_, threads_, plan_.pieces, [this, frozen_runs](Index worker, Index first, Index last) noexcept {
-      if (plan_.walk == Walk::column) {
-        const ColumnWalk& column = plan_.column;
-        kernels::ColumnScratch<A, S> scratch;
-        scratch.lay_out(column.strip_width(), column.strip_statistics(), column.cuts, args_.x,
-                        column_memory_ + std::size_t(worker) * plan_.column_bytes);
-        kernels::dispatch(kernels::ColumnForward<Arguments>{args_, column, plan_.store, plan_.frozen, first, last, scratch, crew_});
-      } else if (plan_.short_rows) {
-        kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, first, last});
-      } else if (frozen_runs) {
-        kernels::dispatch(kernels::FrozenRunForward<Arguments>{args_, plan_.row, plan_.staged, first, last,
-                                                               made_memory_ + worker * plan_.coefficients_made()});
+      if constexpr (!Plan::rows_only)
+        if (plan_.walk == Walk::column) {
+          const ColumnWalk& column = plan_.column;
+          kernels::ColumnScratch<A, S> scratch;
+          scratch.lay_out(column.strip_width(), column.strip_statistics(), column.cuts, args_.x,
+                          column_memory_ + std::size_t(worker) * plan_.column_bytes);
+          return kernels::dispatch(kernels::ColumnForward<Arguments>{args_, column, plan_.store, Plan::frozen, first, last, scratch, crew_});
+        }
+      if constexpr (Plan::frozen) {
+        if (frozen_runs)
+          return kernels::dispatch(kernels::FrozenRunForward<Arguments>{args_, plan_.row, plan_.staged, first, last,
+                                                                        made_memory_ + worker * plan_.coefficients_made()});
       } else {
-        kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, plan_.frozen, first, last});
+        if (plan_.short_rows) return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, first, last});
       }
+      kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last});
     });
   }
 

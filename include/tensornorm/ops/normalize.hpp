@@ -21,14 +21,16 @@ struct NormalizeContext {
 
 inline namespace TENSORNORM_ABI {
 
-/// The plan of a forward call; y without memory: moments only. x is not empty.
-template <bool kRowMajor, AxisPolicy P, class T, class Scalar, int kRank>
-const ForwardPlan<T, Scalar>& forward_plan(const P& policy, const TensorView<const T, kRank>& x, const TensorView<T, kRank>& y,
-                                           const Parameters<Scalar>& parameters, bool frozen) {
-  return plan_of<ForwardPlan<T, Scalar>, kRowMajor>(
+/// The plan of a forward call, by given statistics or by those of x; y without memory: moments only. x is not empty.
+template <bool kRowMajor, bool kGiven, AxisPolicy P, class T, class Scalar, int kRank>
+const auto& forward_plan(const P& policy, const TensorView<const T, kRank>& x, const TensorView<T, kRank>& y, const Parameters<Scalar>& parameters) {
+  constexpr Statistics statistics = kGiven                                    ? Statistics::given
+                                    : reduces_rows<P, kRank, kRowMajor>() ? Statistics::of_rows
+                                                                              : Statistics::of_any;
+  return plan_of<ForwardPlan<T, Scalar, statistics>, kRowMajor>(
       policy, x.shape, {x.stride, y.stride, y.stride},
-      {.weight = parameters.weight != nullptr, .bias = parameters.bias != nullptr, .writes = y.data != nullptr, .frozen = frozen,
-       .in_place = x.data == y.data, .aligned = is_aligned(y.data)});
+      {.weight = parameters.weight != nullptr, .bias = parameters.bias != nullptr, .writes = y.data != nullptr, .in_place = x.data == y.data,
+       .aligned = is_aligned(y.data)});
 }
 
 /// y may be x, or apart from it and from the parameters, `params` of each.
@@ -63,12 +65,12 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
     }
     return;
   }
-  const ForwardPlan<T, Scalar>& plan = forward_plan<kRowMajor>(policy, x, y, context.parameters, false);
+  const auto& plan = forward_plan<kRowMajor, false>(policy, x, y, context.parameters);
   check_memory(context, plan.params, x, y);
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
-  ForwardOp<T, Scalar, Device> op(plan, x.data, y.data, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
+  ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
   StatisticsArrays<S> statistics;
   if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), false, kRowMajor);
   if (running != nullptr) {
@@ -123,12 +125,12 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
     check_memory(context, 0, x, y);
     return keep();
   }
-  const ForwardPlan<T, Scalar>& plan = forward_plan<kRowMajor>(policy, x, y, context.parameters, true);
+  const auto& plan = forward_plan<kRowMajor, true>(policy, x, y, context.parameters);
   check_samples(plan.samples);
   check_memory(context, plan.params, x, y);
   for (const Value* given : {mean, variance})
     if (ranges_overlap(y.data, y.span(), given, plan.statistics)) fail(context.call, "y overlaps the given statistics");
-  ForwardOp<T, Scalar, Device> op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
+  ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
   give_statistics(context.rule, mean, variance, statistics, plan.statistics, unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1));
   keep();

@@ -161,7 +161,10 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {
   return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
 
-inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
+inline RowWalk make_row_walk(LoopNest nest, LoopNest merged) {
+  // Statistics of one element each are rows of one.
+  if (!reduces(merged.innermost()))
+    for (LoopNest* one : {&nest, &merged}) one->push({1, {1, 1, 1}, 0, 0});
   RowWalk walk;
   for (int i = 0; i + 1 < merged.depth; ++i)
     if (reduces(merged.loops[i])) walk.slices.push(merged.loops[i]);
