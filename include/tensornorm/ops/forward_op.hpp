@@ -141,9 +141,8 @@ class ForwardOp {
 
   void run() noexcept {
     using Arguments = kernels::ForwardArguments<T>;
-    bool frozen_runs = false;
-    if constexpr (Plan::frozen) frozen_runs = meets_again_ && kernels::all_near<A, T>(args_.statistics, plan_.statistics);
-    parallel_for(device_, threads_, plan_.pieces, [this, frozen_runs](Index worker, Index first, Index last) noexcept {
+    if constexpr (Plan::frozen) meets_again_ = meets_again_ && kernels::all_near<A, T>(args_.statistics, plan_.statistics);
+    parallel_for(device_, threads_, plan_.pieces, [this](Index worker, Index first, Index last) noexcept {
       if constexpr (!Plan::rows_only)
         if (plan_.walk == Walk::column) {
           const ColumnWalk& column = plan_.column;
@@ -153,7 +152,7 @@ class ForwardOp {
           return kernels::dispatch(kernels::ColumnForward<Arguments>{args_, column, plan_.store, Plan::frozen, first, last, scratch, crew_});
         }
       if constexpr (Plan::frozen) {
-        if (frozen_runs)
+        if (meets_again_)
           return kernels::dispatch(kernels::FrozenRunForward<Arguments>{args_, plan_.row, plan_.staged, first, last,
                                                                         made_memory_ + worker * plan_.coefficients_made()});
       } else {
@@ -167,7 +166,7 @@ class ForwardOp {
   kernels::ForwardArguments<T> args_;
   const Plan& plan_;
   const Device& device_;
-  bool meets_again_;  ///< plan.meets_again, often enough for each thread
+  bool meets_again_;  ///< plan.meets_again, often enough for each thread, and none of its statistics to be scaled
   Index threads_;
   Crew crew_;
   kernels::Coefficients<A>* made_memory_;
