@@ -64,6 +64,17 @@ const std::vector<SmallRow>& small_rows() {
   return table;
 }
 
+// Batches whose images' means are apart, as those of activations are: sums of short slices about the first one's mean reach further there.
+const std::vector<Row>& apart_rows() {
+  static const std::vector<Row> table = {
+      {Layer::batch_norm, {32, 1024, 14, 14}, {0, 1.5, 0}, Goals{0, 1.5, 0}},
+      {Layer::batch_norm, {32, 2048, 7, 7}, {0, 2.0, 0}, Goals{0, 1.7, 0}},
+      {Layer::batch_norm, {8, 64, 32, 32}, {0, 1.45, 0}, Goals{0, 1.7, 0}},
+      {Layer::batch_norm, {8, 16, 14, 14}, {0, 1.45, 0}, Goals{0, 1.7, 0}},
+  };
+  return table;
+}
+
 double goal_of(const Goals& goals, Job job) {
   return job == Job::eval ? goals.eval : job == Job::forward ? goals.forward : goals.backward;
 }
@@ -149,7 +160,7 @@ std::vector<long> Case::tensor_shape() const {
 
 std::string Case::name() const {
   const char* job_name = job == Job::forward ? "forward" : job == Job::eval ? "eval" : "backward";
-  return layer_name(*this) + "/" + join(tensor_shape(), "x") + (fixed_size ? "-fixed" : "") + "/" + axes_name(*this) +
+  return layer_name(*this) + "/" + join(tensor_shape(), "x") + (fixed_size ? "-fixed" : "") + (apart ? "-apart" : "") + "/" + axes_name(*this) +
          "/" + (precision == Precision::float32 ? "float" : "double") + "/" +
          (storage == Storage::row_major ? "RowMajor" : "ColMajor") + "/" + job_name;
 }
@@ -169,6 +180,11 @@ std::vector<Case> suite() {
       append_variants(cases, base, jobs, channels == Channels::first ? row.first : *row.last, none);
     }
   }
+  for (const Row& row : apart_rows())
+    for (Channels channels : {Channels::first, Channels::last}) {
+      const Goals& goals = channels == Channels::first ? row.first : *row.last;
+      cases.push_back({.layer = row.layer, .shape = row.shape, .channels = channels, .apart = true, .goal = goals.forward});
+    }
   for (const SmallRow& row : small_rows()) {
     const Case base = {.layer = Layer::layer_norm, .shape = row.shape, .fixed_size = row.fixed_size};
     append_variants(cases, base, {Job::forward, Job::eval, Job::backward}, none, row.microseconds);

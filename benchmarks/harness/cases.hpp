@@ -22,6 +22,7 @@ struct Case {
   Channels channels = Channels::first;
   long groups = 0;          ///< group_norm only
   bool fixed_size = false;  ///< extents known at compile time
+  bool apart = false;       ///< the images' means are deviations apart, not equal; RowMajor only
   Storage storage = Storage::row_major;
   Precision precision = Precision::float32;
   Job job = Job::forward;

@@ -89,7 +89,7 @@ int main(int argc, char** argv) {
   Eigen::ThreadPool pool(threads);
   const Eigen::ThreadPoolDevice device(&pool, threads);
   for (const Case& c : suite()) {
-    if (c.precision != Precision::float32 || c.storage != Storage::row_major || c.fixed_size) continue;
+    if (c.precision != Precision::float32 || c.storage != Storage::row_major || c.fixed_size || c.apart) continue;
     register_rounds(c.name(), rounds, [&device, c](benchmark::State& state) { run_case(state, c, device); });
   }
   Quiet reporter;

@@ -71,7 +71,7 @@ int main(int argc, char** argv) {
   add_context({});
   bool all_held = true;
   for (const Case& c : suite()) {
-    if (c.precision != Precision::float32 || c.fixed_size) continue;
+    if (c.precision != Precision::float32 || c.fixed_size || c.apart) continue;
     register_rounds(c.name(), rounds, [&all_held, c](benchmark::State& state) { run_case(state, c, all_held); });
   }
   Quiet reporter;
