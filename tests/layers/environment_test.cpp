@@ -244,6 +244,41 @@ TYPED_TEST(Environment, Row84OrdinaryDataRaiseNoException) {
   });
 }
 
+// What is divided by, or scaled, is not asked first for what it would come to: rows of zeros, as dead units have, and tiny numbers.
+TYPED_TEST(Environment, Row84ZerosAndTinyNumbersRaiseNoException) {
+  using S = typename TypeParam::Scalar;
+  using Rows = Eigen::Tensor<S, 2, Eigen::RowMajor>;
+  // dx of a row of zeros has a factor of 1 / eps, which 16 bits may not hold.
+  constexpr int trapping = FE_DIVBYZERO | FE_INVALID | (sizeof(S) > 2 ? FE_OVERFLOW : 0);
+  support::at_each_level([&](tn::kernels::Level) {
+    for (const Index columns : {8, 33, 5000}) {
+      const Index rows = columns == 8 ? 8 : columns == 33 ? 300 : 4;
+      for (const S scale : {S(0), std::numeric_limits<S>::min() * S(8), S(1)}) {
+        Rows x = random_tensor<Rows>({rows, columns});
+        const Rows dy = x;
+        for (Index i = 0; i < x.size(); ++i) x.data()[i] *= i / columns == 1 ? S(0) : scale;
+        const auto check = [&](const char* name, auto layer) {
+          Rows y(rows, columns), dx(rows, columns);
+          typename decltype(layer)::Saved saved;
+          auto gradients = layer.zero_gradients();
+          std::feclearexcept(FE_ALL_EXCEPT);
+          layer.forward(x, y, saved);
+          EXPECT_EQ(std::fetestexcept(trapping), 0) << name << ", " << columns << " columns, scale " << double(scale);
+          std::feclearexcept(FE_ALL_EXCEPT);
+          layer.backward(dy, x, saved, dx, gradients);
+          EXPECT_EQ(std::fetestexcept(trapping), 0) << name << " backward, " << columns << " columns, scale " << double(scale);
+        };
+        for (const auto added_to : {tn::EpsAddedTo::variance, tn::EpsAddedTo::deviation})
+          check("LayerNorm", tn::LayerNorm<S>(columns, {.eps_added_to = added_to}));
+        check("BatchNorm1d", tn::BatchNorm1d<S>(columns));
+        check("RMSNorm", tn::RMSNorm<S>(columns));
+        if (scale == S(0)) check("LayerNorm, eps 0", tn::LayerNorm<S>(columns, {.eps = 0}));
+        if (scale == S(0)) check("BatchNorm1d, eps 0", tn::BatchNorm1d<S>(columns, {.eps = 0}));
+      }
+    }
+  });
+}
+
 // A row whose squares overflow is found by that, and no statistic is made of them, beside its neighbours' either.
 TYPED_TEST(Environment, Row84ARowOfLargeNumbersRaisesNothingInvalid) {
   using S = typename TypeParam::Scalar;

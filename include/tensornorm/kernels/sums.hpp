@@ -73,18 +73,19 @@ TENSORNORM_INLINE V or_where_zero(const V& x, const V& test, const V& other) {
   if constexpr (is_lanes<V>) return x.or_where_zero(test, other);
   else return test == V(0) ? other : x;
 }
+/// b, or 1 where b is 0: a divisor. Of numbers, or of lanes of them.
+template <class V>
+TENSORNORM_INLINE V or_one(const V& b) {
+  V divisor = or_where_zero(b, b, V(1));
+#if defined(__clang__)
+  if constexpr (is_lanes<V> || std::is_floating_point_v<V>) reload(divisor);  // or it would divide by b, and choose then
+#endif
+  return divisor;
+}
 /// a / b, or 0 where b is 0. Of numbers, or of lanes of them.
 template <class V>
 TENSORNORM_INLINE V quotient_or_zero(const V& a, const V& b) {
-  if constexpr (is_lanes<V>) {
-    V divisor = or_where_zero(b, b, V(1));
-#if defined(__clang__)
-    reload(divisor);  // or it would divide by all of b, and choose then
-#endif
-    return or_where_zero(V(a / divisor), b, V(0));
-  } else {
-    return b == V(0) ? V(0) : V(a / b);
-  }
+  return or_where_zero(V(a / or_one(b)), b, V(0));
 }
 /// n, in lanes all of them.
 template <class V>

@@ -48,7 +48,7 @@ struct GradientCenter {
   template <class Args>
   TENSORNORM_INLINE void finish(const Args& args, const GradientSums<S>& sums) {
     if (args.constant) return;
-    const S to_x = args.normalized && !(near == S(0)) ? S(S(1) / near) : S(1);  // from units of the norm to those of x * scale
+    const S to_x = args.normalized ? S(S(1) / or_one(near)) : S(1);  // from units of the norm to those of x * scale
     const S steep = scale * (args.rule.template slope<S>(near, centered(sums) * to_x, args.samples, scale) * to_x);
     slope = static_cast<A>(steep);
     offset = static_cast<A>(fused<S>(steep, rest, args.rule.offset(rstd, sums.plain, args.samples)));
