@@ -7,7 +7,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cmath>
 #include <random>
 #include <string>
 
@@ -313,8 +312,10 @@ class OdometerTest : public testing::Test {
 /// single element.
 template <bool kRowMajor, int kRank, class Policy>
 bool rows_by_all_shapes(const Policy& policy, int split = -1) {
-  bool rows = true, reduces_any = false;
-  for (int code = 0, codes = static_cast<int>(std::pow(3, kRank)); code < codes; ++code) {
+  bool rows = true, reduces_any = false, keeps_any = false;
+  int codes = 1;
+  for (int axis = 0; axis < kRank; ++axis) codes *= 3;
+  for (int code = 0; code < codes; ++code) {
     Extents<kRank> shape{}, strides{};
     for (int axis = 0, rest = code; axis < kRank; ++axis, rest /= 3) shape[axis] = 1 + rest % 3;
     if (split >= 0) shape[split] *= 2;
@@ -328,9 +329,18 @@ bool rows_by_all_shapes(const Policy& policy, int split = -1) {
     for (int i = 0; i + 1 < nest.depth; ++i) rows &= !reduces(nest.loops[i]);
     rows &= nest.samples == 1 || reduces(nest.innermost());
     reduces_any |= nest.samples > 1;
+    keeps_any |= nest.statistics > 1;
   }
-  return rows && reduces_any;
+  return rows && reduces_any && keeps_any;
 }
+
+/// The first axis split into groups, one part of it reduced, all else kept.
+template <bool kGroups>
+struct FirstAxisSplit {
+  Index groups = 2;
+  static constexpr int split_axis(int) { return 0; }
+  static constexpr AxisRole role(int axis, int) { return axis == (kGroups ? 0 : 1) ? AxisRole::reduced : AxisRole::kept; }
+};
 
 template <int kRank, class Policy>
 void expect_rows(const Policy& policy, bool row_major, bool col_major, int split = -1) {
@@ -354,6 +364,13 @@ TEST(ReducesRows, WhereReducedAxesAreTheFasterOnes) {
   expect_rows<3>(ReduceAxes<0>{}, false, true);
   expect_rows<3>(ReduceAxes<1, 2>{}, true, false);
   expect_rows<3>(ReduceAxes<0, 2>{}, false, false);
+  expect_rows<2>(FirstAxisSplit<false>{}, false, true, 0);
+  expect_rows<2>(FirstAxisSplit<true>{}, false, false, 0);
+}
+
+TEST(ReducesRows, NotWhereAllAxesAreReducedOrNone) {
+  expect_rows<2>(LayerAxes<2>{}, false, false);
+  expect_rows<2>(ReduceAxes<>{}, false, false);
 }
 
 TEST(ReducesRows, NotOfRolesThatOnlyTheObjectKnows) {

@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: MIT
-# cmake "-DWITH=<object;...>" "-DWITHOUT=<object;...>" -P check_kernels_once.cmake: kernels are in the units that define
-# them and in no unit that only declares them.
+# cmake "-DWITH=<object;...>" "-DWITHOUT=<object;...>" "-DROWS=<object;...>" -P check_kernels_once.cmake: kernels are in the units
+# that define them and in no unit that only declares them; in those whose layers have rows alone, none for columns or given statistics.
 cmake_minimum_required(VERSION 3.24)
 
-function(find_kernels object found)
+function(find_kernels object names found)
   set(${found} FALSE PARENT_SCOPE)
-  file(STRINGS ${object} symbols REGEX "run_baseline.*(Forward|Backward)")
+  file(STRINGS ${object} symbols REGEX "run_(baseline|avx2|avx512).*${names}")
   if(symbols)
     set(${found} TRUE PARENT_SCOPE)
   endif()
 endfunction()
 
-foreach(object IN LISTS WITH)
-  find_kernels(${object} found)
+foreach(object IN LISTS WITH ROWS)
+  find_kernels(${object} "(Forward|Backward)" found)
   if(NOT found)
     message(SEND_ERROR "no kernel in ${object}")
   endif()
 endforeach()
 foreach(object IN LISTS WITHOUT)
-  find_kernels(${object} found)
+  find_kernels(${object} "(Forward|Backward)" found)
   if(found)
     message(SEND_ERROR "kernels in ${object}")
+  endif()
+endforeach()
+foreach(object IN LISTS ROWS)
+  find_kernels(${object} "(Column|Frozen)" found)
+  if(found)
+    message(SEND_ERROR "kernels that its layers do not need in ${object}")
   endif()
 endforeach()

@@ -112,9 +112,9 @@ T tensor_of(const Shape& shape, const std::vector<Scalar>& values) {
 template <class Scalar>
 std::vector<Scalar> random_values(Index size, unsigned seed, double mean = 0.5, double deviation = 1.5) {
   std::mt19937 engine(seed);
-  std::normal_distribution<double> normal(mean, deviation);
+  std::normal_distribution<double> normal;  // its own deviation may not be 0
   std::vector<Scalar> values(static_cast<std::size_t>(size));
-  for (Scalar& value : values) value = static_cast<Scalar>(normal(engine));
+  for (Scalar& value : values) value = static_cast<Scalar>(normal(engine) * deviation + mean);
   return values;
 }
 

@@ -104,8 +104,8 @@ struct LoopNest : LoopList {
 template <bool kRowMajor>
 constexpr int axis_by_speed(int i, int rank, int split) {
   if constexpr (kRowMajor) return rank - 1 - i;
-  // Its groups are the slower of the two parts in either storage order.
-  else return split >= 0 && (i == split || i == split + 1) ? 2 * split + 1 - i : i;
+  // Its groups are the slower of the two parts in either storage order: they change places.
+  else return split >= 0 && i == split ? split + 1 : split >= 0 && i == split + 1 ? split : i;
 }
 
 /// All axes that P reduces are faster in memory than those it keeps, and there are both: whatever the extents of a tensor, behind every

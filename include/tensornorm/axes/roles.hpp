@@ -2,6 +2,7 @@
 #pragma once
 
 #include <concepts>
+#include <type_traits>
 
 namespace tensornorm {
 
@@ -42,8 +43,8 @@ constexpr int split_rank(int rank) {
   return rank + (SplitsAnAxis<P> ? 1 : 0);
 }
 
-/// What P says of each axis of a tensor of this rank, asked where only what is known at compile time can answer: in constants, as no
-/// member that can be called does.
+/// Asks P for the role of each axis of a tensor of this rank where only constants can be asked for: one that P looks up at run time, or
+/// that a member of function type gives, is none.
 template <AxisPolicy P, int kRank>
 constexpr bool has_static_roles() {
   if constexpr (requires { typename std::bool_constant<(static_cast<void>(P::role(0, split_rank<P>(kRank))), true)>; }) {

@@ -28,7 +28,8 @@
 #else
 #define TENSORNORM_ISA_ABI baseline
 #endif
-#if !defined(TENSORNORM_OWN_LEVEL)
+#if !defined(TENSORNORM_OWN_LEVEL) || !defined(__x86_64__) || !defined(__GNUC__)
+#undef TENSORNORM_OWN_LEVEL
 #define TENSORNORM_OWN_LEVEL Level::baseline
 #endif
 // A namespace's name out of two macros: the preprocessor alone can join them, after a first macro has replaced them by their values.
@@ -61,6 +62,7 @@ inline Level detected_level() {
 }
 
 /// The level at start-up: detected, or lower when the environment variable TENSORNORM_DISPATCH=baseline|avx2|avx512 says so (for tests).
+/// Units compiled for a wider one do not go below that.
 inline Level initial_level() {
   const Level detected = detected_level();
   const char* text = std::getenv("TENSORNORM_DISPATCH");
@@ -116,11 +118,11 @@ void run_baseline(const Job& job) noexcept {
 template <class Job>
 void dispatch(const Job& job) noexcept {
 #if defined(__x86_64__) && defined(__GNUC__)
-  if (kOwnLevel == Level::avx512 || level() == Level::avx512) return run_avx512(job);
-  if constexpr (kOwnLevel < Level::avx512) {
-    if (kOwnLevel == Level::avx2 || level() == Level::avx2) return run_avx2(job);
-    if constexpr (kOwnLevel < Level::avx2) run_baseline(job);
-  }
+  const Level now = kOwnLevel < level() ? level() : kOwnLevel;
+  if (now == Level::avx512) return run_avx512(job);
+  if constexpr (kOwnLevel <= Level::avx2)
+    if (now == Level::avx2) return run_avx2(job);
+  if constexpr (kOwnLevel == Level::baseline) run_baseline(job);
 #else
   run_baseline(job);
 #endif

@@ -117,7 +117,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   if (y.size() == 0) return;
   {
     const Parameters<A> inverted{inverse.data(), inverse.data() + params};
-    const auto& plan = forward_plan<kRowMajor, true>(policy, y, norm, inverted);
+    const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(policy, y, norm, inverted);
     std::vector<statistic_t<T>> unit(std::size_t(2 * plan.statistics), statistic_t<T>(0));
     std::fill(unit.begin() + plan.statistics, unit.end(), statistic_t<T>(1));
     ForwardOp op(plan, y.data, norm.data, inverted, context.rule, device);

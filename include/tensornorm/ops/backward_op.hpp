@@ -15,7 +15,7 @@ inline namespace TENSORNORM_ABI {
 /// Work is cut into chunks by the data's shape; each has its own parameter sums, merged in their order: the same bits for any number
 /// of threads.
 ///
-/// kRowsOnly: behind each statistic is a run of elements, and the kernels for anything else need not be compiled.
+/// kRowsOnly: reduces_rows(); the kernels for anything else need not be compiled.
 template <class T, class Scalar, bool kRowsOnly>
 struct BackwardPlan {
   static constexpr bool rows_only = kRowsOnly;

@@ -11,15 +11,15 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// What a forward call normalizes by, as far as it is known when it is compiled: the kernels for anything else need not be.
-enum class Statistics {
-  of_rows,  ///< those of x, behind each a run of elements
-  of_any,   ///< those of x
+/// Where the statistics of a forward call come from, as far as it is known when it is compiled: the kernels for anything else need not be.
+enum class StatisticsSource {
+  rows,  ///< x; reduces_rows()
+  any,   ///< x
   given,
 };
 
 /// How a forward call walks its elements: all that does not depend on where these and the parameters lie.
-template <class T, class Scalar, Statistics kStatistics>
+template <class T, class Scalar, StatisticsSource kSource>
 struct ForwardPlan {
   using Element = T;
   using Parameter = Scalar;
@@ -35,8 +35,8 @@ struct ForwardPlan {
     friend bool operator==(const Options&, const Options&) = default;
   };
 
-  static constexpr bool frozen = kStatistics == Statistics::given;
-  static constexpr bool rows_only = kStatistics == Statistics::of_rows;
+  static constexpr bool frozen = kSource == StatisticsSource::given;
+  static constexpr bool rows_only = kSource == StatisticsSource::rows;
 
   Index statistics, samples, params;  ///< as LoopNest has them
   Index bytes;                        ///< of x
@@ -63,7 +63,7 @@ struct ForwardPlan {
       return choose_store(walk, 2 * bytes, unit, run, options.in_place, options.aligned, element, cache);
     };
     walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element);
-    if (rows_only || walk == Walk::row) {
+    if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled
       row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
       order.leave_bias_out();
       as_given = takes_narrow<T, Scalar> && options.weight && row.run.param == 1 && order.in_one_run() &&

@@ -60,7 +60,8 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
     return result;
   }
   const TensorView<T, rank> no_y{nullptr, view.shape, view.stride};
-  const auto& plan = forward_plan<row_major, false>(policy, TensorView<const T, rank>{view.data, view.shape, view.stride}, no_y, Parameters<T>{});
+  const TensorView<const T, rank> of_x{view.data, view.shape, view.stride};
+  const auto& plan = forward_plan<kOfX<ReduceAxes<kAxes...>, rank, row_major>, row_major>(policy, of_x, no_y, Parameters<T>{});
   ForwardOp op(plan, view.data, nullptr, {}, {}, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, nullptr, op.statistics_memory(1)};
   op.set_statistics(statistics);

@@ -21,17 +21,19 @@ struct NormalizeContext {
 
 inline namespace TENSORNORM_ABI {
 
-/// The plan of a forward call, by given statistics or by those of x; y without memory: moments only. x is not empty.
-template <bool kRowMajor, bool kGiven, AxisPolicy P, class T, class Scalar, int kRank>
-const auto& forward_plan(const P& policy, const TensorView<const T, kRank>& x, const TensorView<T, kRank>& y, const Parameters<Scalar>& parameters) {
-  constexpr Statistics statistics = kGiven                                    ? Statistics::given
-                                    : reduces_rows<P, kRank, kRowMajor>() ? Statistics::of_rows
-                                                                              : Statistics::of_any;
-  return plan_of<ForwardPlan<T, Scalar, statistics>, kRowMajor>(
+/// The plan of a forward call; y without memory: moments only. x is not empty.
+template <StatisticsSource kSource, bool kRowMajor, AxisPolicy P, class T, class Scalar, int kRank>
+const ForwardPlan<T, Scalar, kSource>& forward_plan(const P& policy, const TensorView<const T, kRank>& x, const TensorView<T, kRank>& y,
+                                                    const Parameters<Scalar>& parameters) {
+  return plan_of<ForwardPlan<T, Scalar, kSource>, kRowMajor>(
       policy, x.shape, {x.stride, y.stride, y.stride},
       {.weight = parameters.weight != nullptr, .bias = parameters.bias != nullptr, .writes = y.data != nullptr, .in_place = x.data == y.data,
        .aligned = is_aligned(y.data)});
 }
+
+/// The source of statistics of x itself.
+template <AxisPolicy P, int kRank, bool kRowMajor>
+inline constexpr StatisticsSource kOfX = reduces_rows<P, kRank, kRowMajor>() ? StatisticsSource::rows : StatisticsSource::any;
 
 /// y may be x, or apart from it and from the parameters, `params` of each.
 template <class Scalar, class T, class U, int kRank>
@@ -65,7 +67,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
     }
     return;
   }
-  const auto& plan = forward_plan<kRowMajor, false>(policy, x, y, context.parameters);
+  const auto& plan = forward_plan<kOfX<P, kRank, kRowMajor>, kRowMajor>(policy, x, y, context.parameters);
   check_memory(context, plan.params, x, y);
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
@@ -125,7 +127,7 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
     check_memory(context, 0, x, y);
     return keep();
   }
-  const auto& plan = forward_plan<kRowMajor, true>(policy, x, y, context.parameters);
+  const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(policy, x, y, context.parameters);
   check_samples(plan.samples);
   check_memory(context, plan.params, x, y);
   for (const Value* given : {mean, variance})

@@ -161,19 +161,19 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {
   return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
 
-inline RowWalk make_row_walk(LoopNest nest, LoopNest merged) {
-  // Statistics of one element each are rows of one.
-  if (!reduces(merged.innermost()))
-    for (LoopNest* one : {&nest, &merged}) one->push({1, {1, 1, 1}, 0, 0});
+inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
   RowWalk walk;
-  for (int i = 0; i + 1 < merged.depth; ++i)
+  // Statistics of one element each are rows of one, inside all loops.
+  const bool one = !reduces(merged.innermost());
+  const int inside = one ? 0 : 1;
+  for (int i = 0; i + inside < merged.depth; ++i)
     if (reduces(merged.loops[i])) walk.slices.push(merged.loops[i]);
-  walk.length = merged.innermost().extent;
-  for (int i = 0; i + 1 < nest.depth; ++i) {
+  walk.length = one ? 1 : merged.innermost().extent;
+  for (int i = 0; i + inside < nest.depth; ++i) {
     (reduces(nest.loops[i]) ? walk.runs : walk.kept).push(nest.loops[i]);
     walk.affine |= reduces(nest.loops[i]) && nest.loops[i].param != 0;
   }
-  walk.run = nest.innermost();
+  walk.run = one ? Loop{1, {1, 1, 1}, 0, 0} : nest.innermost();
   walk.affine |= walk.run.param != 0;
   if (!walk.affine) {
     walk.runs = walk.slices;
