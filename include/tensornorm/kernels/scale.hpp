@@ -156,7 +156,10 @@ struct ScaledWelford {
     S common = !std::is_same_v<A, S> ? S(1) : m.state.count() == 0 || block_scale < m.scale ? block_scale : m.scale;
     // Of sets of equal numbers each may ask for a scale in which the distance between them cannot be squared.
     if constexpr (SafeScale<A>::needed)
-      if (common > S(1) && m.state.count() > 0 && magnitude((block.mean() / block_scale - m.mean()) * common) > S(SafeScale<A>::largest_pivot)) common = S(1);
+      if (common > S(1) && m.state.count() > 0) {
+        const S distance = (block.mean() / block_scale - m.mean()) * common;
+        if (magnitude(distance) > S(SafeScale<A>::largest_pivot)) common = S(1);
+      }
     m.set_scale(common);
     m.state.merge(block.scaled(common / block_scale));
     return m;
