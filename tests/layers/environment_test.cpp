@@ -244,7 +244,7 @@ TYPED_TEST(Environment, Row84OrdinaryDataRaiseNoException) {
   });
 }
 
-// What is divided by, or scaled, is not asked first for what it would come to: rows of zeros, as dead units have, and tiny numbers.
+// Of rows of zeros, as dead units have, and of tiny numbers nothing is divided by 0 or scaled to infinity.
 TYPED_TEST(Environment, Row84ZerosAndTinyNumbersRaiseNoException) {
   using S = typename TypeParam::Scalar;
   using Rows = Eigen::Tensor<S, 2, Eigen::RowMajor>;

@@ -9,7 +9,8 @@
 #include <cpuid.h>
 #endif
 
-// Translation units built with other flags get other symbols, or the linker would give one the code of the other.
+// Translation units built with other flags get other symbols, or the linker would give one the code of the other. What level they are
+// compiled for is asked once, beside the name: units that differ in the one have to differ in the other.
 #if defined(__FAST_MATH__)
 #define TENSORNORM_FP_ABI fast_
 #else
