@@ -63,18 +63,46 @@ TEST(Misuse, MovedFromSavedStatsAreEmpty) {
   EXPECT_NO_THROW(layer.backward(x, x, kept));
 }
 
-TEST(Misuse, MovedFromLayersSaySo) {
-  const Tensor<4> x = images();
-  tn::InstanceNorm2d<float> tracking(3, {.track_running_stats = true});
-  tn::BatchNorm2d<float> plain(3, {.affine = false});
-  const auto a = std::move(tracking);
-  const auto b = std::move(plain);
+/// A layer that was moved from refuses every call, until it is assigned one.
+template <class Layer>
+void expect_moved_away(Layer layer, const std::string& name) {
+  Tensor<4> x = images();
+  tn::SavedStats<float> saved;
+  const Layer copy = layer;
+  const Tensor<4> expected = layer.infer(x);
+  layer.forward(x, x, saved);
+  Layer moved = std::move(layer);
   // Not the std::invalid_argument of a wrong shape, which is a std::logic_error too.
-  faults::expect_error<std::logic_error>([&] { tracking(x); }, {"InstanceNorm2d::forward: "});  // NOLINT(bugprone-use-after-move)
-  faults::expect_error<std::logic_error>([&] { tracking.infer(x); }, {"InstanceNorm2d::infer: "});
-  faults::expect_error<std::logic_error>([&] { plain(x); }, {"BatchNorm2d::forward: "});  // NOLINT(bugprone-use-after-move)
-  plain.eval();
-  faults::expect_error<std::logic_error>([&] { plain(x); }, {"BatchNorm2d::forward: "});
+  faults::expect_error<std::logic_error>([&] { layer(x); }, {name + "::forward: ", "moved from"});  // NOLINT(bugprone-use-after-move)
+  faults::expect_error<std::logic_error>([&] { layer.infer(x); }, {name + "::infer: ", "moved from"});
+  faults::expect_error<std::logic_error>([&] { layer.backward(x, x, saved); }, {name + "::backward: ", "moved from"});
+  layer.eval();
+  faults::expect_error<std::logic_error>([&] { layer(x); }, {name + "::forward: ", "moved from"});
+  layer = copy;
+  EXPECT_EQ(faults::bytes_of(layer.infer(images())), faults::bytes_of(expected));
+  layer = std::move(moved);
+  EXPECT_NO_THROW(layer.infer(x));
+  faults::expect_error<std::logic_error>([&] { moved.infer(x); }, {name + "::infer: ", "moved from"});  // NOLINT(bugprone-use-after-move)
+}
+
+TEST(Misuse, MovedFromLayersSaySo) {
+  for (const bool affine : {true, false}) {
+    expect_moved_away(tn::BatchNorm2d<float>(3, {.affine = affine}), "BatchNorm2d");
+    expect_moved_away(tn::InstanceNorm2d<float>(3, {.affine = affine}), "InstanceNorm2d");
+    expect_moved_away(tn::InstanceNorm2d<float>(3, {.affine = affine, .track_running_stats = true}), "InstanceNorm2d");
+    expect_moved_away(tn::GroupNorm<float>(3, 3, {.affine = affine}), "GroupNorm");
+    expect_moved_away(tn::LayerNorm<float>(4, {.elementwise_affine = affine}), "LayerNorm");
+    expect_moved_away(tn::RMSNorm<float>(4, {.elementwise_affine = affine}), "RMSNorm");
+  }
+}
+
+TEST(Misuse, RunningStatisticsThatWereMovedFrom) {
+  const Tensor<4> x = images();
+  tn::BatchNorm2d<float> layer(3);
+  const tn::RunningStats<float> taken = std::move(layer.running_stats());
+  faults::expect_error<std::logic_error>([&] { layer(x); }, {"BatchNorm2d::forward: ", "running statistics were moved from"});
+  layer.running_stats() = taken;
+  EXPECT_NO_THROW(layer(x));
 }
 
 TEST(Misuse, SelfAssignmentAndSwap) {

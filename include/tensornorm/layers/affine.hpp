@@ -4,6 +4,7 @@
 #include <tensornorm/core/check.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/parameter_order.hpp>
+#include <utility>
 
 namespace tensornorm {
 
@@ -34,10 +35,20 @@ class Affine {
     if (has_bias) bias_ = filled(Scalar(0));
   }
   Affine(const Affine&) = default;
-  Affine(Affine&&) = default;
+  /// Leaves `other` without a shape: checked() refuses it.
+  Affine(Affine&& other)
+      : layer_(other.layer_), shape_(std::exchange(other.shape_, Shape{})), has_weight_(other.has_weight_), has_bias_(other.has_bias_),
+        weight_(std::move(other.weight_)), bias_(std::move(other.bias_)) {}
   /// All of `other`, or, where memory runs out, nothing: Eigen's tensors free theirs before they ask for more.
-  Affine& operator=(const Affine& other) { return *this = Affine(other); }
-  Affine& operator=(Affine&&) = default;
+  Affine& operator=(Affine other) {
+    std::swap(layer_, other.layer_);
+    std::swap(shape_, other.shape_);
+    std::swap(has_weight_, other.has_weight_);
+    std::swap(has_bias_, other.has_bias_);
+    std::swap(weight_, other.weight_);
+    std::swap(bias_, other.bias_);
+    return *this;
+  }
 
   bool has_weight() const { return has_weight_; }
   bool has_bias() const { return has_bias_; }
@@ -53,8 +64,9 @@ class Affine {
   Tensor& bias() { return existing(bias_, has_bias_, "bias"); }
   const Tensor& bias() const { return const_cast<Affine*>(this)->bias(); }
 
-  /// The parameters for a call; a user may have assigned tensors of another shape.
+  /// The parameters for a call; a user may have assigned tensors of another shape, or have moved the layer away (std::logic_error).
   Parameters<Scalar> checked(const Call& call) const {
+    if (shape_[0] == 0) fail<std::logic_error>(call, "expected a layer, got one that was moved from");
     check(call, "weight", weight_, has_weight_);
     check(call, "bias", bias_, has_bias_);
     return {has_weight_ ? weight_.data() : nullptr, has_bias_ ? bias_.data() : nullptr};

@@ -175,9 +175,10 @@ class TrackedNormalization {
   }
 
  private:
-  /// Errors: std::logic_error for a layer that was moved from.
+  /// Errors: std::logic_error for a layer whose running statistics were moved from.
   void check_whole(const Call& call) const {
-    if (num_features() != normalization_.affine().size()) fail<std::logic_error>(call, "expected a layer, got one that was moved from");
+    if (num_features() != normalization_.affine().size())
+      fail<std::logic_error>(call, "expected a layer, got one whose running statistics were moved from");
   }
   bool uses_running_stats() const { return tracking_ && !training_; }
 
