@@ -76,7 +76,8 @@ inline std::atomic<Level> current_level{initial_level()};
 
 inline Level level() { return current_level.load(std::memory_order_relaxed); }
 
-/// Forces the level down for the whole process (for tests); never above what the processor has. Returns the level in force.
+/// Forces the level down for the whole process (for tests); never above what the processor has. Returns the level in force, which units
+/// compiled for a wider one do not go below.
 inline Level set_level(Level wanted) {
   const Level detected = detected_level();
   current_level.store(wanted < detected ? wanted : detected, std::memory_order_relaxed);

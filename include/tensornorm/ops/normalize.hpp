@@ -33,7 +33,7 @@ const ForwardPlan<T, Scalar, kSource>& forward_plan(const P& policy, const Tenso
 
 /// The source of statistics of x itself.
 template <AxisPolicy P, int kRank, bool kRowMajor>
-inline constexpr StatisticsSource kOfX = reduces_rows<P, kRank, kRowMajor>() ? StatisticsSource::rows : StatisticsSource::any;
+inline constexpr StatisticsSource kStatisticsOfX = reduces_rows<P, kRank, kRowMajor>() ? StatisticsSource::rows : StatisticsSource::any;
 
 /// y may be x, or apart from it and from the parameters, `params` of each.
 template <class Scalar, class T, class U, int kRank>
@@ -67,7 +67,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
     }
     return;
   }
-  const auto& plan = forward_plan<kOfX<P, kRank, kRowMajor>, kRowMajor>(policy, x, y, context.parameters);
+  const auto& plan = forward_plan<kStatisticsOfX<P, kRank, kRowMajor>, kRowMajor>(policy, x, y, context.parameters);
   check_memory(context, plan.params, x, y);
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
