@@ -4,6 +4,7 @@
 
 #include <unsupported/Eigen/CXX11/Tensor>
 
+#include <charconv>
 #include <cstddef>
 #include <fstream>
 #include <random>
@@ -41,14 +42,23 @@ inline Digits read_digits(const std::string& path) {
     std::istringstream fields(line);
     std::string field;
     std::vector<int> numbers;
-    while (std::getline(fields, field, ',')) numbers.push_back(std::stoi(field));
+    const std::string where = path + ", line " + std::to_string(digits.labels.size() + 1);
+    while (std::getline(fields, field, ',')) {
+      int number = 0;
+      const char* const end = field.data() + field.size();
+      if (std::from_chars(field.data(), end, number).ptr != end)
+        throw std::runtime_error(where + ": expected numbers, got " + field);
+      numbers.push_back(number);
+    }
     if (numbers.size() != std::size_t{digit_pixels} + 1)
-      throw std::runtime_error(path + ", line " + std::to_string(digits.labels.size() + 1) +
-                               ": expected 65 numbers, got " + std::to_string(numbers.size()));
+      throw std::runtime_error(where + ": expected 65 numbers, got " + std::to_string(numbers.size()));
+    if (numbers.back() < 0 || numbers.back() > 9)
+      throw std::runtime_error(where + ": expected a digit at its end, got " + std::to_string(numbers.back()));
     digits.labels.push_back(numbers.back());
     numbers.pop_back();
     for (const int pixel : numbers) pixels.push_back(static_cast<float>(pixel));
   }
+  if (pixels.empty()) throw std::runtime_error(path + ": expected lines of 65 numbers, got none");
   digits.images =
       Eigen::TensorMap<Images>(pixels.data(), static_cast<Index>(digits.labels.size()), 1, digit_side, digit_side);
   return digits;

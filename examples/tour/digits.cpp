@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: MIT
-#include "../digits.hpp"
 #include "print.hpp"
 #include "tour.hpp"
 
@@ -12,7 +11,6 @@
 #include <optional>
 #include <random>
 #include <span>
-#include <string>
 #include <vector>
 
 namespace tour {
@@ -148,8 +146,7 @@ void apply(Judge& judge, const examples::Digits& digits, const tn::BatchNorm2d<f
 
 }  // namespace
 
-void digits(Judge& judge, const std::string& path) {
-  const examples::Digits data = examples::read_digits(path);
+void digits(Judge& judge, const examples::Digits& data) {
   tn::BatchNorm2d<float> layer(1);
   heading("1797 handwritten digits, in batches of 64, 3 epochs, through a BatchNorm2d with one channel");
   judge.is_true("1797 digits", data.count() == 1797);

@@ -11,10 +11,15 @@
 #include <exception>
 
 int main(int argc, char** argv) {
+  if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
+    std::fprintf(stderr, "usage: tour [digits.csv]\n");
+    return EXIT_FAILURE;
+  }
   try {
+    const examples::Digits data = examples::read_digits(argc > 1 ? argv[1] : TENSORNORM_EXAMPLES_DATA "/digits.csv");
     tour::Judge judge;
     tour::worked_cases(judge);
-    tour::digits(judge, argc > 1 ? argv[1] : TENSORNORM_EXAMPLES_DATA "/digits.csv");
+    tour::digits(judge, data);
     std::printf("\n%d numbers checked, %d off\n", judge.checked(), judge.off());
     return judge.off() == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
   } catch (const std::exception& error) {

@@ -2,16 +2,15 @@
 // The two halves of the tour.
 #pragma once
 
+#include "../digits.hpp"
 #include "judge.hpp"
-
-#include <string>
 
 namespace tour {
 
 /// Every layer on a case small enough to follow by eye.
 void worked_cases(Judge& judge);
 
-/// BatchNorm2d learns the mean and variance of 1797 handwritten digits, batch by batch.
-void digits(Judge& judge, const std::string& path);
+/// BatchNorm2d learns the mean and variance of the handwritten digits, batch by batch.
+void digits(Judge& judge, const examples::Digits& data);
 
 }  // namespace tour

@@ -5,6 +5,7 @@
 // The table says what came out. The exit code only says that every loss stayed finite.
 #include "csv.hpp"
 #include "digit_training.hpp"
+#include "options.hpp"
 
 #include <tensornorm/kernels/welford.hpp>
 
@@ -95,15 +96,25 @@ int main(int argc, char** argv) {
   settings.run.epochs = 8;
   settings.run.width = 8;
   CLI::App app("The error of BatchNorm and GroupNorm over the batch size (Wu & He 2018, Figure 1, in small).");
-  app.add_option("--digits", settings.digits, "the data")->capture_default_str();
+  app.add_option("--digits", settings.digits, "the data")->check(CLI::ExistingFile)->capture_default_str();
   app.add_option("--csv", settings.csv, "where the numbers go")->capture_default_str();
-  app.add_option("--rate", settings.rate_of_32, "learning rate at batch size 32")->capture_default_str();
-  app.add_option("--images", settings.images, "how many to train with")->capture_default_str();
-  app.add_option("--epochs", settings.run.epochs)->capture_default_str();
-  app.add_option("--width", settings.run.width, "channels of the first block, a multiple of 4")->capture_default_str();
-  app.add_option("--seeds", settings.seeds, "how many")->capture_default_str();
+  app.add_option("--rate", settings.rate_of_32, "learning rate at batch size 32")
+      ->check(examples::positive())
+      ->capture_default_str();
+  app.add_option("--images", settings.images, "train with at most so many")
+      ->check(examples::positive())
+      ->capture_default_str();
+  app.add_option("--epochs", settings.run.epochs)->check(examples::positive())->capture_default_str();
+  app.add_option("--width", settings.run.width, "channels of the first block")
+      ->check(examples::multiple_of(4))
+      ->capture_default_str();
+  app.add_option("--seeds", settings.seeds, "how many")->check(examples::positive())->capture_default_str();
   app.add_option("--seed", settings.run.seed, "the first")->capture_default_str();
-  app.add_flag("--quick", quick, "a second: 1 epoch, 2 seeds, width 4, 320 images");
+  app.add_flag("--quick", quick, "a second: 1 epoch, 2 seeds, width 4, 320 images")
+      ->excludes("--epochs")
+      ->excludes("--seeds")
+      ->excludes("--width")
+      ->excludes("--images");
   CLI11_PARSE(app, argc, argv);
   if (quick) {
     settings.run.epochs = 1;

@@ -10,6 +10,7 @@
 #include <functional>
 #include <future>
 #include <random>
+#include <stdexcept>
 
 namespace examples {
 
@@ -96,7 +97,12 @@ Split split(const Digits& digits, Index most) {
 
 std::vector<Outcome> train_all(const std::string& title, const std::vector<Run>& runs, const Split& data) {
   long long epochs = 0;
-  for (const Run& run : runs) epochs += run.epochs;
+  for (const Run& run : runs) {
+    epochs += run.epochs;
+    if (run.batch > data.training.count())
+      throw std::runtime_error("expected batches of at most as many images as there are to train with, " +
+                               std::to_string(data.training.count()) + ", got " + std::to_string(run.batch));
+  }
   Progress progress(title, epochs);
   std::vector<Outcome> outcomes(runs.size());
   const auto every_second = [&](std::size_t first) {

@@ -45,6 +45,7 @@ struct Outcome {
 };
 
 /// The outcome of every run, two runs at a time, behind a progress bar.
+/// Errors   std::runtime_error where there are fewer images than in one batch.
 std::vector<Outcome> train_all(const std::string& title, const std::vector<Run>& runs, const Split& data);
 
 }  // namespace examples

@@ -17,7 +17,7 @@ struct Text {
 };
 
 /// The sentences of a file, each at most `longest` characters (a longer one becomes several), none under 8.
-/// Errors   std::runtime_error naming the file.
+/// Errors   std::runtime_error naming the file; one without such a sentence.
 inline Text read_text(const std::string& path, std::size_t longest) {
   std::ifstream file(path);
   if (!file) throw std::runtime_error("cannot open " + path);
@@ -39,6 +39,8 @@ inline Text read_text(const std::string& path, std::size_t longest) {
     if (c == '.' || c == '?' || c == '\n' || sentence.size() == longest) end_sentence();
   }
   end_sentence();
+  if (text.sentences.empty())
+    throw std::runtime_error(path + ": expected a sentence of 8 characters or more, got none");
   return text;
 }
 

@@ -7,6 +7,7 @@
 // its accuracy by the batch's own (train mode).
 #include "csv.hpp"
 #include "digit_training.hpp"
+#include "options.hpp"
 
 #include <CLI/CLI.hpp>
 
@@ -92,16 +93,24 @@ int main(int argc, char** argv) {
   settings.run.epochs = 12;
   CLI::App app(
       "Trains a small convolutional network on handwritten digits with four normalizations at two learning rates.");
-  app.add_option("--digits", settings.digits, "the data")->capture_default_str();
+  app.add_option("--digits", settings.digits, "the data")->check(CLI::ExistingFile)->capture_default_str();
   app.add_option("--csv", settings.csv, "where the curves go")->capture_default_str();
-  app.add_option("--low-rate", settings.low_rate)->capture_default_str();
-  app.add_option("--high-rate", settings.high_rate)->capture_default_str();
-  app.add_option("--images", settings.images, "how many to train with")->capture_default_str();
-  app.add_option("--epochs", settings.run.epochs)->capture_default_str();
-  app.add_option("--batch", settings.run.batch)->capture_default_str();
-  app.add_option("--width", settings.run.width, "channels of the first block, a multiple of 4")->capture_default_str();
+  app.add_option("--low-rate", settings.low_rate)->check(examples::positive())->capture_default_str();
+  app.add_option("--high-rate", settings.high_rate)->check(examples::positive())->capture_default_str();
+  app.add_option("--images", settings.images, "train with at most so many")
+      ->check(examples::positive())
+      ->capture_default_str();
+  app.add_option("--epochs", settings.run.epochs)->check(examples::positive())->capture_default_str();
+  app.add_option("--batch", settings.run.batch)->check(examples::positive())->capture_default_str();
+  app.add_option("--width", settings.run.width, "channels of the first block")
+      ->check(examples::multiple_of(4))
+      ->capture_default_str();
   app.add_option("--seed", settings.run.seed)->capture_default_str();
-  app.add_flag("--quick", quick, "a second: 3 epochs, width 4, batches of 16, 800 images");
+  app.add_flag("--quick", quick, "a second: 3 epochs, width 4, batches of 16, 800 images")
+      ->excludes("--epochs")
+      ->excludes("--width")
+      ->excludes("--batch")
+      ->excludes("--images");
   CLI11_PARSE(app, argc, argv);
   if (quick) {
     settings.run.epochs = 3;

@@ -6,6 +6,7 @@
 // Asserted by the exit code: the two loss curves agree to rounding, and the text is being learned.
 #include "csv.hpp"
 #include "norms.hpp"
+#include "options.hpp"
 #include "progress.hpp"
 #include "text.hpp"
 #include "transformer.hpp"
@@ -159,16 +160,23 @@ int main(int argc, char** argv) {
   Settings settings;
   bool quick = false;
   CLI::App app("A small transformer on Newton's Opticks, with norms by hand and by tensornorm.");
-  app.add_option("--text", settings.text, "the data")->capture_default_str();
+  app.add_option("--text", settings.text, "the data")->check(CLI::ExistingFile)->capture_default_str();
   app.add_option("--csv", settings.csv, "where the loss curves go")->capture_default_str();
   app.add_option("--norm", settings.norm)->check(CLI::IsMember({"layer", "rms"}))->capture_default_str();
-  app.add_option("--steps", settings.steps)->capture_default_str();
-  app.add_option("--tokens", settings.tokens, "at least so many per batch")->capture_default_str();
-  app.add_option("--width", settings.shape.width)->capture_default_str();
-  app.add_option("--blocks", settings.shape.blocks)->capture_default_str();
-  app.add_option("--rate", settings.rate, "Adam's")->capture_default_str();
+  app.add_option("--steps", settings.steps)->check(examples::positive())->capture_default_str();
+  app.add_option("--tokens", settings.tokens, "at least so many per batch")
+      ->check(examples::positive())
+      ->capture_default_str();
+  app.add_option("--width", settings.shape.width)
+      ->check(examples::multiple_of(settings.shape.heads))
+      ->capture_default_str();
+  app.add_option("--blocks", settings.shape.blocks)->check(examples::positive())->capture_default_str();
+  app.add_option("--rate", settings.rate, "Adam's")->check(examples::positive())->capture_default_str();
   app.add_option("--seed", settings.seed)->capture_default_str();
-  app.add_flag("--quick", quick, "a few seconds: 15 steps, width 32, 256 tokens");
+  app.add_flag("--quick", quick, "a few seconds: 15 steps, width 32, 256 tokens")
+      ->excludes("--steps")
+      ->excludes("--width")
+      ->excludes("--tokens");
   CLI11_PARSE(app, argc, argv);
   if (quick) {
     settings.steps = 15;
