@@ -13,6 +13,7 @@
 
 #include "support/faults.hpp"
 #include "support/kernels_once.hpp"
+#include "support/policies.hpp"
 
 namespace {
 
@@ -76,6 +77,7 @@ void expect_moved_away(Layer layer, const std::string& name) {
   faults::expect_error<std::logic_error>([&] { layer(x); }, {name + "::forward: ", "moved from"});  // NOLINT(bugprone-use-after-move)
   faults::expect_error<std::logic_error>([&] { layer.infer(x); }, {name + "::infer: ", "moved from"});
   faults::expect_error<std::logic_error>([&] { layer.backward(x, x, saved); }, {name + "::backward: ", "moved from"});
+  faults::expect_error<std::logic_error>([&] { layer.weight(); }, {name + "::weight: ", "moved from"});
   layer.eval();
   faults::expect_error<std::logic_error>([&] { layer(x); }, {name + "::forward: ", "moved from"});
   layer = copy;
@@ -96,13 +98,103 @@ TEST(Misuse, MovedFromLayersSaySo) {
   }
 }
 
+TEST(Misuse, AffineAxesOfAnotherShapeOfTheSameSize) {
+  const Tensor<4> x = images();
+  using Layer = tn::Normalization<float, support::EveryRoleAxes>;  // the first axis and the last
+  EXPECT_NO_THROW(Layer({2, 4})(x));
+  EXPECT_NO_THROW(Layer({8})(x));
+  for (const Layer& layer : std::vector<Layer>{Layer({4, 2}), Layer({1, 8}), Layer({2, 2, 2})})
+    faults::expect_error([&] { layer(x); }, {"Normalization::forward: ", "expected affine axes of shape [", ", got [2,4]"});
+  faults::expect_error([] { Layer layer({1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1}); },
+                       {"Normalization::constructor: ", "at most 10 extents"});
+}
+
+TEST(Misuse, RMSNormAndItsFunctionHaveTheSameEps) {
+  Tensor<2> x(1, 4), y(1, 4), z(1, 4), dx(1, 4);
+  x.setConstant(1e-6F);
+  tn::RMSNorm<double> layer(4);
+  tn::SavedStats<double> saved;
+  layer.forward(x, y);
+  EXPECT_NEAR(y(0, 0), 1e-6 / std::sqrt(1e-12 + std::numeric_limits<double>::epsilon()), 1e-6);
+  tn::rms_norm(x, z, layer.weight());
+  EXPECT_EQ(faults::bytes_of(z), faults::bytes_of(y));
+  tn::rms_norm(x, z, saved, layer.weight());
+  EXPECT_EQ(faults::bytes_of(z), faults::bytes_of(y));
+  tn::rms_norm_backward(x, x, saved, layer.weight(), dx, tn::none);
+  EXPECT_EQ(faults::bytes_of(dx), faults::bytes_of(layer.backward(x, x, saved).dx));
+}
+
 TEST(Misuse, RunningStatisticsThatWereMovedFrom) {
   const Tensor<4> x = images();
   tn::BatchNorm2d<float> layer(3);
   const tn::RunningStats<float> taken = std::move(layer.running_stats());
-  faults::expect_error<std::logic_error>([&] { layer(x); }, {"BatchNorm2d::forward: ", "running statistics were moved from"});
+  faults::expect_error<std::logic_error>([&] { layer(x); }, {"BatchNorm2d::forward: ", "expected running statistics of 3 features, got 0"});
   layer.running_stats() = taken;
   EXPECT_NO_THROW(layer(x));
+  tn::BatchNorm2d<float> other(3);
+  other.running_stats() = std::move(layer.running_stats());
+  EXPECT_EQ(other.running_stats().num_batches(), 1);
+  faults::expect_error<std::logic_error>([&] { layer.infer(x); }, {"BatchNorm2d::infer: ", "got 0"});
+}
+
+TEST(Misuse, LayersInAVectorThatGrowsAreMoved) {
+  static_assert(std::is_nothrow_move_constructible_v<tn::LayerNorm<float, 2>> && std::is_nothrow_move_assignable_v<tn::LayerNorm<float, 2>>);
+  static_assert(std::is_nothrow_move_constructible_v<tn::BatchNorm2d<float>> && std::is_nothrow_move_assignable_v<tn::BatchNorm2d<float>>);
+  std::vector<tn::BatchNorm2d<float>> layers(1, tn::BatchNorm2d<float>(3));
+  const float *weight = layers[0].weight().data(), *mean = layers[0].running_mean().data();
+  layers.reserve(layers.capacity() + 1);
+  EXPECT_EQ(layers[0].weight().data(), weight);
+  EXPECT_EQ(layers[0].running_mean().data(), mean);
+}
+
+TEST(Misuse, StatisticsLoadedFromThemselves) {
+  tn::RunningStats<float> stats(2);
+  stats.load(std::vector<float>{3, 3}, std::vector<float>{5, 5}, 1);
+  stats.load(stats.variance(), stats.mean(), 2);
+  EXPECT_EQ(stats.mean()(0), 5);
+  EXPECT_EQ(stats.variance()(1), 3);
+}
+
+TEST(Misuse, AVarianceBelowZeroThatADoubleDoesNotHold) {
+  if (std::numeric_limits<long double>::min_exponent >= std::numeric_limits<double>::min_exponent) GTEST_SKIP();
+  tn::RunningStats<long double> stats(1);
+  const std::vector<long double> below = {-1e-400L}, zero = {0};
+  faults::expect_error([&] { stats.load(zero, below, 1); }, {"RunningStats::load: ", "expected running_var >= 0"});
+  EXPECT_NO_THROW(stats.load(zero, zero, 1));
+}
+
+/// A scale and an offset per group, as ONNX' GroupNormalization had them first: one part of the split axis alone is affine.
+struct GroupScaleAxes {
+  tn::Index groups = 1;
+  static constexpr int split_axis(int /*rank*/) { return 1; }
+  static constexpr tn::AxisRole role(int axis, int /*rank*/) {
+    return axis == 0 ? tn::AxisRole::kept : axis == 1 ? tn::AxisRole::kept_affine : tn::AxisRole::reduced;
+  }
+};
+
+TEST(Misuse, PoliciesWithOneAffinePartOfASplitAxis) {
+  Tensor<3> x(2, 4, 3), dy(2, 4, 3), dx(2, 4, 3);
+  for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<float>(i * i % 7);
+  dy.setConstant(1);
+  tn::Normalization<float, GroupScaleAxes> layer({2}, {}, {2}), plain({2}, {.affine = false}, {2});
+  layer.weight()(0) = 2;
+  layer.weight()(1) = 3;
+  layer.bias()(1) = 5;
+  tn::SavedStats<float> saved;
+  Tensor<3> y(2, 4, 3);
+  layer.forward(x, y, saved);
+  const Tensor<3> norm = plain(x);
+  for (Eigen::Index n = 0; n < 2; ++n)
+    for (Eigen::Index c = 0; c < 4; ++c)
+      for (Eigen::Index i = 0; i < 3; ++i)
+        EXPECT_NEAR(y(n, c, i), c < 2 ? 2 * norm(n, c, i) : 3 * norm(n, c, i) + 5, 1e-5);
+  auto gradients = layer.zero_gradients();
+  layer.backward(dy, x, saved, dx, gradients);
+  EXPECT_EQ(gradients.bias(0), 12);
+  EXPECT_EQ(gradients.bias(1), 12);
+  EXPECT_NEAR(gradients.weight(0), 0, 1e-5);
+  using Layer = tn::Normalization<float, GroupScaleAxes>;
+  EXPECT_THROW(Layer({4}, {}, {2})(x), std::invalid_argument);
 }
 
 TEST(Misuse, SelfAssignmentAndSwap) {

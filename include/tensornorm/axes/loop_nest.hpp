@@ -3,11 +3,14 @@
 
 #include <tensornorm/axes/policies.hpp>
 #include <tensornorm/axes/roles.hpp>
+#include <tensornorm/core/abi.hpp>
 #include <tensornorm/core/fixed_array.hpp>
 #include <tensornorm/core/inlining.hpp>
 #include <tensornorm/core/scalar.hpp>
 
 namespace tensornorm {
+
+inline namespace TENSORNORM_ABI {
 
 /// Tensors that are walked together: x and y forward; x, dy and dx backward.
 inline constexpr int kMaxOperands = 3;
@@ -262,4 +265,5 @@ TENSORNORM_INLINE constexpr void for_each_position(const LoopList& list, const O
   }
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

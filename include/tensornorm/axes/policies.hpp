@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <tensornorm/axes/roles.hpp>
 #include <tensornorm/core/scalar.hpp>
 
 namespace tensornorm {
+
+/// The fewest axes of a tensor that has this one, at least `least`.
+constexpr int least_rank_with(int axis, int least) { return std::max(axis < 0 ? -axis : axis + 1, least); }
 
 /// One statistic per channel, over every other axis. Source: Ioffe & Szegedy 2015, arXiv:1502.03167.
 ///
@@ -13,6 +17,7 @@ namespace tensornorm {
 template <int kChannelAxis = 1>
 struct BatchAxes {
   static constexpr int channel_axis = kChannelAxis;
+  static constexpr int least_rank = least_rank_with(kChannelAxis, 1);
   static constexpr AxisRole role(int axis, int rank) {
     return axis == from_end(kChannelAxis, rank) ? AxisRole::kept_affine : AxisRole::reduced;
   }
@@ -22,6 +27,7 @@ struct BatchAxes {
 template <int kChannelAxis = 1>
 struct InstanceAxes {
   static constexpr int channel_axis = kChannelAxis;
+  static constexpr int least_rank = least_rank_with(kChannelAxis, 2);
   static constexpr AxisRole role(int axis, int rank) {
     return axis == from_end(kChannelAxis, rank) ? AxisRole::kept_affine : axis == 0 ? AxisRole::kept : AxisRole::reduced;
   }
@@ -30,7 +36,7 @@ struct InstanceAxes {
 /// One statistic per image and group of channels; weight and bias per channel. Source: Wu & He 2018, arXiv:1803.08494.
 template <int kChannelAxis = 1>
 struct GroupAxes {
-  static constexpr int least_rank = 2;
+  static constexpr int least_rank = least_rank_with(kChannelAxis, 2);
   Index groups = 1;
   static constexpr int channel_axis = kChannelAxis;
   static constexpr int split_axis(int rank) { return from_end(kChannelAxis, rank); }

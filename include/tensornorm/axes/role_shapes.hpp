@@ -3,9 +3,12 @@
 
 #include <span>
 #include <tensornorm/axes/roles.hpp>
+#include <tensornorm/core/abi.hpp>
 #include <tensornorm/core/fixed_array.hpp>
 
 namespace tensornorm {
+
+inline namespace TENSORNORM_ABI {
 
 /// The extents of some of a tensor's axes, in logical order.
 template <int kMaxRank>
@@ -53,15 +56,18 @@ constexpr auto kept_shape(const P& policy, const Extents<kRank>& shape) {
   return kept;
 }
 
-/// The shape of weight and bias: a split axis counts once, whole.
+/// The shape of weight and bias: a split axis counts once, whole where both its parts are affine.
 template <AxisPolicy P, int kRank>
 constexpr auto affine_shape(const P& policy, const Extents<kRank>& shape) {
   AxisExtents<kRank> affine;
-  for_each_role(policy, shape, [&](int axis, AxisRole role, Index) {
+  for_each_role(policy, shape, [&](int axis, AxisRole role, Index extent) {
+    if (!is_affine(role)) return;
     const bool counted = affine.rank > 0 && affine.axes[affine.rank - 1] == axis;
-    if (is_affine(role) && !counted) affine.push(axis, shape[axis]);
+    if (counted) affine.extents[affine.rank - 1] = shape[axis];
+    else affine.push(axis, extent);
   });
   return affine;
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -10,16 +10,12 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <tensornorm/core/abi.hpp>
 #include <tensornorm/core/scalar.hpp>
 
 namespace tensornorm {
 
-// A unit built without exceptions must not be given the function of one built with them.
-#if defined(__cpp_exceptions)
-inline namespace throwing {
-#else
-inline namespace aborting {
-#endif
+inline namespace TENSORNORM_ABI {
 
 /// Where an error message comes from: it opens with "<layer>::<function>: ".
 struct Call {
@@ -96,5 +92,5 @@ inline Index checked_features(const Call& call, const char* argument, Index feat
   return checked_size(call, argument, &features, 1);
 }
 
-}  // namespace throwing or aborting
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -8,7 +8,7 @@ namespace tensornorm {
 /// kSize elements in place, indexed by signed numbers as extents, axes and loops are.
 template <class T, int kSize>
 struct FixedArray {
-  T values[kSize > 0 ? kSize : 1];
+  T values[std::size_t(kSize > 0 ? kSize : 1)];
 
   constexpr T& operator[](Index i) { return values[i]; }
   constexpr const T& operator[](Index i) const { return values[i]; }

@@ -1,9 +1,14 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#if __cplusplus < 202002L
+#error "tensornorm: expected C++20, as of -std=c++20"
+#endif
+
 #include <Eigen/Core>
 #include <concepts>
 #include <cstddef>
+#include <tensornorm/core/inlining.hpp>
 #include <type_traits>
 
 namespace tensornorm {
@@ -58,7 +63,7 @@ constexpr bool is_exact_zero([[maybe_unused]] const T& x) {
 
 /// NaN and epsilon by Eigen's traits, which a type of the user's own has, unlike those of the standard library.
 template <class T>
-T nan_of() {
+TENSORNORM_INLINE T nan_of() {
   return T(Eigen::NumTraits<T>::quiet_NaN());
 }
 template <class T>

@@ -74,6 +74,8 @@ using scalar_of = typename traits_of<X>::Scalar;
 template <class X>
 inline constexpr int rank_of = traits_of<X>::rank;
 
+inline namespace TENSORNORM_ABI {
+
 /// A tensor as the axes floor sees it: where it is, its extents and strides in elements, by logical axis.
 template <class Scalar, int kRank>
 struct TensorView {
@@ -112,7 +114,18 @@ constexpr auto require_writable() {
                 "tensornorm: the output must be writable, not a map of const data");
 }
 
-/// What can be known of an output before a call: it may be written, and its elements lie as x's do.
+/// What can be known of x before a call: a layer of Scalar takes its elements.
+template <class Scalar, class X>
+constexpr auto require_elements() {
+  require_readable<X>();
+  static_assert(RealScalar<scalar_of<X>>, "tensornorm: expected elements of a real floating-point type");
+  static_assert(!RealScalar<scalar_of<X>> || sizeof(scalar_of<X>) <= sizeof(Scalar),
+                "tensornorm: the elements of x are wider than the layer's parameters; use a layer of x's scalar type");
+  static_assert(!RealScalar<scalar_of<X>> || std::is_same_v<scalar_of<X>, Scalar> || sizeof(scalar_of<X>) != sizeof(Scalar),
+                "tensornorm: the elements of x are neither of the layer's scalar type nor narrower; use a layer of x's scalar type, or of float");
+}
+
+/// And of an output: it may be written, and its elements lie as x's do.
 template <class Scalar, class X, class Y>
 constexpr auto require_like() {
   require_readable<X>();
@@ -121,11 +134,7 @@ constexpr auto require_like() {
   static_assert(rank_of<X> == rank_of<Y>, "tensornorm: expected outputs of the same rank as x");
   static_assert(traits_of<X>::row_major == traits_of<Y>::row_major,
                 "tensornorm: expected outputs of the same storage order as x (both RowMajor or both ColMajor)");
-  static_assert(RealScalar<scalar_of<X>>, "tensornorm: expected elements of a real floating-point type");
-  static_assert(sizeof(scalar_of<X>) <= sizeof(Scalar),
-                "tensornorm: the elements of x are wider than the layer's parameters; use a layer of x's scalar type");
-  static_assert(std::is_same_v<scalar_of<X>, Scalar> || sizeof(scalar_of<X>) < sizeof(Scalar),
-                "tensornorm: the elements of x are neither of the layer's scalar type nor narrower; use a layer of x's scalar type, or of float");
+  require_elements<Scalar, X>();
 }
 
 /// The same for a backward call: dy lies as x does, and dx, unless it is tn::none, may be written.
@@ -134,6 +143,7 @@ constexpr auto require_gradient_operands() {
   require_readable<DY>();
   static_assert(std::is_same_v<scalar_of<X>, scalar_of<DY>> && rank_of<X> == rank_of<DY> && traits_of<X>::row_major == traits_of<DY>::row_major,
                 "tensornorm: expected dy of x's scalar type, rank and storage order");
+  require_elements<Scalar, X>();
   if constexpr (!is_none<DX>) require_like<Scalar, X, DX>();
 }
 
@@ -232,4 +242,5 @@ void check_in_place_or_apart(const Call& call, const char* out_name, const Tenso
     fail(call, out_name, " partially overlaps ", in_name, ": expected the same memory (in place) or none in common");
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

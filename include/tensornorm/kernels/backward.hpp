@@ -88,8 +88,8 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
     if (full < n) {
       // The last w elements once more, those already counted masked out; of a row shorter than that, copies at the end of w zeros.
       const Index rest = n - full, first = w - rest, at = n - w;
-      T few_x[w], few_dy[w];
-      P few_weight[w], few_dweight[w], few_dbias[w];
+      T few_x[std::size_t(w)], few_dy[std::size_t(w)];
+      P few_weight[std::size_t(w)], few_dweight[std::size_t(w)], few_dbias[std::size_t(w)];
       RowGradients<A, P> last = row;
       if (n < w) {
         const auto copy = [&](auto* few, const auto* from) TENSORNORM_INLINE_LAMBDA {
@@ -176,8 +176,8 @@ TENSORNORM_INLINE void weighted_rows_gradient_sums(const T* x, Index x_stride, c
                                                    Index weight_stride, const AffineRow<A>& row, const F& f) {
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width, block = w * (keeps_rest<A, S> ? kPlainTerms : kTileRows);
-  L weights[kRows], dweight[kRows], dbias[kRows];
-  GradientSums<S> all[kRows], rests[kRows];
+  L weights[std::size_t(kRows)], dweight[std::size_t(kRows)], dbias[std::size_t(kRows)];
+  GradientSums<S> all[std::size_t(kRows)], rests[std::size_t(kRows)];
   const auto rows = [&](const auto& each) TENSORNORM_INLINE_LAMBDA {
     [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
       (each(std::integral_constant<int, k>()), ...);

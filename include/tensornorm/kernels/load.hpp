@@ -31,7 +31,7 @@ TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
   } else {
     if (n < half) return copy_few<half>(to, from, n);
     struct Block {
-      T values[half];
+      T values[std::size_t(half)];
     } first, last;
     std::memcpy(static_cast<void*>(&first), from, sizeof first);
     std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);

@@ -35,7 +35,7 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
   using H = HardwareLanes<A, I>;
   constexpr int w = L::width;
   const Index full = n / w * w;
-  A sums[w], square_sums[w];
+  A sums[std::size_t(w)], square_sums[std::size_t(w)];
   const H p(pivot);
   for (int q = 0; q < w; q += H::width) {
     H a, b, c, d, e, f, g, h;

@@ -35,18 +35,20 @@ class Affine {
     if (has_bias) bias_ = filled(Scalar(0));
   }
   Affine(const Affine&) = default;
-  /// Leaves `other` without a shape: checked() refuses it.
-  Affine(Affine&& other)
+  /// Leaves `other` without a shape: check_whole() refuses it.
+  Affine(Affine&& other) noexcept
       : layer_(other.layer_), shape_(std::exchange(other.shape_, Shape{})), has_weight_(other.has_weight_), has_bias_(other.has_bias_),
         weight_(std::move(other.weight_)), bias_(std::move(other.bias_)) {}
   /// All of `other`, or, where memory runs out, nothing: Eigen's tensors free theirs before they ask for more.
-  Affine& operator=(Affine other) {
-    std::swap(layer_, other.layer_);
-    std::swap(shape_, other.shape_);
-    std::swap(has_weight_, other.has_weight_);
-    std::swap(has_bias_, other.has_bias_);
-    std::swap(weight_, other.weight_);
-    std::swap(bias_, other.bias_);
+  Affine& operator=(const Affine& other) { return *this = Affine(other); }
+  Affine& operator=(Affine&& other) noexcept {
+    Affine taken(std::move(other));
+    layer_ = taken.layer_;
+    shape_ = taken.shape_;
+    has_weight_ = taken.has_weight_;
+    has_bias_ = taken.has_bias_;
+    std::swap(weight_, taken.weight_);
+    std::swap(bias_, taken.bias_);
     return *this;
   }
 
@@ -58,7 +60,7 @@ class Affine {
     for (Index extent : shape_) n *= extent;
     return n;
   }
-  /// Errors: std::logic_error where the layer has none.
+  /// Errors: std::logic_error where the layer has none, or was moved from.
   Tensor& weight() { return existing(weight_, has_weight_, "weight"); }
   const Tensor& weight() const { return const_cast<Affine*>(this)->weight(); }
   Tensor& bias() { return existing(bias_, has_bias_, "bias"); }
@@ -66,7 +68,7 @@ class Affine {
 
   /// The parameters for a call; a user may have assigned tensors of another shape, or have moved the layer away (std::logic_error).
   Parameters<Scalar> checked(const Call& call) const {
-    if (shape_[0] == 0) fail<std::logic_error>(call, "expected a layer, got one that was moved from");
+    check_whole(call);
     check(call, "weight", weight_, has_weight_);
     check(call, "bias", bias_, has_bias_);
     return {has_weight_ ? weight_.data() : nullptr, has_bias_ ? bias_.data() : nullptr};
@@ -99,6 +101,10 @@ class Affine {
   }
 
  private:
+  /// Errors: std::logic_error where the layer was moved from.
+  void check_whole(const Call& call) const {
+    if (shape_[0] == 0) fail<std::logic_error>(call, "expected a layer, got one that was moved from");
+  }
   Tensor filled(Scalar value) const {
     typename Tensor::Dimensions extents;
     for (int i = 0; i < kRank; ++i) extents[std::size_t(i)] = Eigen::Index(shape_[i]);
@@ -107,6 +113,7 @@ class Affine {
     return tensor;
   }
   Tensor& existing(Tensor& tensor, bool exists, const char* name) {
+    check_whole({layer_, name});
     if (!exists) fail<std::logic_error>({layer_, name}, "the layer was constructed without ", name);
     return tensor;
   }

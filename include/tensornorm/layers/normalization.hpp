@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <initializer_list>
 #include <ostream>
 #include <tensornorm/layers/affine.hpp>
@@ -36,14 +37,19 @@ class Normalization {
   /// What forward(x, y, saved) keeps for backward.
   using Saved = SavedStats<Scalar>;
 
-  /// A layer with a policy of the user's own; `affine_shape` is the shape of the policy's affine axes, kept flat.
+  /// A layer with a policy of the user's own; `affine_shape` is the shape of the policy's affine axes, or the number of its elements.
+  /// weight and bias are flat, RowMajor over these axes.
   ///
   /// Errors   std::invalid_argument: an extent < 1, eps not finite or negative.
   explicit Normalization(std::initializer_list<Index> affine_shape, NormalizationOptions options = {}, Policy policy = {})
     requires(kParameterRank == 1)
       : Normalization("Normalization",
                       {checked_size({"Normalization", "constructor"}, "affine_shape", affine_shape.begin(), int(affine_shape.size()))},
-                      rule_of(options), options.affine, options.affine && options.bias, policy) {}
+                      rule_of(options), options.affine, options.affine && options.bias, policy) {
+    if (affine_shape.size() > kMaxLoops) fail({name_, "constructor"}, "expected affine_shape of at most ", kMaxLoops, " extents");
+    named_ = int(affine_shape.size());
+    std::copy(affine_shape.begin(), affine_shape.end(), extents_.begin());
+  }
 
   /// For layers made of this one; `name` is kept, not copied. RMSNorm's rule is not centered.
   Normalization(const char* name, const Extents<kParameterRank>& shape, const StatisticsRule& rule, bool weight,
@@ -141,7 +147,7 @@ class Normalization {
   const Affine<Scalar, kParameterRank>& affine() const { return affine_; }
 
   /// What the ops need to know of a call of this layer.
-  NormalizeContext<Scalar> context(const char* function) const {
+  TENSORNORM_INLINE NormalizeContext<Scalar> context(const char* function) const {
     const Call call{name_, function};
     return {call, rule_, affine_.checked(call)};
   }
@@ -159,19 +165,21 @@ class Normalization {
     }
     bool same = got.size() == affine_.size();
     for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
-    if (!same)
-      fail(call, "expected affine axes of shape ", ShapeText{affine_.shape().data(), kParameterRank}, ", got ",
-           ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")");
+    if (named_ > 1) same &= got.rank == named_ && std::equal(extents_.begin(), extents_.begin() + named_, got.extents.begin());
+    if (!same) fail(call, "expected affine axes of shape ", shape_text(), ", got ", ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")");
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
-    out << layer.name_ << '(' << ShapeText{layer.affine_.shape().data(), kParameterRank} << ", eps=" << layer.eps()
+    out << layer.name_ << '(' << layer.shape_text() << ", eps=" << layer.eps()
         << ", affine=" << (layer.affine_.has_weight() ? "true" : "false")
         << (layer.affine_.has_weight() && !layer.affine_.has_bias() ? ", bias=false" : "");
     return layer.rule_.print_rest(out);
   }
 
  private:
+  ShapeText shape_text() const {
+    return named_ > 0 ? ShapeText{extents_.data(), named_} : ShapeText{affine_.shape().data(), kParameterRank};
+  }
   static StatisticsRule rule_of(const NormalizationOptions& options) { return {options.eps, options.variance, options.eps_added_to, true}; }
   static const auto& checked(const char* name, const Extents<kParameterRank>& shape, const StatisticsRule& rule) {
     const Call call{name, "constructor"};
@@ -208,6 +216,8 @@ class Normalization {
   }
 
   Affine<Scalar, kParameterRank> affine_;  // first: its assignment may fail, and then nothing has changed
+  Extents<kMaxLoops> extents_{};  ///< those of affine_shape,
+  int named_ = 0;                 ///< so many; 0 where the parameters' shape is known from the layer
   const char* name_;
   Policy policy_;
   StatisticsRule rule_;

@@ -7,7 +7,7 @@ namespace tensornorm {
 
 /// Options of RMSNorm.
 struct RMSNormOptions {
-  std::optional<double> eps = std::nullopt;  ///< finite and >= 0; nullopt: the epsilon of the accumulator's type
+  std::optional<double> eps = std::nullopt;  ///< finite and >= 0; nullopt: the epsilon of the accumulator of the layer's type
   bool elementwise_affine = true;            ///< has weight
 };
 

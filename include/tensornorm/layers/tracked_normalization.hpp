@@ -12,8 +12,8 @@ namespace tensornorm {
 class TrainingTurn {
  public:
   TrainingTurn() = default;
-  TrainingTurn(const TrainingTurn&) {}
-  TrainingTurn& operator=(const TrainingTurn&) { return *this; }
+  TrainingTurn(const TrainingTurn&) noexcept {}
+  TrainingTurn& operator=(const TrainingTurn&) noexcept { return *this; }
 
   /// Holds the turn, if there is one to hold. Errors: std::logic_error where another call holds it.
   class Hold {
@@ -47,6 +47,9 @@ class TrainingTurn {
 /// needs a lock of the caller's; of two calls that train at once the second is refused (std::logic_error).
 template <class Scalar, AxisPolicy Policy, AxisPolicy ChannelPolicy, int kSpatialRank, bool kUnbatched>
 class TrackedNormalization {
+  static_assert(keeps_channels_alone<ChannelPolicy, kSpatialRank + 2>(),
+                "tensornorm: expected a policy of one statistic per channel, as BatchAxes<1> is for x of (N, C, ...)");
+
  public:
   /// What forward(x, y, saved) keeps for backward.
   using Saved = SavedStats<Scalar>;
@@ -175,10 +178,11 @@ class TrackedNormalization {
   }
 
  private:
-  /// Errors: std::logic_error for a layer whose running statistics were moved from.
-  void check_whole(const Call& call) const {
-    if (num_features() != normalization_.affine().size())
-      fail<std::logic_error>(call, "expected a layer, got one whose running statistics were moved from");
+  /// Errors: std::logic_error where running statistics of another layer were assigned, or these were moved from.
+  void check_running_stats(const Call& call) const {
+    const Index expected = normalization_.affine().size();
+    if (num_features() != expected)
+      fail<std::logic_error>(call, "expected running statistics of ", expected, " features, got ", num_features());
   }
   bool uses_running_stats() const { return tracking_ && !training_; }
 
@@ -189,6 +193,8 @@ class TrackedNormalization {
     static_assert(rank == kSpatialRank + 2 || (kUnbatched && rank == kSpatialRank + 1) || (!kUnbatched && kSpatialRank == 1 && rank == 2),
                   "tensornorm: x has the wrong rank: BatchNorm1d takes (N, C) and (N, C, L), 2d (N, C, H, W), 3d (N, C, D, H, W); "
                   "InstanceNorm also takes each without N");
+    constexpr int batched_rank = kUnbatched && rank == kSpatialRank + 1 ? rank + 1 : rank;
+    static_assert(batched_rank >= least_rank<Policy>, "tensornorm: x has no axis of channels where the policy says");
   }
   /// (C, ...) as (1, C, ...).
   template <class T, int kRank>
@@ -213,8 +219,8 @@ class TrackedNormalization {
     require_rank<X>();
     require_like<Scalar, X, Y>();
     require_host_device<Device>();
-    check_whole({normalization_.name(), function});
     const auto context = normalization_.context(function);
+    check_running_stats(context.call);
     const auto in = batched(view_of(x));
     const auto out = batched(view_of(y));
     normalization_.check_shape(context.call, in);
@@ -234,8 +240,8 @@ class TrackedNormalization {
     require_rank<X>();
     require_gradient_operands<Scalar, X, DY, DX>();
     require_host_device<Device>();
-    check_whole({normalization_.name(), function});
     const auto context = normalization_.context(function);
+    check_running_stats(context.call);
     const auto in = batched(view_of(x)), grad = batched(view_of(dy));
     normalization_.check_shape(context.call, in);
     const auto out = batched(gradient_view(context.call, view_of(x), dx));

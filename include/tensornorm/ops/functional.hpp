@@ -21,7 +21,7 @@ struct BatchNormFunctionOptions {
 };
 /// Options of rms_norm().
 struct RMSNormFunctionOptions {
-  std::optional<double> eps = std::nullopt;  ///< nullopt: the epsilon of the accumulator's type
+  std::optional<double> eps = std::nullopt;  ///< nullopt: the epsilon of the accumulator of weight's type, of x's without one
 };
 
 /// The rank of a parameter as the layers count it: an Eigen vector is of rank 1, nothing at all of rank 0.
@@ -127,11 +127,10 @@ void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, c
                  {options.eps, options.variance, options.eps_added_to, true}, nullptr, x, y, &saved, weight, bias, device);
 }
 
-/// The eps of rms_norm where none is given: the epsilon of the accumulator's type, as in PyTorch.
-template <class X>
+/// The eps of rms_norm where none is given: the epsilon of the accumulator of the parameters' type, as RMSNorm<Scalar> has it.
+template <class Scalar>
 StatisticsRule rms_rule(const RMSNormFunctionOptions& options) {
-  return {options.eps.value_or(epsilon_of<accumulator_t<scalar_of<X>>>()), VarianceEstimator::biased,
-          EpsAddedTo::variance, false};
+  return {options.eps.value_or(epsilon_of<accumulator_t<Scalar>>()), VarianceEstimator::biased, EpsAddedTo::variance, false};
 }
 
 /// y = x / sqrt(mean of x^2 + eps) * weight over the last axes, as many as weight has.
@@ -140,14 +139,15 @@ StatisticsRule rms_rule(const RMSNormFunctionOptions& options) {
 template <int kNormalizedRank = 0, class X, class Y, class W, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void rms_norm(const X& x, Y&& y, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
-  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<X>(options), nullptr, x, y,
+  using Scalar = typename parameter_scalar<X, W>::type;
+  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y,
                  static_cast<None*>(nullptr), weight, none, device);
 }
 /// As rms_norm(x, y, weight), and keeps rstd for rms_norm_backward.
 template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
-  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<X>(options), nullptr, x, y, &saved, weight,
+  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y, &saved, weight,
                  none, device);
 }
 

@@ -49,7 +49,7 @@ template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, cla
 void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight,
                        RMSNormFunctionOptions options = {}, const Device& device = {}) {
   constexpr int rank = normalized_rank<kNormalizedRank, W, DW>();
-  differentiate_with("rms_norm_backward", LayerAxes<rank>{}, rms_rule<X>(options), dy, x, saved, weight, dx, dweight, none, device);
+  differentiate_with("rms_norm_backward", LayerAxes<rank>{}, rms_rule<Scalar>(options), dy, x, saved, weight, dx, dweight, none, device);
 }
 
 /// Gradients of group_norm(x, y, saved, num_groups, weight, bias, options).

@@ -11,6 +11,8 @@
 
 namespace tensornorm {
 
+inline namespace TENSORNORM_ABI {
+
 /// What a layer brings to every call: whose call it is, its rule and its parameters.
 template <class Scalar>
 struct NormalizeContext {
@@ -18,8 +20,6 @@ struct NormalizeContext {
   StatisticsRule rule;
   Parameters<Scalar> parameters;
 };
-
-inline namespace TENSORNORM_ABI {
 
 /// The plan of a forward call; y without memory: moments only. x is not empty.
 template <StatisticsSource kSource, bool kRowMajor, AxisPolicy P, class T, class Scalar, int kRank>

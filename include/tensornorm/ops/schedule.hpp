@@ -10,6 +10,8 @@
 
 namespace tensornorm {
 
+inline namespace TENSORNORM_ABI {
+
 // How a nest is walked so that memory is touched as seldom as possible. Chosen here and nowhere else, from the nest, the size of its
 // elements and the caches.
 
@@ -267,4 +269,5 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   return walk;
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

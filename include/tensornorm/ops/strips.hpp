@@ -7,6 +7,8 @@
 
 namespace tensornorm {
 
+inline namespace TENSORNORM_ABI {
+
 // How a column walk is gone through: its strips, their rows, and the runs of one weight in a row.
 
 /// Wide rows [first, last), the partial one counted with them.
@@ -71,4 +73,5 @@ TENSORNORM_INLINE void for_each_run(const ColumnWalk& walk, Index run, Index wid
     for (Index c = end - length; c < end; c += step) f(c, std::min(step, end - c), param);
 }
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -7,6 +7,7 @@
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/kernels/sums.hpp>
 #include <tensornorm/stats/estimator.hpp>
+#include <utility>
 
 namespace tensornorm {
 
@@ -33,10 +34,20 @@ class RunningStats {
     reset();
   }
   RunningStats(const RunningStats&) = default;
-  RunningStats(RunningStats&&) = default;
+  /// Leaves `other` without features.
+  RunningStats(RunningStats&&) noexcept = default;
   /// All of `other`, or, where memory runs out, nothing.
   RunningStats& operator=(const RunningStats& other) { return *this = RunningStats(other); }
-  RunningStats& operator=(RunningStats&&) = default;
+  RunningStats& operator=(RunningStats&& other) noexcept {
+    RunningStats taken(std::move(other));
+    std::swap(mean_, taken.mean_);
+    std::swap(variance_, taken.variance_);
+    num_batches_ = taken.num_batches_;
+    momentum_ = taken.momentum_;
+    estimator_ = taken.estimator_;
+    layer_ = taken.layer_;
+    return *this;
+  }
 
   /// One value per feature; 0 and 1 before the first batch.
   const Vector& mean() const { return mean_; }
@@ -80,6 +91,8 @@ class RunningStats {
   template <class Mean, class Variance>
     requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
   void update(const Mean& batch_mean, const Variance& batch_variance, Index samples) {
+    static_assert(std::is_same_v<std::remove_cvref_t<decltype(*batch_mean.data())>, std::remove_cvref_t<decltype(*batch_variance.data())>>,
+                  "tensornorm: mean and variance must have the same scalar type");
     const Call call{layer_, "update"};
     check_values(call, "mean", batch_mean);
     check_values(call, "variance", batch_variance);
@@ -101,10 +114,13 @@ class RunningStats {
     for (Index c = 0; c < num_features(); ++c)
       if (!is_a_variance(variance.data()[c])) fail(call, "expected running_var >= 0, got ", variance.data()[c], " at index ", c);
     if (num_batches < 0) fail(call, "expected num_batches >= 0, got ", num_batches);
+    Vector new_mean(mean_.size()), new_variance(mean_.size());  // what is loaded may be these themselves
     for (Index c = 0; c < num_features(); ++c) {
-      mean_.data()[c] = static_cast<Value>(mean.data()[c]);
-      variance_.data()[c] = static_cast<Value>(variance.data()[c]);
+      new_mean.data()[c] = static_cast<Value>(mean.data()[c]);
+      new_variance.data()[c] = static_cast<Value>(variance.data()[c]);
     }
+    std::swap(mean_, new_mean);
+    std::swap(variance_, new_variance);
     num_batches_ = num_batches;
   }
 
@@ -112,7 +128,7 @@ class RunningStats {
   /// Not negative, and no NaN.
   template <class Number>
   static bool is_a_variance(const Number& x) {
-    if constexpr (std::is_convertible_v<Number, double> || requires { static_cast<double>(x); })
+    if constexpr (std::numeric_limits<Number>::digits <= std::numeric_limits<double>::digits && requires { static_cast<double>(x); })
       return is_from_zero_to(kInfinity, static_cast<double>(x));
     else
       return x >= Number(0);

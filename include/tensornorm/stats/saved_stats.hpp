@@ -26,18 +26,18 @@ class SavedStats {
   using Values = Eigen::TensorMap<const Eigen::Tensor<Statistic, 1>>;
 
   std::span<const Index> shape() const { return {shape_.data(), std::size_t(empty() ? 0 : rank_)}; }
-  Index size() const { return size_; }
+  Index size() const { return empty() ? 0 : size_; }
   /// No forward call has filled it, or it was moved from.
   bool empty() const { return rank_ < 0 || Index(values_.size()) != 3 * size_; }
-  Values mean() const { return Values(values_.data(), size_); }
-  Values rstd() const { return Values(values_.data() + 2 * size_, size_); }
+  Values mean() const { return Values(values_.data(), size()); }
+  Values rstd() const { return Values(values_.data() + 2 * size(), size()); }
 
   /// Statistics were given (eval mode), not computed from x: backward takes them for constants.
   bool constant() const { return constant_; }
   /// The storage order of the x they belong to.
   bool row_major() const { return row_major_; }
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
-  Values mean_lo() const { return Values(values_.data() + size_, size_); }
+  Values mean_lo() const { return Values(values_.data() + size(), size()); }
   /// For the layers: makes room for statistics of this shape and returns where they go.
   StatisticsArrays<Statistic> prepare(std::span<const Index> shape, bool constant, bool row_major = true) {
     Index size = 1;
