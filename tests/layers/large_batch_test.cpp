@@ -301,7 +301,7 @@ TEST(Matrices, GapsBetweenRowsChangeNothing) {
   for (const Sizes s : {Sizes{9, 5, 40}, {3, 3, 3}, {60, 7, 100}, {2, 400, 10}, {200, 3, 5}, {2, 50, 800}}) {
     const Index rows = s.images * s.channels;
     const Matrix x = random_matrix(rows, s.pixels, 1), dy = random_matrix(rows, s.pixels, 2);
-    tn::Normalization<float, StackedImages> layer({rows}, {.affine = false}, {s.images});
+    tn::Normalization<float, StackedImages> layer({s.channels}, {.affine = false}, {s.images});
     tn::SavedStats<float> saved, saved_of_blocks;
     auto none = layer.zero_gradients();
     Matrix y = x, dx = x;
@@ -325,7 +325,7 @@ TEST(LargeMatrices, FromOutputIntoRowsWithGaps) {
   using Matrix = Block::Matrix;
   constexpr Index images = 2, channels = 3000, pixels = 800;
   const Matrix x = random_matrix(images * channels, pixels, 1), dy = random_matrix(images * channels, pixels, 2);
-  tn::Normalization<float, StackedImages> layer({images * channels}, {.affine = false}, {images});
+  tn::Normalization<float, StackedImages> layer({channels}, {.affine = false}, {images});
   tn::SavedStats<float> saved;
   Matrix y = x, dense = x;
   layer.forward(x, y, saved);

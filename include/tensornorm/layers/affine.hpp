@@ -52,6 +52,8 @@ class Affine {
     return *this;
   }
 
+  /// The layer's name, as in its errors.
+  const char* layer() const { return layer_; }
   bool has_weight() const { return has_weight_; }
   bool has_bias() const { return has_bias_; }
   const Shape& shape() const { return shape_; }

@@ -45,7 +45,7 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
 
  public:
   explicit LayerNorm(const NormalizedShape<kNormalizedRank>& normalized_shape, LayerNormOptions options = {})
-      : Base("LayerNorm", normalized_shape.extents(), {options.eps, options.variance, options.eps_added_to, true},
+      : Base("LayerNorm", normalized_shape.extents(), rule_of(options),
              options.elementwise_affine, options.elementwise_affine && options.bias, {}) {}
 
   /// LayerNorm<float>({768}), which a copy of a layer made of 768 would match as well.

@@ -27,6 +27,7 @@ struct NormalizationOptions {
 /// Shapes   x, y: any rank the policy is meant for, either storage order; y is never resized.
 /// Aliasing y may be exactly x (then no backward); any other overlap with x, weight or bias is an error.
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps. A lone sample with an unbiased variance.
+///          std::logic_error: a layer that was moved from.
 /// Accuracy see README; the same bits for any number of threads, in place or not, and on every instruction set with FMA.
 /// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation after a thread's first such call.
 template <class Scalar, class Policy, int kParameterRank = 1>
@@ -46,7 +47,7 @@ class Normalization {
       : Normalization("Normalization",
                       {checked_size({"Normalization", "constructor"}, "affine_shape", affine_shape.begin(), int(affine_shape.size()))},
                       rule_of(options), options.affine, options.affine && options.bias, policy) {
-    if (affine_shape.size() > kMaxLoops) fail({name_, "constructor"}, "expected affine_shape of at most ", kMaxLoops, " extents");
+    if (affine_shape.size() > kMaxLoops) fail({name(), "constructor"}, "expected affine_shape of at most ", kMaxLoops, " extents");
     named_ = int(affine_shape.size());
     std::copy(affine_shape.begin(), affine_shape.end(), extents_.begin());
   }
@@ -54,7 +55,7 @@ class Normalization {
   /// For layers made of this one; `name` is kept, not copied. RMSNorm's rule is not centered.
   Normalization(const char* name, const Extents<kParameterRank>& shape, const StatisticsRule& rule, bool weight,
                 bool bias, Policy policy)
-      : affine_(name, checked(name, shape, rule), weight, bias), name_(name), policy_(policy), rule_(rule) {}
+      : affine_(name, checked(name, shape, rule), weight, bias), policy_(policy), rule_(rule) {}
 
   /// The normalized x in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
@@ -132,7 +133,7 @@ class Normalization {
   bool is_training() const { return training_; }
   double eps() const { return rule_.eps; }
   /// The layer's name, as in its errors.
-  const char* name() const { return name_; }
+  const char* name() const { return affine_.layer(); }
   /// The role of each axis.
   const Policy& policy() const { return policy_; }
   /// How a statistic is made of its sums: estimator, eps and what it is added to.
@@ -148,7 +149,7 @@ class Normalization {
 
   /// What the ops need to know of a call of this layer.
   TENSORNORM_INLINE NormalizeContext<Scalar> context(const char* function) const {
-    const Call call{name_, function};
+    const Call call{name(), function};
     return {call, rule_, affine_.checked(call)};
   }
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
@@ -170,7 +171,7 @@ class Normalization {
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
-    out << layer.name_ << '(' << layer.shape_text() << ", eps=" << layer.eps()
+    out << layer.name() << '(' << layer.shape_text() << ", eps=" << layer.eps()
         << ", affine=" << (layer.affine_.has_weight() ? "true" : "false")
         << (layer.affine_.has_weight() && !layer.affine_.has_bias() ? ", bias=false" : "");
     return layer.rule_.print_rest(out);
@@ -180,7 +181,6 @@ class Normalization {
   ShapeText shape_text() const {
     return named_ > 0 ? ShapeText{extents_.data(), named_} : ShapeText{affine_.shape().data(), kParameterRank};
   }
-  static StatisticsRule rule_of(const NormalizationOptions& options) { return {options.eps, options.variance, options.eps_added_to, true}; }
   static const auto& checked(const char* name, const Extents<kParameterRank>& shape, const StatisticsRule& rule) {
     const Call call{name, "constructor"};
     check_eps(call, rule.eps);
@@ -218,7 +218,6 @@ class Normalization {
   Affine<Scalar, kParameterRank> affine_;  // first: its assignment may fail, and then nothing has changed
   Extents<kMaxLoops> extents_{};  ///< those of affine_shape,
   int named_ = 0;                 ///< so many; 0 where the parameters' shape is known from the layer
-  const char* name_;
   Policy policy_;
   StatisticsRule rule_;
   bool training_ = true;

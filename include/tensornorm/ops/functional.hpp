@@ -116,7 +116,7 @@ template <int kNormalizedRank = 0, class X, class Y, class W, class B, class Dev
   requires DeviceArgument<Device>
 void layer_norm(const X& x, Y&& y, const W& weight, const B& bias, NormalizeOptions options = {}, const Device& device = {}) {
   normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{},
-                 {options.eps, options.variance, options.eps_added_to, true}, nullptr, x, y, static_cast<None*>(nullptr), weight, bias, device);
+                 rule_of(options), nullptr, x, y, static_cast<None*>(nullptr), weight, bias, device);
 }
 /// As layer_norm(x, y, weight, bias), and keeps mean and rstd for layer_norm_backward. Scalar: weight's and bias's, x's with neither.
 template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
@@ -124,7 +124,7 @@ template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, clas
 void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, NormalizeOptions options = {},
                 const Device& device = {}) {
   normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{},
-                 {options.eps, options.variance, options.eps_added_to, true}, nullptr, x, y, &saved, weight, bias, device);
+                 rule_of(options), nullptr, x, y, &saved, weight, bias, device);
 }
 
 /// The eps of rms_norm where none is given: the epsilon of the accumulator of the parameters' type, as RMSNorm<Scalar> has it.

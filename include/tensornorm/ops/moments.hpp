@@ -79,35 +79,41 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
 /// Units    variance is the biased one; with options.variance unbiased, variance * n / (n - 1) takes its place.
 /// Aliasing y may be exactly x.
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps, n = 1 where an unbiased variance is asked for.
-template <class X, class Y, class M, int... kAxes, class Device = Eigen::DefaultDevice>
+template <class X, class Y, class M, class V, int... kAxes, class Device = Eigen::DefaultDevice>
   requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable)
-void normalize(const X& x, Y&& y, const M& mean, const M& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
+void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
   using T = scalar_of<X>;
   require_like<T, X, Y>();
   require_host_device<Device>();
   constexpr int rank = rank_of<X>;
   moments_of::require_axes<rank, kAxes...>();
-  static_assert(rank_of<M> == rank - int(sizeof...(kAxes)), "tensornorm: mean and variance have the kept axes of x");
-  static_assert(rank_of<M> < 2 || traits_of<M>::row_major == traits_of<X>::row_major,
+  constexpr int kept_rank = rank - int(sizeof...(kAxes));
+  constexpr bool row_major = traits_of<X>::row_major;
+  require_readable<V>();
+  static_assert(rank_of<M> == kept_rank && rank_of<V> == kept_rank, "tensornorm: mean and variance have the kept axes of x");
+  static_assert(kept_rank < 2 || (traits_of<M>::row_major == row_major && traits_of<V>::row_major == row_major),
                 "tensornorm: mean and variance have the storage order of x");
-  const NormalizeContext<T> context{{"tensornorm", "normalize"}, {options.eps, options.variance, options.eps_added_to, true}, {}};
+  static_assert(std::is_same_v<scalar_of<M>, scalar_of<V>>, "tensornorm: mean and variance must have the same scalar type");
+  const NormalizeContext<T> context{{"tensornorm", "normalize"}, rule_of(options), {}};
   check_eps(context.call, options.eps);
   const auto in = view_of(x);
   const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, in.shape);
-  for (const auto& [name, given] : {std::pair{"mean", view_of(mean)}, std::pair{"variance", view_of(variance)}})
+  const auto check = [&](const char* name, const auto& given) {
     if (!std::equal(given.shape.begin(), given.shape.end(), kept.span().begin()))
       fail(context.call, name, ": expected ", ShapeText{kept.extents.data(), kept.rank}, ", got ", given.text());
-  if (view_of(mean).span() != view_of(mean).size() || view_of(variance).span() != view_of(variance).size())
-    fail(context.call, "mean and variance: expected elements without gaps");
-  normalize_by_given<traits_of<X>::row_major>(context, policy, in, view_of(y), mean.data(), variance.data(),
+    if (given.span() != given.size()) fail(context.call, name, ": expected elements without gaps");
+  };
+  check("mean", view_of(mean));
+  check("variance", view_of(variance));
+  normalize_by_given<row_major>(context, policy, in, view_of(y), mean.data(), variance.data(),
                                               static_cast<SavedStats<T>*>(nullptr), device);
 }
 
 /// normalize() into a new tensor.
-template <class X, class M, int... kAxes, class Device = Eigen::DefaultDevice>
-  requires(DeviceArgument<Device> && traits_of<M>::readable)
-auto normalize(const X& x, const M& mean, const M& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
+template <class X, class M, class V, int... kAxes, class Device = Eigen::DefaultDevice>
+  requires(DeviceArgument<Device> && traits_of<M>::readable && traits_of<V>::readable)
+auto normalize(const X& x, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
   auto y = make_like(x);
   normalize(x, y, mean, variance, policy, options, device);

@@ -65,6 +65,12 @@ struct StatisticsRule {
   }
 };
 
+/// The rule of options that have eps, variance and eps_added_to.
+template <class Options>
+TENSORNORM_INLINE StatisticsRule rule_of(const Options& options) {
+  return {options.eps, options.variance, options.eps_added_to, true};
+}
+
 /// Where statistics go, or come from: flat arrays in x's storage order; null where nobody asks.
 template <class S>
 struct StatisticsArrays {
