@@ -11,6 +11,7 @@
 #include <sstream>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -39,6 +40,7 @@ inline Digits read_digits(const std::string& path) {
   std::vector<float> pixels;
   Digits digits;
   for (std::string line; std::getline(file, line);) {
+    if (!line.empty() && line.back() == '\r') line.pop_back();
     std::istringstream fields(line);
     std::string field;
     std::vector<int> numbers;
@@ -46,7 +48,8 @@ inline Digits read_digits(const std::string& path) {
     while (std::getline(fields, field, ',')) {
       int number = 0;
       const char* const end = field.data() + field.size();
-      if (std::from_chars(field.data(), end, number).ptr != end)
+      const auto [last, error] = std::from_chars(field.data(), end, number);
+      if (error != std::errc() || last != end)
         throw std::runtime_error(where + ": expected numbers, got " + field);
       numbers.push_back(number);
     }

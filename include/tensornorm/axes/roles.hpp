@@ -60,19 +60,16 @@ constexpr bool has_static_roles() {
 template <class P, int kRank>
 concept StaticRoles = AxisPolicy<P> && requires { typename std::bool_constant<has_static_roles<P, kRank>()>; } && has_static_roles<P, kRank>();
 
-/// P keeps one axis of a tensor of this rank, which indexes weight and bias, and reduces all others: a statistic per channel. True where the
-/// roles are known at run time only.
+/// The axes of a tensor of this rank that P keeps index weight and bias, and no others do: one statistic per parameter. True where the roles
+/// are known at run time only.
 template <AxisPolicy P, int kRank>
-constexpr bool keeps_channels_alone() {
+constexpr bool keeps_parameters_alone() {
   if constexpr (SplitsAnAxis<P>) return false;
   else if constexpr (!StaticRoles<P, kRank>) return true;
   else {
-    int kept = 0, reduced = 0;
-    for (int axis = 0; axis < kRank; ++axis) {
-      kept += P::role(axis, kRank) == AxisRole::kept_affine ? 1 : 0;
-      reduced += P::role(axis, kRank) == AxisRole::reduced ? 1 : 0;
-    }
-    return kept == 1 && reduced == kRank - 1;
+    for (int axis = 0; axis < kRank; ++axis)
+      if (is_affine(P::role(axis, kRank)) == is_reduced(P::role(axis, kRank))) return false;
+    return true;
   }
 }
 

@@ -4,11 +4,14 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <tensornorm/core/abi.hpp>
 #include <tensornorm/core/scalar.hpp>
 #include <type_traits>
 #include <utility>
 
 namespace tensornorm {
+
+inline namespace TENSORNORM_ABI {
 
 /// Memory of the calling thread, given back when it ends; what a thread-local object's destructor takes after that, never.
 ///
@@ -137,4 +140,5 @@ class ScratchPlan {
   std::size_t bytes_ = 0;
 };
 
+}  // namespace TENSORNORM_ABI
 }  // namespace tensornorm

@@ -47,7 +47,7 @@ class TrainingTurn {
 /// needs a lock of the caller's; of two calls that train at once the second is refused (std::logic_error).
 template <class Scalar, AxisPolicy Policy, AxisPolicy ChannelPolicy, int kSpatialRank, bool kUnbatched>
 class TrackedNormalization {
-  static_assert(keeps_channels_alone<ChannelPolicy, kSpatialRank + 2>(),
+  static_assert(keeps_parameters_alone<ChannelPolicy, kSpatialRank + 2>(),
                 "tensornorm: expected a policy of one statistic per channel, as BatchAxes<1> is for x of (N, C, ...)");
 
  public:
@@ -250,7 +250,7 @@ class TrackedNormalization {
         if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "dx overlaps the running statistics");
     const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
     constexpr bool row_major = traits_of<X>::row_major;
-    const auto with = [&](const auto& policy) {
+    const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {
       if (from_output) differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
       else differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, false, device);
     };

@@ -80,7 +80,7 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
 /// Aliasing y may be exactly x.
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps, n = 1 where an unbiased variance is asked for.
 template <class X, class Y, class M, class V, int... kAxes, class Device = Eigen::DefaultDevice>
-  requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable)
+  requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable && traits_of<V>::readable)
 void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
   using T = scalar_of<X>;
@@ -90,7 +90,6 @@ void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<k
   moments_of::require_axes<rank, kAxes...>();
   constexpr int kept_rank = rank - int(sizeof...(kAxes));
   constexpr bool row_major = traits_of<X>::row_major;
-  require_readable<V>();
   static_assert(rank_of<M> == kept_rank && rank_of<V> == kept_rank, "tensornorm: mean and variance have the kept axes of x");
   static_assert(kept_rank < 2 || (traits_of<M>::row_major == row_major && traits_of<V>::row_major == row_major),
                 "tensornorm: mean and variance have the storage order of x");
@@ -106,8 +105,7 @@ void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<k
   };
   check("mean", view_of(mean));
   check("variance", view_of(variance));
-  normalize_by_given<row_major>(context, policy, in, view_of(y), mean.data(), variance.data(),
-                                              static_cast<SavedStats<T>*>(nullptr), device);
+  normalize_by_given<row_major>(context, policy, in, view_of(y), mean.data(), variance.data(), static_cast<SavedStats<T>*>(nullptr), device);
 }
 
 /// normalize() into a new tensor.

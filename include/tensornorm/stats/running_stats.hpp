@@ -128,8 +128,9 @@ class RunningStats {
   /// Not negative, and no NaN.
   template <class Number>
   static bool is_a_variance(const Number& x) {
-    if constexpr (std::numeric_limits<Number>::digits <= std::numeric_limits<double>::digits && requires { static_cast<double>(x); })
-      return is_from_zero_to(kInfinity, static_cast<double>(x));
+    // A NaN is known by its bits, a number too small for a double by comparing it.
+    if constexpr (std::is_convertible_v<Number, double> || requires { static_cast<double>(x); })
+      return is_from_zero_to(kInfinity, static_cast<double>(x)) && !(x < Number(0));
     else
       return x >= Number(0);
   }
@@ -140,6 +141,7 @@ class RunningStats {
   /// num_features elements without gaps: an Eigen type whose inner stride is 1, or a standard container.
   template <class Values>
   void check_values(const Call& call, const char* name, const Values& values) const {
+    if (num_features() == 0) fail<std::logic_error>(call, "expected running statistics, got some that were moved from");
     if (Index(values.size()) != num_features()) fail(call, name, ": expected ", num_features(), " elements, got ", Index(values.size()));
     if constexpr (EigenMatrix<Values> || traits_of<Values>::readable) {
       const auto view = view_of(values);
