@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-// Translation units built with other flags get other symbols, or the linker would give one the code of the other. What level they are
-// compiled for is asked once, beside the name: units that differ in the one have to differ in the other.
+// Translation units built with other flags get other symbols, or the linker would give one the code of the other.
+
+// How numbers are computed, and whether an error is an exception.
 #if defined(__FAST_MATH__) && defined(__cpp_exceptions)
-#define TENSORNORM_FP_ABI fast_
+#define TENSORNORM_SEMANTICS_ABI fast_
 #elif defined(__FAST_MATH__)
-#define TENSORNORM_FP_ABI fast_aborting_
+#define TENSORNORM_SEMANTICS_ABI fast_aborting_
 #elif defined(__cpp_exceptions)
-#define TENSORNORM_FP_ABI ieee_
+#define TENSORNORM_SEMANTICS_ABI ieee_
 #else
-#define TENSORNORM_FP_ABI ieee_aborting_
+#define TENSORNORM_SEMANTICS_ABI ieee_aborting_
 #endif
+// Which instructions the unit may use; and the level of kernels that this comes to, which kernels/dispatch.hpp takes up. They are asked
+// once: units that differ in the one have to differ in the other.
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512DQ__) && defined(__AVX512VL__) && defined(__F16C__)
 #define TENSORNORM_ISA_ABI avx512
 #define TENSORNORM_OWN_LEVEL Level::avx512
@@ -32,4 +35,4 @@
 // A namespace's name out of two macros: the preprocessor alone can join them, after a first macro has replaced them by their values.
 #define TENSORNORM_JOIN_(a, b) a##b
 #define TENSORNORM_JOIN(a, b) TENSORNORM_JOIN_(a, b)
-#define TENSORNORM_ABI TENSORNORM_JOIN(TENSORNORM_FP_ABI, TENSORNORM_ISA_ABI)
+#define TENSORNORM_ABI TENSORNORM_JOIN(TENSORNORM_SEMANTICS_ABI, TENSORNORM_ISA_ABI)

@@ -21,8 +21,7 @@ class RMSNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormal
 
  public:
   explicit RMSNorm(const NormalizedShape<kNormalizedRank>& normalized_shape, RMSNormOptions options = {})
-      : Base("RMSNorm", normalized_shape.extents(), {options.eps.value_or(default_eps()), VarianceEstimator::biased, EpsAddedTo::variance, false},
-             options.elementwise_affine, false, {}) {}
+      : Base("RMSNorm", normalized_shape.extents(), rms_rule<Scalar>(options), options.elementwise_affine, false, {}) {}
 
   /// RMSNorm<float>({768}), which a copy of a layer made of 768 would match as well.
   template <std::integral I>
@@ -30,7 +29,7 @@ class RMSNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormal
   explicit RMSNorm(const I (&normalized_shape)[1]) : RMSNorm(normalized_shape[0]) {}
 
   /// What eps is when none is given, as in PyTorch.
-  static double default_eps() { return epsilon_of<accumulator_t<Scalar>>(); }
+  static double default_eps() { return rms_rule<Scalar>(RMSNormOptions{}).eps; }
   const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }
 
   friend std::ostream& operator<<(std::ostream& out, const RMSNorm& layer) {

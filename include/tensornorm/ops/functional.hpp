@@ -115,22 +115,16 @@ constexpr int normalized_rank() {
 template <int kNormalizedRank = 0, class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void layer_norm(const X& x, Y&& y, const W& weight, const B& bias, NormalizeOptions options = {}, const Device& device = {}) {
-  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{},
-                 rule_of(options), nullptr, x, y, static_cast<None*>(nullptr), weight, bias, device);
+  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y,
+                 static_cast<None*>(nullptr), weight, bias, device);
 }
 /// As layer_norm(x, y, weight, bias), and keeps mean and rstd for layer_norm_backward. Scalar: weight's and bias's, x's with neither.
 template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, NormalizeOptions options = {},
                 const Device& device = {}) {
-  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{},
-                 rule_of(options), nullptr, x, y, &saved, weight, bias, device);
-}
-
-/// The eps of rms_norm where none is given: the epsilon of the accumulator of the parameters' type, as RMSNorm<Scalar> has it.
-template <class Scalar>
-StatisticsRule rms_rule(const RMSNormFunctionOptions& options) {
-  return {options.eps.value_or(epsilon_of<accumulator_t<Scalar>>()), VarianceEstimator::biased, EpsAddedTo::variance, false};
+  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y, &saved, weight, bias,
+                 device);
 }
 
 /// y = x / sqrt(mean of x^2 + eps) * weight over the last axes, as many as weight has.

@@ -39,8 +39,7 @@ template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, cla
 void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
                          NormalizeOptions options = {}, const Device& device = {}) {
   constexpr int rank = normalized_rank<kNormalizedRank, W, std::conditional_t<is_none<DW>, DB, DW>>();
-  differentiate_with("layer_norm_backward", LayerAxes<rank>{}, rule_of(options), dy, x, saved,
-                     weight, dx, dweight, dbias, device);
+  differentiate_with("layer_norm_backward", LayerAxes<rank>{}, rule_of(options), dy, x, saved, weight, dx, dweight, dbias, device);
 }
 
 /// Gradients of rms_norm(x, y, saved, weight, options).

@@ -71,6 +71,12 @@ TENSORNORM_INLINE StatisticsRule rule_of(const Options& options) {
   return {options.eps, options.variance, options.eps_added_to, true};
 }
 
+/// That of RMS norms of parameters of Scalar, from options that have eps: where there is none, the epsilon of the accumulator, as in PyTorch.
+template <class Scalar, class Options>
+TENSORNORM_INLINE StatisticsRule rms_rule(const Options& options) {
+  return {options.eps.value_or(epsilon_of<accumulator_t<Scalar>>()), VarianceEstimator::biased, EpsAddedTo::variance, false};
+}
+
 /// Where statistics go, or come from: flat arrays in x's storage order; null where nobody asks.
 template <class S>
 struct StatisticsArrays {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <limits>
 #include <optional>
@@ -119,8 +120,8 @@ class RunningStats {
       new_mean.data()[c] = static_cast<Value>(mean.data()[c]);
       new_variance.data()[c] = static_cast<Value>(variance.data()[c]);
     }
-    std::swap(mean_, new_mean);
-    std::swap(variance_, new_variance);
+    std::copy_n(new_mean.data(), num_features(), mean_.data());  // in place: somebody may map this memory
+    std::copy_n(new_variance.data(), num_features(), variance_.data());
     num_batches_ = num_batches;
   }
 
