@@ -29,3 +29,19 @@
   TENSORNORM_KERNEL(how, ColumnBackward, BackwardArguments<T>)
 #define TENSORNORM_KERNEL(how, walk, arguments) \
   how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk<tensornorm::kernels::arguments>&) noexcept
+
+// What TensorNorm::Kernels of CMake has, for units of these flags.
+#ifdef TENSORNORM_COMPILED_KERNELS
+#if TENSORNORM_JOIN(TENSORNORM_COMPILED_float_, TENSORNORM_ABI)
+TENSORNORM_DECLARE_KERNELS(float);
+#endif
+#if TENSORNORM_JOIN(TENSORNORM_COMPILED_double_, TENSORNORM_ABI)
+TENSORNORM_DECLARE_KERNELS(double);
+#endif
+#if TENSORNORM_JOIN(TENSORNORM_COMPILED_half_, TENSORNORM_ABI)
+TENSORNORM_DECLARE_KERNELS(Eigen::half);
+#endif
+#if TENSORNORM_JOIN(TENSORNORM_COMPILED_bfloat16_, TENSORNORM_ABI)
+TENSORNORM_DECLARE_KERNELS(Eigen::bfloat16);
+#endif
+#endif

@@ -5,7 +5,6 @@
 #include <tensornorm/tensornorm.hpp>
 
 #include "report.hpp"
-#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 
 namespace accuracy {

@@ -15,7 +15,6 @@
 
 #include "support/allocations.hpp"
 #include "support/compare.hpp"
-#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 #include "support/pool.hpp"
 

@@ -27,6 +27,21 @@ TEST(Dispatch, RunsTheJobInTheLevelInForce) {
   });
 }
 
+template <class Number>
+struct ReportBytesOf : ReportBytes {
+  using A = Number;
+};
+
+TEST(Dispatch, NumbersThatNoVectorHoldsRunInTheBaselineAlone) {
+  support::at_each_level([](Level now) {
+    int bytes = 0;
+    dispatch(ReportBytesOf<long double>{{&bytes}});
+    EXPECT_EQ(bytes, 16);
+    dispatch(ReportBytesOf<double>{{&bytes}});
+    EXPECT_EQ(bytes, 16 << static_cast<int>(std::max(now, kOwnLevel)));
+  });
+}
+
 TEST(Dispatch, ALevelIsNeverAboveTheProcessors) {
   const support::AtLevel restored(Level::avx512);
   EXPECT_EQ(restored.forced, detected_level());

@@ -9,11 +9,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <tensornorm/tensornorm.hpp>
 #include <vector>
 
 #include "support/compare.hpp"
 #include "support/dispatch_level.hpp"
-#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 #include "support/pool.hpp"
 

@@ -10,7 +10,6 @@
 
 #include "support/compare.hpp"
 #include "support/instruction_sets.hpp"
-#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 
 namespace {

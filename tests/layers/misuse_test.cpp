@@ -12,7 +12,6 @@
 #include <vector>
 
 #include "support/faults.hpp"
-#include "support/kernels_once.hpp"
 #include "support/policies.hpp"
 
 namespace {

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <tensornorm/ops/backward_op.hpp>
+#include <tensornorm/tensornorm.hpp>
 
 #include <algorithm>
 #include <cmath>

@@ -5,13 +5,13 @@
 #include <gtest/gtest.h>
 
 #include <tensornorm/ops/normalize.hpp>
+#include <tensornorm/tensornorm.hpp>
 
 #include <string>
 #include <vector>
 
 #include "support/compare.hpp"
 #include "support/instruction_sets.hpp"
-#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 #include "support/nests.hpp"
 #include "support/reference.hpp"

@@ -2,13 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <tensornorm/ops/moments.hpp>
+#include <tensornorm/tensornorm.hpp>
 
 #include <limits>
 #include <string>
 #include <vector>
 
 #include "support/compare.hpp"
-#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 #include "support/reference.hpp"
 

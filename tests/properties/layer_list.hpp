@@ -12,7 +12,6 @@
 #include <thread>
 
 #include "random_layer.hpp"
-#include "support/kernels_once.hpp"
 #include "support/policies.hpp"
 
 namespace properties {

@@ -9,7 +9,6 @@
 #include <vector>
 
 #include "support/compare.hpp"
-#include "support/kernels_once.hpp"
 #include "support/logical.hpp"
 
 namespace tensornorm {

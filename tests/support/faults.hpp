@@ -15,7 +15,6 @@
 #include <utility>
 #include <vector>
 
-#include "kernels_once.hpp"
 #include "logical.hpp"
 #include "policies.hpp"
 #include "reference.hpp"

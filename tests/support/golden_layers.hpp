@@ -9,7 +9,6 @@
 
 #include "compare.hpp"
 #include "golden.hpp"
-#include "kernels_once.hpp"
 
 namespace support {
 

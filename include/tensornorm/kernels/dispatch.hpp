@@ -6,6 +6,7 @@
 #include <string_view>
 #include <tensornorm/core/abi.hpp>
 #include <tensornorm/core/inlining.hpp>
+#include <type_traits>
 #if defined(__x86_64__) && defined(__GNUC__)
 #include <cpuid.h>
 #endif
@@ -89,8 +90,13 @@ void run_baseline(const Job& job) noexcept {
 
 /// Runs job.run<Isa>() in the instruction set in force, or the unit's own where that is wider. `run` is TENSORNORM_INLINE, as is all it
 /// calls that computes.
+///
+/// A job of numbers that no vector holds (Job::A is long double, or the user's) has no use for other instruction sets: it is compiled once,
+/// and nothing is fused behind the back of a user's type.
 template <class Job>
 void dispatch(const Job& job) noexcept {
+  if constexpr (requires { typename Job::A; })
+    if constexpr (!std::is_same_v<typename Job::A, float> && !std::is_same_v<typename Job::A, double>) return run_baseline(job);
 #if defined(__x86_64__) && defined(__GNUC__)
   const Level now = kOwnLevel < level() ? level() : kOwnLevel;
   if (now == Level::avx512) return run_avx512(job);
@@ -103,16 +109,21 @@ void dispatch(const Job& job) noexcept {
 }
 
 /// A job made of a lambda []<class I>() TENSORNORM_INLINE_LAMBDA {...}: a part of another job, compiled for itself.
-template <class F>
+template <class Number, class F>
 struct PartOfJob {
+  using A = Number;
+
   const F& f;
   template <class I>
   TENSORNORM_INLINE void run() const {
     f.template operator()<I>();
   }
 };
-template <class F>
-PartOfJob(const F&) -> PartOfJob<F>;
+/// dispatch() of that part of a job of numbers of type A.
+template <class A, class F>
+void dispatch_part(const F& f) noexcept {
+  dispatch(PartOfJob<A, F>{f});
+}
 
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

@@ -44,6 +44,8 @@ void add_to(S* to, const T* from, Index n, S factor = S(1)) {
 /// target[i] += source[i], added in S and rounded to T.
 template <class S, class T, class Source>
 struct AddRounded {
+  using A = S;
+
   T* target;
   const Source* source;
   Index count;

@@ -249,7 +249,7 @@ struct ColumnBackward {
   void write_parts(const Strip& strip, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), walk.cuts - 1 - i, walk.cuts);
-      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, scaled); }});
+      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, scaled); });
     });
   }
 

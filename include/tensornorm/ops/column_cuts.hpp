@@ -49,7 +49,7 @@ struct CutSums {
       sums.clear(from, to, width);
       const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
       const auto dispatched = [&](auto fetches) {
-        dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { add.template operator()<decltype(fetches)::value, I>(rows, sums); }});
+        dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { add.template operator()<decltype(fetches)::value, I>(rows, sums); });
       };
       if (from_memory) dispatched(std::true_type());
       else dispatched(std::false_type());

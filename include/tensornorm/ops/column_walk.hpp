@@ -52,12 +52,16 @@ struct ColumnScratch {
 /// Folded columns, sliced into strips that stay in the cache, or in two passes over memory where one strip is all; or frozen.
 template <class Args>
 struct ColumnForward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
   const Args& args;
   const ColumnWalk& walk;
   Store store;
   bool frozen;        ///< args.statistics are given
   Index first, last;  ///< strips, counted through all problems
-  using Scratch = ColumnScratch<typename Args::A, typename Args::S>;
+  using Scratch = ColumnScratch<A, S>;
   Scratch scratch;
   Crew crew;  ///< for the cuts of a strip
 
@@ -71,10 +75,6 @@ struct ColumnForward {
   }
 
  private:
-  using T = typename Args::Element;
-  using A = typename Args::A;
-  using S = typename Args::S;
-
   /// Whether the statistic needs its x scaled.
   TENSORNORM_INLINE bool keep(Index k, const Center<A, S>& center) const {
     scratch.factor[k] = center.factor;
@@ -235,7 +235,7 @@ struct ColumnForward {
   void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), frozen ? i : walk.cuts - 1 - i, walk.cuts);
-      dispatch(PartOfJob{[&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); }});
+      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); });
     });
   }
 

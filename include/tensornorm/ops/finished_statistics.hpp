@@ -156,6 +156,8 @@ struct FinishedStatistics {
 /// A job: the rstd of each of `count` variances, in its place.
 template <class S>
 struct RstdsOfVariances {
+  using A = S;
+
   const StatisticsRule& rule;
   S* values;
   Index count;

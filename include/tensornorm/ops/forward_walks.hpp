@@ -100,6 +100,10 @@ TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Of
 /// Frozen: the statistics are read, and the runs taken as they lie in memory.
 template <class Args>
 struct RowForward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
   const Args& args;
   const RowWalk& walk;
   Store store;
@@ -131,10 +135,6 @@ struct RowForward {
   }
 
  private:
-  using T = typename Args::Element;
-  using A = typename Args::A;
-  using S = typename Args::S;
-
   template <class I>
   TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     ScaledWelford<A, S> state;

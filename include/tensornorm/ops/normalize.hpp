@@ -96,10 +96,7 @@ void give_statistics(const StatisticsRule& rule, const Value* mean, const Value*
     if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
     to.rstd[k] = S(variance[k]) * correction;
   }
-  const kernels::RstdsOfVariances<S> rstds{rule, to.rstd, count};
-  // What a user's own type computes with is not to be fused behind its back.
-  if constexpr (kernels::virtual_width<S> > 1) kernels::dispatch(rstds);
-  else rstds.template run<kernels::Isa<16>>();
+  kernels::dispatch(kernels::RstdsOfVariances<S>{rule, to.rstd, count});
 }
 
 /// Saves given statistics as constants.

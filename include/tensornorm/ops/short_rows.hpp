@@ -40,6 +40,10 @@ TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last
 /// not ordinary goes to RowForward. The same bits as of RowForward.
 template <class Args>
 struct ShortRowForward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
   const Args& args;
   const RowWalk& walk;
   Index first, last;  ///< statistics in the order of memory
@@ -52,10 +56,6 @@ struct ShortRowForward {
   }
 
  private:
-  using T = typename Args::Element;
-  using A = typename Args::A;
-  using S = typename Args::S;
-
   template <class I>
   TENSORNORM_INLINE void normalize(Index k, Index count, const Offsets& at, const Loop& row) const {
     const Index n = walk.length;

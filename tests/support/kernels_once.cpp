@@ -1,5 +1,0 @@
-// SPDX-License-Identifier: MIT
-#include "kernels_once.hpp"
-
-TENSORNORM_DEFINE_KERNELS(float);
-TENSORNORM_DEFINE_KERNELS(double);

@@ -1,4 +1,0 @@
-// SPDX-License-Identifier: MIT
-#include "kernels_once.hpp"
-
-TENSORNORM_DEFINE_KERNELS(Eigen::bfloat16);
