@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # tensornorm_add_kernels(<target> <type>...): a static library of the kernels for elements of these types: float, double, half,
-# bfloat16. A unit that links it and includes <tensornorm/tensornorm.hpp> compiles none of them, but where its flags ask for others:
-# each definition says of which type and flags kernels are here, in the words of core/abi.hpp.
+# bfloat16. A unit that links it compiles none of them, but where its flags ask for others: each definition says of which type and
+# flags kernels are here, in the words of core/abi.hpp.
 function(tensornorm_add_kernels target)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/${target})
   tensornorm_abi(abi ${folder})
@@ -16,14 +16,14 @@ function(tensornorm_add_kernels target)
       message(FATAL_ERROR "TENSORNORM_KERNELS: expected float, double, half or bfloat16, got ${type}")
     endif()
     file(CONFIGURE OUTPUT ${folder}/${type}.cpp @ONLY CONTENT [=[
-#include <tensornorm/tensornorm.hpp>
-#if !TENSORNORM_JOIN(TENSORNORM_COMPILED_@type@_, TENSORNORM_ABI)
-#error "tensornorm: -march, -ffast-math and -fno-exceptions belong into CMAKE_CXX_FLAGS: TensorNorm::Kernels was configured without"
+#include <tensornorm/kernels_once.hpp>
+#if !TENSORNORM_HAS_COMPILED(@type@)
+#error "tensornorm: compiled with an -march, -ffast-math or -fno-exceptions that CMake did not see; set them in CMAKE_CXX_FLAGS"
 #endif
 TENSORNORM_DEFINE_KERNELS(@element@);
 ]=])
     list(APPEND sources ${folder}/${type}.cpp)
-    list(APPEND definitions TENSORNORM_COMPILED_${type}_${abi}=1)
+    list(APPEND definitions TENSORNORM_COMPILED_${type}_${abi}=0,1)
   endforeach()
   add_library(${target} STATIC ${sources})
   set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
@@ -31,7 +31,7 @@ TENSORNORM_DEFINE_KERNELS(@element@);
   target_link_libraries(${target} PUBLIC tensornorm)
 endfunction()
 
-# tensornorm_abi(<variable> <folder>): what core/abi.hpp calls the flags of this build.
+# tensornorm_abi(<variable> <folder>): what core/abi.hpp calls the flags of this build, the same in all of its configurations.
 function(tensornorm_abi variable folder)
   file(CONFIGURE OUTPUT ${folder}/abi.cpp @ONLY CONTENT [=[
 #include "@TensorNorm_SOURCE_DIR@/include/tensornorm/core/abi.hpp"
@@ -40,18 +40,34 @@ function(tensornorm_abi variable folder)
 extern const char text[];
 const char text[] = "tensornorm_abi=" TEXT(TENSORNORM_ABI);
 ]=])
-  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
-  set(CMAKE_TRY_COMPILE_CONFIGURATION ${CMAKE_BUILD_TYPE})
-  set(plain_object)
+  get_directory_property(options COMPILE_OPTIONS)
+  list(FILTER options EXCLUDE REGEX "[$]<")
   if(NOT MSVC)
-    set(plain_object COMPILE_DEFINITIONS -fno-lto)  # in which the text is one
+    list(APPEND options -fno-lto)  # or the text is not one in the object
   endif()
-  try_compile(compiled ${folder}/abi ${folder}/abi.cpp ${plain_object} OUTPUT_VARIABLE output COPY_FILE ${folder}/abi.compiled)
-  if(compiled)
-    file(STRINGS ${folder}/abi.compiled text REGEX "tensornorm_abi=[a-z0-9_]+")
+  set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+  set(configurations ${CMAKE_CONFIGURATION_TYPES} ${CMAKE_BUILD_TYPE})
+  if(NOT configurations)
+    set(configurations None)
   endif()
-  if(NOT text MATCHES "tensornorm_abi=([a-z0-9_]+)")
-    message(FATAL_ERROR "TENSORNORM_KERNELS: cannot tell what these flags make of the kernels: ${output}")
+  set(found)
+  foreach(CMAKE_TRY_COMPILE_CONFIGURATION IN LISTS configurations)
+    try_compile(TENSORNORM_ABI_COMPILED ${folder}/abi ${folder}/abi.cpp COMPILE_DEFINITIONS ${options} OUTPUT_VARIABLE output
+      COPY_FILE ${folder}/abi.compiled)
+    set(text)
+    if(TENSORNORM_ABI_COMPILED)
+      file(STRINGS ${folder}/abi.compiled text REGEX "tensornorm_abi=[a-z0-9_]+")
+    endif()
+    unset(TENSORNORM_ABI_COMPILED CACHE)
+    if(NOT text MATCHES "tensornorm_abi=([a-z0-9_]+)")
+      message(FATAL_ERROR "TENSORNORM_KERNELS: cannot tell what these flags make of the kernels: ${output}")
+    endif()
+    list(APPEND found ${CMAKE_MATCH_1})
+  endforeach()
+  list(REMOVE_DUPLICATES found)
+  list(LENGTH found count)
+  if(count GREATER 1)
+    message(FATAL_ERROR "TENSORNORM_KERNELS: expected -march, -ffast-math and -fno-exceptions to be the same in all configurations, got those of ${found}")
   endif()
-  set(${variable} ${CMAKE_MATCH_1} PARENT_SCOPE)
+  set(${variable} ${found} PARENT_SCOPE)
 endfunction()

@@ -30,18 +30,22 @@
 #define TENSORNORM_KERNEL(how, walk, arguments) \
   how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk<tensornorm::kernels::arguments>&) noexcept
 
-// What TensorNorm::Kernels of CMake has, for units of these flags.
+// What TensorNorm::Kernels of CMake has for units of these flags. It defines names of type and flags as `0,1`; one that is not defined
+// leaves the second place to the 0 behind it, without a warning that it is none.
 #ifdef TENSORNORM_COMPILED_KERNELS
-#if TENSORNORM_JOIN(TENSORNORM_COMPILED_float_, TENSORNORM_ABI)
+#define TENSORNORM_SECOND_(a, b, ...) b
+#define TENSORNORM_SECOND(...) TENSORNORM_SECOND_(__VA_ARGS__)
+#define TENSORNORM_HAS_COMPILED(type) TENSORNORM_SECOND(TENSORNORM_JOIN(TENSORNORM_COMPILED_##type##_, TENSORNORM_ABI), 0, 0)
+#if TENSORNORM_HAS_COMPILED(float)
 TENSORNORM_DECLARE_KERNELS(float);
 #endif
-#if TENSORNORM_JOIN(TENSORNORM_COMPILED_double_, TENSORNORM_ABI)
+#if TENSORNORM_HAS_COMPILED(double)
 TENSORNORM_DECLARE_KERNELS(double);
 #endif
-#if TENSORNORM_JOIN(TENSORNORM_COMPILED_half_, TENSORNORM_ABI)
+#if TENSORNORM_HAS_COMPILED(half)
 TENSORNORM_DECLARE_KERNELS(Eigen::half);
 #endif
-#if TENSORNORM_JOIN(TENSORNORM_COMPILED_bfloat16_, TENSORNORM_ABI)
+#if TENSORNORM_HAS_COMPILED(bfloat16)
 TENSORNORM_DECLARE_KERNELS(Eigen::bfloat16);
 #endif
 #endif

@@ -13,6 +13,3 @@
 #include <tensornorm/ops/moments.hpp>
 #include <tensornorm/ops/normalize.hpp>
 #include <tensornorm/version.hpp>
-#ifdef TENSORNORM_COMPILED_KERNELS  // by CMake, for what links TensorNorm::Kernels
-#include <tensornorm/kernels_once.hpp>
-#endif

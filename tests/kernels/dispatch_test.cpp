@@ -10,7 +10,10 @@
 namespace tensornorm::kernels {
 namespace {
 
+template <class Number>
 struct ReportBytes {
+  using A = Number;
+
   int* bytes;
   template <class I>
   TENSORNORM_INLINE void run() const {
@@ -21,23 +24,18 @@ struct ReportBytes {
 TEST(Dispatch, RunsTheJobInTheLevelInForce) {
   support::at_each_level([](Level now) {
     int bytes = 0;
-    dispatch(ReportBytes{&bytes});
+    dispatch(ReportBytes<float>{&bytes});
     EXPECT_EQ(level(), now);
     EXPECT_EQ(bytes, 16 << static_cast<int>(std::max(now, kOwnLevel)));
   });
 }
 
-template <class Number>
-struct ReportBytesOf : ReportBytes {
-  using A = Number;
-};
-
 TEST(Dispatch, NumbersThatNoVectorHoldsRunInTheBaselineAlone) {
   support::at_each_level([](Level now) {
     int bytes = 0;
-    dispatch(ReportBytesOf<long double>{{&bytes}});
+    dispatch(ReportBytes<long double>{&bytes});
     EXPECT_EQ(bytes, 16);
-    dispatch(ReportBytesOf<double>{{&bytes}});
+    dispatch(ReportBytes<double>{&bytes});
     EXPECT_EQ(bytes, 16 << static_cast<int>(std::max(now, kOwnLevel)));
   });
 }

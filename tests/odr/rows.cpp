@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: MIT
-// Layers that reduce what is innermost in memory: they have no need of columns, nor of given statistics.
+// Layers that reduce what is innermost in memory, of tensors of each of the types ROWS_OF: they have no need of columns, nor of given
+// statistics.
 #include <tensornorm/tensornorm.hpp>
 
-template <int kRank>
-using Tensor = Eigen::Tensor<float, kRank, Eigen::RowMajor>;
+template <class Element, int kRank>
+using Tensor = Eigen::Tensor<Element, kRank, Eigen::RowMajor>;
 
-template <class Layer, int kRank>
-void train(Layer& layer, const Tensor<kRank>& x, Tensor<kRank>& y) {
+template <class Layer, class X>
+void train(Layer& layer, const X& x, X& y) {
   typename Layer::Saved saved;
   layer.forward(x, y, saved);
   layer.infer(x, y);
@@ -14,5 +15,13 @@ void train(Layer& layer, const Tensor<kRank>& x, Tensor<kRank>& y) {
   layer.backward(y, x, saved, y, gradients);
 }
 
-template void train(tensornorm::LayerNorm<float>&, const Tensor<2>&, Tensor<2>&);
-template void train(tensornorm::GroupNorm<float>&, const Tensor<4>&, Tensor<4>&);
+template <class... Element>
+struct Rows {
+  static void train_rows(tensornorm::LayerNorm<Element>&... layer, const Tensor<Element, 2>&... x, Tensor<Element, 2>&... y) {
+    (train(layer, x, y), ...);
+  }
+  static void train_groups(tensornorm::GroupNorm<Element>&... layer, const Tensor<Element, 4>&... x, Tensor<Element, 4>&... y) {
+    (train(layer, x, y), ...);
+  }
+};
+template struct Rows<ROWS_OF>;

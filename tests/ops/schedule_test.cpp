@@ -299,52 +299,64 @@ class ChooseStore : public testing::Test {
  protected:
   static constexpr Index kLong = Index{1} << 20;
   const Index cache_ = lasting_cache();
-  kernels::Store of(Index bytes, Index unit, Index run, Walk walk = Walk::row) const {
-    return choose_store(walk, 2 * bytes, unit, run, false, true, sizeof(float));
+  kernels::Store of(Index bytes, Index unit, Walk walk = Walk::row, bool streamed_run = true, bool far = false) const {
+    return choose_store(walk, 2 * bytes, unit, streamed_run, false, true, cache_, far);
   }
 };
 
 TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
   using kernels::Store;
   for (const Walk walk : {Walk::row, Walk::column}) {
-    EXPECT_EQ(of(cache_ / 8, kLong, kLong, walk), Store::ordinary);
-    EXPECT_EQ(of(2 * cache_, kLong, kLong, walk), Store::streaming);
-    EXPECT_EQ(of(2 * cache_, kLong, 196, walk), Store::ordinary) << "never runs of 49 floats";
+    EXPECT_EQ(of(cache_ / 8, kLong, walk), Store::ordinary);
+    EXPECT_EQ(of(2 * cache_, kLong, walk), Store::streaming);
+    EXPECT_EQ(of(2 * cache_, kLong, walk, false), Store::ordinary) << "short runs";
   }
-  EXPECT_EQ(of(cache_ / 2 - 1, kLong, kLong), Store::ordinary);
-  EXPECT_EQ(of(cache_ / 2, kLong, kLong), Store::streaming);
-  EXPECT_EQ(of(cache_ / 2, 4096, kLong), Store::ordinary) << "short statistics: x still comes in while y goes out";
-  EXPECT_EQ(of(2 * cache_, 4096, 4096), Store::streaming);
-}
-
-TEST_F(ChooseStore, StreamsRunsByTheirElementsWhereTheseAreNarrow) {
-  const auto of = [this](Index run, Index element) {
-    return choose_store(Walk::column, 4 * cache_, kLong, run, false, true, element) == kernels::Store::streaming;
-  };
-  for (const Index element : {2, 4}) {
-    EXPECT_TRUE(of(kStreamedRun * element, element));
-    EXPECT_FALSE(of(kStreamedRun * element - 1, element));
-  }
-  EXPECT_TRUE(of(4 * kStreamedRun, 8)) << "in bytes, from floats on";
-  EXPECT_FALSE(of(4 * kStreamedRun - 1, 8));
+  EXPECT_EQ(of(cache_ / 2 - 1, kLong), Store::ordinary);
+  EXPECT_EQ(of(cache_ / 2, kLong), Store::streaming);
+  EXPECT_EQ(of(cache_ / 2, 4096), Store::streaming);
+  EXPECT_EQ(of(cache_ / 2, 4096, Walk::row, true, true), Store::ordinary) << "short statistics in a last level that is far";
+  EXPECT_EQ(of(2 * cache_, 4096, Walk::row, true, true), Store::streaming);
 }
 
 TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   for (const Walk walk : {Walk::row, Walk::column}) {
-    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, true, true, sizeof(float)), kernels::Store::ordinary);
-    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, kLong, false, false, sizeof(float)), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, true, true, true), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, true, false, false), kernels::Store::ordinary);
   }
   const float y = 0;
   EXPECT_TRUE(is_aligned(&y));
   EXPECT_FALSE(is_aligned(reinterpret_cast<const float*>(reinterpret_cast<const char*>(&y) + 1)));
 }
 
+TEST(StreamedRun, IsLongByItsElementsWhereTheseAreNarrow) {
+  for (const Index element : {2, 4}) {
+    EXPECT_TRUE(is_streamed_run(kStreamedRun * element, element));
+    EXPECT_FALSE(is_streamed_run(kStreamedRun * element - 1, element));
+  }
+  EXPECT_TRUE(is_streamed_run(4 * kStreamedRun, 8)) << "in bytes, from floats on";
+  EXPECT_FALSE(is_streamed_run(4 * kStreamedRun - 1, 8));
+}
+
+TEST(StreamedRow, IsShorterWhereItIsWholeLinesOrOneOfSeveral) {
+  for (const Index element : {4, 8}) {
+    for (const bool several : {false, true}) {
+      EXPECT_TRUE(is_streamed_row(400 * 4, element, several));
+      EXPECT_TRUE(is_streamed_row(256 * 4, element, several));
+      EXPECT_EQ(is_streamed_row(200 * 4, element, several), several);
+      EXPECT_FALSE(is_streamed_row(128 * 4, element, several));
+      EXPECT_FALSE(is_streamed_row(49 * 4, element, several));
+    }
+  }
+  EXPECT_FALSE(is_streamed_row(kStreamedRun * 2 - 2, 2, true));
+  EXPECT_TRUE(is_streamed_row(kStreamedRun * 2, 2, false));
+}
+
 TEST(LastingCache, IsHalfOfOneThatIsNear) {
   constexpr Index kCache = Index{32} << 20;
   EXPECT_EQ(lasting_cache(false, kCache), kCache / 2);
   EXPECT_EQ(lasting_cache(true, kCache), kCache);
-  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, kCache, false, true, sizeof(float), kCache), kernels::Store::ordinary);
-  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, kCache, false, true, sizeof(float), kCache / 2), kernels::Store::streaming);
+  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, true, false, true, kCache), kernels::Store::ordinary);
+  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, true, false, true, kCache / 2), kernels::Store::streaming);
 }
 
 TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {

@@ -92,11 +92,10 @@ void run_baseline(const Job& job) noexcept {
 /// calls that computes.
 ///
 /// A job of numbers that no vector holds (Job::A is long double, or the user's) has no use for other instruction sets: it is compiled once,
-/// and nothing is fused behind the back of a user's type.
+/// and nothing of it is fused but what the unit's own flags fuse.
 template <class Job>
 void dispatch(const Job& job) noexcept {
-  if constexpr (requires { typename Job::A; })
-    if constexpr (!std::is_same_v<typename Job::A, float> && !std::is_same_v<typename Job::A, double>) return run_baseline(job);
+  if constexpr (!std::is_same_v<typename Job::A, float> && !std::is_same_v<typename Job::A, double>) return run_baseline(job);
 #if defined(__x86_64__) && defined(__GNUC__)
   const Level now = kOwnLevel < level() ? level() : kOwnLevel;
   if (now == Level::avx512) return run_avx512(job);

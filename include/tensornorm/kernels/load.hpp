@@ -65,9 +65,11 @@ TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n, Index first = 0)
   copy_few<L::width>(p, values + first, n);
 }
 
-/// A job: to[i] = from[i] in A, whose lanes load T.
-template <class A, class T>
+/// A job: to[i] = from[i] in Wide, whose lanes load T.
+template <class Wide, class T>
 struct Widen {
+  using A = Wide;
+
   const T* from;
   A* to;
   Index n;

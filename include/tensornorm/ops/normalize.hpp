@@ -8,6 +8,9 @@
 #include <tensornorm/ops/remembered_plan.hpp>
 #include <tensornorm/stats/running_stats.hpp>
 #include <tensornorm/stats/saved_stats.hpp>
+#ifdef TENSORNORM_COMPILED_KERNELS  // defined for what links TensorNorm::Kernels of CMake
+#include <tensornorm/kernels_once.hpp>
+#endif
 
 namespace tensornorm {
 

@@ -58,13 +58,14 @@ bool is_aligned(const T* p) {
 /// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
 /// past the size of the cache for rows, three quarters of it for columns.
 ///
-/// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `run`: bytes written without a gap. Only out of
-/// place: a streaming store throws the line it writes to out of the cache. And only where y is_aligned().
-inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, Index run, bool in_place, bool aligned, Index element,
-                                   Index cache = lasting_cache()) {
+/// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `streamed_run`: is_streamed_run() or
+/// is_streamed_row() of the bytes written without a gap. Only out of place: a streaming store throws the line it writes to out of the
+/// cache. And only where y is_aligned().
+inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool streamed_run, bool in_place, bool aligned,
+                                   Index cache = lasting_cache(), bool far = last_level_is_far()) {
   const bool large = walk == Walk::column ? leaves_cache(traffic, cache)
-                                          : (traffic >= cache && unit >= (Index{8} << 10)) || traffic >= 3 * cache;
-  return !in_place && aligned && large && is_streamed_run(run, element) ? kernels::Store::streaming : kernels::Store::ordinary;
+                                          : (traffic >= cache && (!far || unit >= kFarUnitBytes)) || traffic >= 3 * cache;
+  return !in_place && aligned && large && streamed_run ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
 /// One statistic at a time, each over slices of contiguous elements.
