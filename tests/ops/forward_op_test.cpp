@@ -168,7 +168,7 @@ TYPED_TEST(ForwardOpTest, TheShapesReachTheirWalks) {
                          const auto in = view_of(x);
                          const LoopNest nest = make_loop_nest<rank_of<decltype(x)>, TestFixture::row_major>(in.shape, {in.stride, in.stride, in.stride}, policy);
                          const LoopNest merged = without_params(nest);
-                         EXPECT_EQ(choose_walk(merged, 0, sizeof(float)), c.walk);
+                         EXPECT_EQ(choose_walk(merged, 0, sizeof(float), true), c.walk);
                          if (c.walk == Walk::row) return;
                          const ColumnWalk walk = make_column_walk(nest, merged, sizeof(float));
                          EXPECT_EQ(walk.strips > 1, c.strips);

@@ -58,7 +58,7 @@ struct BackwardPlan {
     const LoopNest& walked = order.nest();
     const LoopNest merged = without_params(walked);
     const Index bytes = size * element;
-    walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element);
+    walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element, false);
     Index unit = 3 * samples * element, run = 0;
     if (kRowsOnly || walk == Walk::row) {
       row = make_row_walk(walked, merged);

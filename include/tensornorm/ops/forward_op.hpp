@@ -63,7 +63,7 @@ struct ForwardPlan {
       const bool streamed = walk == Walk::row && !frozen ? is_streamed_row(run, element, row.runs.size() > 1) : is_streamed_run(run, element);
       return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, cache);
     };
-    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element);
+    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element, true);
     if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled
       row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
       order.leave_bias_out();

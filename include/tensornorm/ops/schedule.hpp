@@ -148,8 +148,9 @@ struct ColumnWalk {
   Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }
 };
 
-/// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written.
-inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {
+/// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. `forward`:
+/// nothing is read beside x, and slices as short as is_streamed_row() takes them are as fast from memory.
+inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward) {
   const Loop& slice = merged.innermost();
   // An example of one element as it would be among others, which are columns of one row.
   if (!reduces(slice) || merged.size() == 1) return Walk::column;
@@ -159,8 +160,9 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element) {
   if (slices == 1 || slice.extent >= kLongSlice) return Walk::row;
   // Not of the examples around a statistic: their number is not to be seen in one's bits.
   for (int i = 0; !reduces(merged.loops[i]); ++i) traffic /= merged.loops[i].extent;
-  const bool as_fast_from_memory =
-      slices <= kFewSlices || is_streamed_run(slice.extent * element, element) || traffic < kFromMemoryBytes;
+  const Index bytes = slice.extent * element;
+  const bool streamed = forward ? is_streamed_row(bytes, element, true) : is_streamed_run(bytes, element);
+  const bool as_fast_from_memory = slices <= kFewSlices || streamed || traffic < kFromMemoryBytes;
   return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
 
