@@ -2,6 +2,7 @@
 // Which walk is chosen for the shapes that are measured; that every walk computes the same is forward_op_test's.
 #include <gtest/gtest.h>
 
+#include <tensornorm/ops/backward_op.hpp>
 #include <tensornorm/ops/strips.hpp>
 
 #include <algorithm>
@@ -301,8 +302,8 @@ class ChooseStore : public testing::Test {
  protected:
   static constexpr Index kLong = Index{1} << 20;
   const Index cache_ = lasting_cache();
-  kernels::Store of(Index bytes, Index unit, Walk walk = Walk::row, bool streamed_run = true, bool far = false) const {
-    return choose_store(walk, 2 * bytes, unit, streamed_run, false, true, cache_, far);
+  kernels::Store of(Index bytes, Index unit, Walk walk = Walk::row, bool streamed_run = true, bool any_unit = true) const {
+    return choose_store(walk, 2 * bytes, unit, streamed_run, false, true, any_unit);
   }
 };
 
@@ -316,14 +317,15 @@ TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
   EXPECT_EQ(of(cache_ / 2 - 1, kLong), Store::ordinary);
   EXPECT_EQ(of(cache_ / 2, kLong), Store::streaming);
   EXPECT_EQ(of(cache_ / 2, 4096), Store::streaming);
-  EXPECT_EQ(of(cache_ / 2, 4096, Walk::row, true, true), Store::ordinary) << "short statistics in a last level that is far";
-  EXPECT_EQ(of(2 * cache_, 4096, Walk::row, true, true), Store::streaming);
+  EXPECT_EQ(of(cache_ / 2, kUnitBytes - 1, Walk::row, true, false), Store::ordinary) << "short statistics, given or far";
+  EXPECT_EQ(of(cache_ / 2, kUnitBytes, Walk::row, true, false), Store::streaming);
+  EXPECT_EQ(of(2 * cache_, kUnitBytes - 1, Walk::row, true, false), Store::streaming);
 }
 
 TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {
   for (const Walk walk : {Walk::row, Walk::column}) {
-    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, true, true, true), kernels::Store::ordinary);
-    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, true, false, false), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, true, true, true, true), kernels::Store::ordinary);
+    EXPECT_EQ(choose_store(walk, 4 * cache_, kLong, true, false, false, true), kernels::Store::ordinary);
   }
   const float y = 0;
   EXPECT_TRUE(is_aligned(&y));
@@ -340,25 +342,55 @@ TEST(StreamedRun, IsLongByItsElementsWhereTheseAreNarrow) {
 }
 
 TEST(StreamedRow, IsShorterWhereItIsWholeLinesOrOneOfSeveral) {
-  for (const Index element : {4, 8}) {
+  for (const Index element : {4, 8})
     for (const bool several : {false, true}) {
-      EXPECT_TRUE(is_streamed_row(400 * 4, element, several));
-      EXPECT_TRUE(is_streamed_row(256 * 4, element, several));
-      EXPECT_EQ(is_streamed_row(200 * 4, element, several), several);
-      EXPECT_FALSE(is_streamed_row(128 * 4, element, several));
-      EXPECT_FALSE(is_streamed_row(49 * 4, element, several));
+      const auto near = [&](Index floats) { return is_streamed_row(4 * floats, element, several, false); };
+      EXPECT_TRUE(near(kStreamedRun / 2));
+      EXPECT_EQ(near(kStreamedRun / 2 - 2), several) << "not whole lines";
+      EXPECT_TRUE(near(kStreamedRun / 4));
+      EXPECT_EQ(near(kStreamedRun / 4 + 2), several);
+      EXPECT_FALSE(near(kStreamedRun / 4 - 16));
+      EXPECT_FALSE(near(kStreamedRun / 4 - 2));
     }
-  }
-  EXPECT_FALSE(is_streamed_row(kStreamedRun * 2 - 2, 2, true));
-  EXPECT_TRUE(is_streamed_row(kStreamedRun * 2, 2, false));
+  EXPECT_FALSE(is_streamed_row(kStreamedRun * 2 - 2, 2, true, false)) << "16 bits";
+  EXPECT_TRUE(is_streamed_row(kStreamedRun * 2, 2, false, false));
+  EXPECT_FALSE(is_streamed_row(kStreamedRun * 4 - 4, 4, false, true)) << "a last level that is far";
+  EXPECT_TRUE(is_streamed_row(kStreamedRun, 4, true, true));
+}
+
+// What the plans make of these rules, by tensors of twice the cache.
+TEST(StreamedRow, IsForStatisticsOfXItself) {
+  if (last_level_is_far()) GTEST_SKIP() << "the last level is far";
+  const auto nest = [](Index length, const char* letters, Index slices) {
+    const Index rows = 2 * lasting_cache() / Index(sizeof(float)) / (length * slices);
+    return slices == 1 ? nest_of_roles<Eigen::RowMajor>({rows, length}, letters) : nest_of_roles<Eigen::RowMajor>({slices, rows, length}, letters);
+  };
+  const auto forward = [](const LoopNest& of) {
+    return ForwardPlan<float, float, StatisticsSource::any>(of, {true, true, true, false, true}).store;
+  };
+  const auto given = [](const LoopNest& of) {
+    return ForwardPlan<float, float, StatisticsSource::given>(of, {true, true, true, false, true}).store;
+  };
+  const auto backward = [](const LoopNest& of, bool constant) {
+    return BackwardPlan<float, float, false>(of, {true, true, true, constant, false, true}).store;
+  };
+  using kernels::Store;
+  const LoopNest row = nest(400, "kR", 1), odd_row = nest(202, "kR", 1), several = nest(202, "rKr", 3);
+  EXPECT_EQ(forward(row), Store::streaming);
+  EXPECT_EQ(forward(odd_row), Store::ordinary);
+  EXPECT_EQ(forward(several), Store::streaming);
+  EXPECT_EQ(given(row), Store::ordinary);
+  EXPECT_EQ(backward(row, false), Store::streaming);
+  EXPECT_EQ(backward(row, true), Store::ordinary);
+  EXPECT_EQ(backward(several, false), Store::ordinary);
 }
 
 TEST(LastingCache, IsHalfOfOneThatIsNear) {
   constexpr Index kCache = Index{32} << 20;
   EXPECT_EQ(lasting_cache(false, kCache), kCache / 2);
   EXPECT_EQ(lasting_cache(true, kCache), kCache);
-  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, true, false, true, kCache), kernels::Store::ordinary);
-  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, true, false, true, kCache / 2), kernels::Store::streaming);
+  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, true, false, true, true, kCache), kernels::Store::ordinary);
+  EXPECT_EQ(choose_store(Walk::row, kCache - 1, kCache, true, false, true, true, kCache / 2), kernels::Store::streaming);
 }
 
 TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {

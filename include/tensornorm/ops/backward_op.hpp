@@ -73,8 +73,9 @@ struct BackwardPlan {
       column_bytes =
           kernels::ColumnBackwardScratch<A, S>().lay_out(column.strip_width(), column.strip_statistics(), column.cuts, nullptr, nullptr);
     }
-    const bool streamed = walk == Walk::row ? is_streamed_row(run, element, false) : is_streamed_run(run, element);
-    store = choose_store(walk, 3 * bytes, unit, streamed, options.in_place, options.aligned);
+    const bool own = walk == Walk::row && !options.constant;
+    const bool streamed = own ? is_streamed_row(run, element, false) : is_streamed_run(run, element);
+    store = choose_store(walk, 3 * bytes, unit, streamed, options.in_place, options.aligned, own && !last_level_is_far());
     const bool writes_rows = walk == Walk::row && options.writes && !options.constant;
     if constexpr (kernels::may_write_beside_next<A, T>) {
       constexpr Index kArrays = 4;  // weight, dweight, dbias, and once more the weight, which is read at another place by then

@@ -15,11 +15,12 @@ namespace tensornorm {
 inline constexpr Index kCacheBytes = Index{512} << 10;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
 inline constexpr Index kBesideNextBytes = Index{32} << 10;
-/// Elements of 4 bytes or fewer in the shortest run that is written past the caches; of wider ones as many bytes.
+/// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row(); of wider ones as many
+/// bytes.
 inline constexpr Index kStreamedRun = 768;
-
-/// Statistics of fewer bytes, in a last level that is far, are written past it only where all of it is three times as large.
-inline constexpr Index kFarUnitBytes = Index{8} << 10;
+/// Statistics of fewer bytes that are given, or in a last level that is far, are written past it only where all of it is three times as
+/// large.
+inline constexpr Index kUnitBytes = Index{8} << 10;
 
 /// Bytes of the cache of level 2 or 3, as the system says; where it does not, `otherwise`.
 inline Index cache_size([[maybe_unused]] int level, Index otherwise) {
@@ -77,11 +78,12 @@ inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 
 /// Streaming stores take runs of so many bytes.
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
 
-/// And shorter ones where rows are walked whose statistics are of x itself: half of that; a quarter where a run is whole lines, or where
-/// `several` make a statistic. Not of 16 bits, which take longer to be converted than to be written.
-inline bool is_streamed_row(Index bytes, Index element, bool several) {
+/// And shorter ones where rows are walked whose statistics are of x itself: half of that; a quarter where a run is as long as whole lines,
+/// or where `several` make a statistic. Not of 16 bits, which take longer to be converted than to be written; and where the last level is
+/// far, of which only longer ones are known, not of single runs.
+inline bool is_streamed_row(Index bytes, Index element, bool several, bool far = last_level_is_far()) {
   constexpr Index whole = 4 * kStreamedRun;
-  if (element < 4) return is_streamed_run(bytes, element);
+  if (element < 4 || (far && !several)) return is_streamed_run(bytes, element);
   return bytes >= whole / 2 || (bytes >= whole / 4 && (several || bytes % 64 == 0));
 }
 

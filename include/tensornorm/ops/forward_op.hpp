@@ -61,7 +61,7 @@ struct ForwardPlan {
     Index cache = lasting_cache();
     const auto store_of = [&](Index unit, Index run) {
       const bool streamed = walk == Walk::row && !frozen ? is_streamed_row(run, element, row.runs.size() > 1) : is_streamed_run(run, element);
-      return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, cache);
+      return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, !frozen && !last_level_is_far(), cache);
     };
     walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element, true);
     if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled

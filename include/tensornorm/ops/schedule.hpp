@@ -59,12 +59,12 @@ bool is_aligned(const T* p) {
 /// past the size of the cache for rows, three quarters of it for columns.
 ///
 /// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `streamed_run`: is_streamed_run() or
-/// is_streamed_row() of the bytes written without a gap. Only out of place: a streaming store throws the line it writes to out of the
-/// cache. And only where y is_aligned().
-inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool streamed_run, bool in_place, bool aligned,
-                                   Index cache = lasting_cache(), bool far = last_level_is_far()) {
+/// is_streamed_row() of the bytes written without a gap; `any_unit`: of kUnitBytes or fewer, too. Only out of place: a streaming store
+/// throws the line it writes to out of the cache. And only where y is_aligned().
+inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool streamed_run, bool in_place, bool aligned, bool any_unit,
+                                   Index cache = lasting_cache()) {
   const bool large = walk == Walk::column ? leaves_cache(traffic, cache)
-                                          : (traffic >= cache && (!far || unit >= kFarUnitBytes)) || traffic >= 3 * cache;
+                                          : (traffic >= cache && (any_unit || unit >= kUnitBytes)) || traffic >= 3 * cache;
   return !in_place && aligned && large && streamed_run ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
@@ -149,7 +149,7 @@ struct ColumnWalk {
 };
 
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. `forward`:
-/// nothing is read beside x, and slices as short as is_streamed_row() takes them are as fast from memory.
+/// slices as short as is_streamed_row() takes them are as fast from memory. Not in place, but the bits there are to be the same.
 inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward) {
   const Loop& slice = merged.innermost();
   // An example of one element as it would be among others, which are columns of one row.
