@@ -275,6 +275,44 @@ TEST(LargeBatches, AnExampleOfOneFeatureIsTheExampleAlone) {
   compare(tn::RMSNorm<float>(1));
 }
 
+// Rows written past the caches, which begin and end within lines of them: y and dx, and what lies around them, are as in place, where
+// nothing is written so.
+TEST(LargeBatches, WrittenPastTheCachesAsInPlace) {
+  using Images = Eigen::Tensor<float, 4, Eigen::RowMajor>;
+  using Map = Eigen::TensorMap<Images>;
+  const auto compare = [](Index images, Index side, auto layer_of) {
+    const Index channels = 16 * (1 + tn::lasting_cache() / Index(sizeof(float)) / (16 * images * side * side));
+    auto layer = layer_of(channels);
+    SCOPED_TRACE(testing::Message() << layer << " of side " << side);
+    const Eigen::DSizes<Eigen::Index, 4> shape(images, channels, side, side);
+    const Index size = Index(shape.TotalSize());
+    constexpr Index around = 16;
+    constexpr float untouched = -12345;
+    const std::vector<float> values = support::random_values<float>(size, 1), dy_values = support::random_values<float>(size, 2);
+    Images dy = Eigen::TensorMap<const Images>(dy_values.data(), shape), in_place = Eigen::TensorMap<const Images>(values.data(), shape);
+    std::vector<float> memory(std::size_t(size + 2 * around), untouched);
+    const auto is_intact = [&] {
+      return std::count(memory.begin(), memory.begin() + around, untouched) + std::count(memory.end() - around, memory.end(), untouched) == 2 * around;
+    };
+    const auto same = [&](const Images& expected) { return std::memcmp(memory.data() + around, expected.data(), sizeof(float) * std::size_t(size)) == 0; };
+    const Eigen::TensorMap<const Images> x(values.data(), shape);
+    Map out(memory.data() + around, shape);
+    tn::SavedStats<float> saved, saved_in_place;
+    layer.forward(x, out, saved);
+    layer.forward(in_place, in_place, saved_in_place);
+    EXPECT_TRUE(same(in_place) && is_intact());
+    layer.backward(dy, x, saved, out, tn::none);
+    layer.backward(dy, x, saved, dy, tn::none);
+    EXPECT_TRUE(same(dy) && is_intact());
+  };
+  for (const Index side : {14, 16, 17, 20, 23}) {
+    compare(20, side, [side](Index) { return tn::LayerNorm<float, 2>({side, side}); });
+    compare(20, side, [](Index channels) { return tn::InstanceNorm2d<float>(channels, {.affine = true}); });
+    compare(20, side, [](Index channels) { return tn::GroupNorm<float>(channels / 16, channels); });
+    compare(12, side, [](Index channels) { return tn::BatchNorm2d<float>(channels); });
+  }
+}
+
 /// n rows of `width`, in a wider matrix or not; what is beside them is `around`.
 struct Block {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
