@@ -27,14 +27,17 @@
   TENSORNORM_KERNEL(how, CachedRowBackward, BackwardArguments<T>);                                                         \
   TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);                                                          \
   TENSORNORM_KERNEL(how, ColumnBackward, BackwardArguments<T>)
+// A line of that list: all but three words of it are the same.
 #define TENSORNORM_KERNEL(how, walk, arguments) \
   how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk<tensornorm::kernels::arguments>&) noexcept
 
 // What TensorNorm::Kernels of CMake has for units of these flags. It defines names of type and flags as `0,1`; one that is not defined
 // leaves the second place to the 0 behind it, without a warning that it is none.
 #ifdef TENSORNORM_COMPILED_KERNELS
+// By a second macro: the comma counts only once a first one has replaced the name by its value.
 #define TENSORNORM_SECOND_(a, b, ...) b
 #define TENSORNORM_SECOND(...) TENSORNORM_SECOND_(__VA_ARGS__)
+// What it asks of is a macro, which only the preprocessor sees.
 #define TENSORNORM_HAS_COMPILED(type) TENSORNORM_SECOND(TENSORNORM_JOIN(TENSORNORM_COMPILED_##type##_, TENSORNORM_ABI), 0, 0)
 #if TENSORNORM_HAS_COMPILED(float)
 TENSORNORM_DECLARE_KERNELS(float);

@@ -59,7 +59,7 @@ bool is_aligned(const T* p) {
 /// past the size of the cache for rows, three quarters of it for columns.
 ///
 /// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `streamed_run`: is_streamed_run() or
-/// is_streamed_row() of the bytes written without a gap; `any_unit`: of kUnitBytes or fewer, too. Only out of place: a streaming store
+/// is_streamed_row() of the bytes written without a gap; `any_unit`: of fewer than kUnitBytes, too. Only out of place: a streaming store
 /// throws the line it writes to out of the cache. And only where y is_aligned().
 inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool streamed_run, bool in_place, bool aligned, bool any_unit,
                                    Index cache = lasting_cache()) {
