@@ -15,6 +15,7 @@ mirror=$(cat /etc/apt/sources.list.d/*.sources /etc/apt/sources.list 2>/dev/null
 [ -x "$root/usr/bin/apt-get" ] || debootstrap --variant=minbase --include=ca-certificates sid "$root" "$mirror"
 mountpoint -q "$root/proc" || mount -t proc proc "$root/proc"
 mountpoint -q "$root/dev" || mount --bind /dev "$root/dev"
-chroot "$root" apt-get update -q
+# unstable's lists are valid for a week, which a mirror that stands still is behind.
+chroot "$root" apt-get update -q -o Acquire::Check-Valid-Until=false
 # shellcheck disable=SC2086  # a list of words
 chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $packages
