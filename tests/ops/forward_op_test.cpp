@@ -305,12 +305,17 @@ void expect_beside_rows() {
   alignas(64) static A room[std::size_t(kernels::kPageElements<A> + 2 * kernels::kLine<A>)];
   alignas(64) static T y[8192 / sizeof(T)];
   for (Index offset = 0; offset < Index(4096 / sizeof(T)); ++offset) {
-    const A* const beside = kernels::beside_row(&room[0], y + offset, 18);
-    EXPECT_GE(beside, room) << offset;
-    EXPECT_LT(beside - room, kernels::kPageElements<A> + kernels::kLine<A>) << offset;
+    A *first = room, *second = room;
+    kernels::place_beside(y + offset, {&first, &second});
     const auto line = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) / 64; };
-    EXPECT_EQ((line(beside) - line(y + offset)) % 64, 18U) << offset;
-    EXPECT_EQ(kernels::elements_to_alignment(beside, kernels::kLine<A>), kernels::elements_to_alignment(y + offset, kernels::kLine<A>)) << offset;
+    for (const A* beside : {first, second}) {
+      EXPECT_GE(beside, room) << offset;
+      EXPECT_LT(beside - room, kernels::kPageElements<A> + kernels::kLine<A>) << offset;
+      EXPECT_EQ(kernels::elements_to_alignment(beside, kernels::kLine<A>), kernels::elements_to_alignment(y + offset, kernels::kLine<A>))
+          << offset;
+    }
+    EXPECT_EQ((line(first) - line(y + offset)) % 64, 8U) << offset;
+    EXPECT_EQ((line(second) - line(first)) % 64, 8U) << offset;
   }
 }
 

@@ -51,8 +51,8 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
 
 template <class X, class T>
 TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i) {
-  fetch_to_l2(x + i);
-  fetch_to_l2(dy + i);
+  fetch(x + i);
+  fetch(dy + i);
 }
 
 /// Row kernel: adds those of n contiguous elements to sums with rests, blocks of kBlock added in A and folded into S.
@@ -134,7 +134,9 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
     p = p + g;
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
-  add_columns<L, 2, A, S, I>(rows, width, term, tile, plain, centered);
+  // Without a loop two operands are slower in the caches, and where their registers are too few.
+  constexpr bool unrolled = kFromMemory && HardwareLanes<A, I>::width == L::width;
+  add_columns<L, 2, unrolled, A, S, I>(rows, width, term, tile, plain, centered);
 }
 
 /// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.
@@ -221,7 +223,6 @@ struct TwoInputs {
   TENSORNORM_INLINE void prefetch(const X* x, Index i) const {
     fetch_both(x, dy, i);
   }
-  TENSORNORM_INLINE static void pace() {}  // its stores are a third of what is moved
 };
 
 /// dx = dy * scale + (x - mean) * slope + offset.

@@ -126,9 +126,17 @@ struct ReadAhead {
   TENSORNORM_INLINE ReadAhead part(Index i) const { return {distance, end - i, jump}; }
 };
 
-/// Asks for the line at p, into the second-level cache: the first has no room for what is needed so much later.
+/// Asks for the line at p as a load does, which waits where too many are under way: beside streaming stores, which outrun others, nothing
+/// that is asked for is thrown away.
 template <class T>
-TENSORNORM_INLINE void fetch_to_l2(const T* p) {
+TENSORNORM_INLINE void fetch([[maybe_unused]] const T* p) {
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 3);
+#endif
+}
+/// Asks for the line at p, into the second-level cache: the first has no room for rows of columns that are needed so much later.
+template <class T>
+TENSORNORM_INLINE void fetch_to_l2([[maybe_unused]] const T* p) {
 #if defined(__GNUC__)
   __builtin_prefetch(p, 0, 1);
 #endif

@@ -247,12 +247,13 @@ TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>,
 /// rows is added in A and folded into S. Columns do not see each other: their bits do not depend on width. `tile` is 0 before the first
 /// call for its columns, and keeps their rests from call to call.
 ///
-/// kOperands: arrays that a term reads row by row. Rows of one are added without a loop, which makes two, or two sums, slower.
-template <class H, Index kOperands, class A, class S, class I, class Term>
+/// kOperands: arrays that a term reads row by row. kUnrolled: whole sweeps are added without a loop, where there are no two sums, which
+/// that makes slower.
+template <class H, Index kOperands, bool kUnrolled, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
   constexpr Index w = H::width, kRows = kSweepRows<kOperands>;
   constexpr auto all = [] {
-    if constexpr (kOperands == 1 && !keeps_rest<A, S>) return std::make_integer_sequence<Index, kRows>();
+    if constexpr (kUnrolled && !keeps_rest<A, S>) return std::make_integer_sequence<Index, kRows>();
     else return kRows;
   }();
   for (Index first = 0; first < rows; first += kTileRows) {
@@ -287,7 +288,7 @@ TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, 
     p = p + d;
     q.fma(d, d);
   };
-  add_columns<H, 1, A, S, I>(rows, width, term, tile, sum, squares);
+  add_columns<H, 1, true, A, S, I>(rows, width, term, tile, sum, squares);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -18,6 +18,14 @@ struct ColumnBackwardScratch {
   CutSums<A, S> column_sums;
   SumArray<A, S> plain, centered;  ///< per statistic
 
+  /// The arrays that are read while dx is written, where that is no hindrance.
+  template <class T>
+  ColumnBackwardScratch beside(const T* dx) const {
+    ColumnBackwardScratch at = *this;
+    place_beside(dx, {&at.column_mean, &at.column_rstd, &at.column_slope, &at.column_offset, &at.column_scale, &at.column_factor});
+    return at;
+  }
+
   std::size_t lay_out(Index columns, Index statistics, Index cuts, const void* x, std::byte* memory) {
     ScratchPlan plan;
     columns += 2 * kLine<A>;
@@ -26,9 +34,9 @@ struct ColumnBackwardScratch {
     for (S** array : {&centers.rest, &centers.unit}) plan.place(*array, statistics, memory);
     for (A** array : {&centers.mean, &centers.factor, &centers.rstd, &centers.shift, &centers.slope, &centers.offset})
       plan.place(*array, statistics, memory);
-    for (A** array : {&column_mean, &column_factor, &column_rstd, &column_shift, &column_slope, &column_offset, &column_scale, &weight})
-      plan.place(*array, columns, memory);
-    for (A** array : {&weight_terms, &bias_terms}) plan.place(*array, columns, memory);
+    for (A** array : {&column_mean, &column_factor, &column_rstd, &column_slope, &column_offset, &column_scale})
+      plan.place(*array, columns + kPageElements<A>, memory);
+    for (A** array : {&column_shift, &weight, &weight_terms, &bias_terms}) plan.place(*array, columns, memory);
     return plan.bytes();
   }
 };
@@ -46,7 +54,8 @@ struct ColumnBackward {
   Index first, last;  ///< strips, counted through all problems
   ParameterSums<A, S> totals;
   bool within;  ///< a parameter changes within a statistic, from column to column
-  ColumnBackwardScratch<A, S> scratch;
+  using Scratch = ColumnBackwardScratch<A, S>;
+  Scratch scratch;
   Crew crew;  ///< for the cuts of a strip
 
   template <class I>
@@ -238,23 +247,26 @@ struct ColumnBackward {
   template <class I>
   TENSORNORM_INLINE void differentiate(const Strip& strip, bool scaled, Index in_lanes) const {
     const GradientCenterArrays<A, S>& centers = scratch.centers;
+    const Scratch arrays = scratch.beside(args.dx + strip.at.data[2]);
     centers.template finish<I>(args, strip.at.statistic, 1, strip.statistics, in_lanes, scratch.plain.sum, scratch.centered.sum);
-    expand<&Loop::statistic>(strip.columns, centers.rstd, scratch.column_rstd);
-    expand<&Loop::statistic>(strip.columns, centers.slope, scratch.column_slope);
-    expand<&Loop::statistic>(strip.columns, centers.offset, scratch.column_offset);
-    if (!walk.affine) weigh<I>(strip.columns, strip.at.param, strip.width);
-    write_parts(strip, scaled);
+    expand<&Loop::statistic>(strip.columns, centers.mean, arrays.column_mean);
+    if (scaled) expand<&Loop::statistic>(strip.columns, centers.factor, arrays.column_factor);
+    expand<&Loop::statistic>(strip.columns, centers.rstd, arrays.column_rstd);
+    expand<&Loop::statistic>(strip.columns, centers.slope, arrays.column_slope);
+    expand<&Loop::statistic>(strip.columns, centers.offset, arrays.column_offset);
+    if (!walk.affine) weigh<I>(arrays, strip.columns, strip.at.param, strip.width);
+    write_parts(strip, arrays, scaled);
   }
 
-  void write_parts(const Strip& strip, bool scaled) const {
+  void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), walk.cuts - 1 - i, walk.cuts);
-      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, scaled); });
+      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); });
     });
   }
 
   template <class I>
-  TENSORNORM_INLINE void write(const Strip& strip, const RowRange& range, bool scaled) const {
+  TENSORNORM_INLINE void write(const Strip& strip, const RowRange& range, const Scratch& arrays, bool scaled) const {
     using L = HardwareLanes<A, I>;
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
@@ -262,8 +274,8 @@ struct ColumnBackward {
     const Index run = walk.run_width(strip.width);
     const auto weighted_map = [&]<class J>(J, const T* dy, Index c, Index param) TENSORNORM_INLINE_LAMBDA {
       using Few = HardwareLanes<A, J>;
-      return WeightedGradientMap<Few, T, PerElement<Few, A>, Uniform<Few>>(dy, {scratch.column_mean + c}, {scratch.column_rstd + c},
-                                                                           {scratch.column_slope + c}, {scratch.column_offset + c},
+      return WeightedGradientMap<Few, T, PerElement<Few, A>, Uniform<Few>>(dy, {arrays.column_mean + c}, {arrays.column_rstd + c},
+                                                                           {arrays.column_slope + c}, {arrays.column_offset + c},
                                                                            uniform<A, J>(args.weight[param]));
     };
     if (walk.has_whole_runs(strip.width) && !scaled && store == Store::ordinary) {
@@ -281,17 +293,17 @@ struct ColumnBackward {
     }
     for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index row_param = at.param + r * walk.row_param;
-      if (walk.affine && fresh && walk.weights == 0) weigh<I>(first_columns(strip, width), row_param, width);
+      if (walk.affine && fresh && walk.weights == 0) weigh<I>(arrays, first_columns(strip, width), row_param, width);
       for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
         const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
         const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
-        if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+        if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
         T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
-        const P mean{scratch.column_mean + c}, slope{scratch.column_slope + c}, offset{scratch.column_offset + c};
+        const P mean{arrays.column_mean + c}, slope{arrays.column_slope + c}, offset{arrays.column_offset + c};
         if (walk.weights > 0) {
           transform_run<A, I>(x, dx, n, weighted_map(I(), dy, c, param), ahead, store);
         } else {
-          transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {scratch.column_scale + c}, slope, offset), ahead, store);
+          transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {arrays.column_scale + c}, slope, offset), ahead, store);
         }
       });
     });
@@ -300,12 +312,12 @@ struct ColumnBackward {
 
   /// column_scale = rstd * weight, whole vectors: the arrays are padded.
   template <class I>
-  TENSORNORM_INLINE void weigh(const LoopList& columns, Index param, Index width) const {
+  TENSORNORM_INLINE void weigh(const Scratch& arrays, const LoopList& columns, Index param, Index width) const {
     using L = HardwareLanes<A, I>;
-    if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
-    else std::fill_n(scratch.weight, width + kLine<A>, A(1));
+    if (args.weight != nullptr) expand<&Loop::param>(columns, args.weight + param, arrays.weight);
+    else std::fill_n(arrays.weight, width + kLine<A>, A(1));
     for (Index c = 0; c < width; c += L::width)
-      (L::load(scratch.column_rstd + c) * L::load(scratch.weight + c)).store(scratch.column_scale + c);
+      (L::load(arrays.column_rstd + c) * L::load(arrays.weight + c)).store(arrays.column_scale + c);
   }
 };
 

@@ -8,16 +8,6 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
-/// Where in an array that has kPageElements to spare what lies beside a row of y begins: `lines` lines of the cache on from y, counted
-/// within pages, and aligned where the row is. Loads of it then do not wait for the row's stores (see ScratchPlan::place_apart), which
-/// come to that place later: so it is for rows that are whole pages apart, as wide ones of 1024 floats are, and of other rows for some.
-template <class A, class T>
-A* beside_row(A* array, const T* y, std::size_t lines) {
-  const auto line = reinterpret_cast<std::uintptr_t>(y) / Scratch::kAlignment * Scratch::kAlignment;
-  const std::size_t bytes = bytes_to_place(array, line + lines * Scratch::kAlignment);
-  return array + bytes / sizeof(A) + elements_past_line(y) % kLine<A>;
-}
-
 /// The arrays a strip of columns works in; `A` per column or statistic, `S` for sums.
 template <class A, class S>
 struct ColumnScratch {
@@ -25,14 +15,12 @@ struct ColumnScratch {
   A *column_pivot, *column_factor, *column_mean, *column_scale, *column_shift, *weight, *bias;
   SumArray<A, S> sum, squares;  ///< of the moments; then rstd and Center::rest
   CutSums<A, S> column_sums;  ///< of the moments; then the columns' rstd and rest
-  /// The arrays that are read while y is written, where that is no hindrance: see beside_row().
+  /// The arrays that are read while y is written, where that is no hindrance.
   template <class T>
   ColumnScratch beside(const T* y) const {
-    ColumnScratch result = *this;
-    std::size_t lines = 16;  // from y to half a page on all was the same; the last 10 lines before y took up to 1.4 times as long
-    for (A** array : {&result.column_mean, &result.column_scale, &result.column_shift, &result.weight, &result.bias, &result.column_factor})
-      *array = beside_row(*array, y, lines += 2);
-    return result;
+    ColumnScratch at = *this;
+    place_beside(y, {&at.column_mean, &at.column_scale, &at.column_shift, &at.weight, &at.bias, &at.column_factor});
+    return at;
   }
 
   /// Bytes for a strip of `columns` columns that belong to `statistics` statistics; binds the arrays where `memory` is given.
@@ -245,7 +233,8 @@ struct ColumnForward {
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
-    const ReadAhead ahead{frozen ? walk.row_stride[0] : walk.second_pass_stride()};
+    // What is fetched as loads are stays in the first level no longer than that: coefficients of wide rows would push it out.
+    const ReadAhead ahead{frozen ? std::min(walk.row_stride[0], kFetchAhead<T>) : walk.second_pass_stride()};
     const Index run = walk.run_width(strip.width);
     const auto affine_map = [&]<class J>(J, Index c, Index param) TENSORNORM_INLINE_LAMBDA {
       using Few = HardwareLanes<A, J>;
