@@ -305,23 +305,23 @@ void expect_beside_rows() {
   alignas(64) static A room[std::size_t(kernels::kPageElements<A> + 2 * kernels::kLine<A>)];
   alignas(64) static T y[8192 / sizeof(T)];
   for (Index offset = 0; offset < Index(4096 / sizeof(T)); ++offset) {
-    A *first = room, *second = room;
-    kernels::place_beside(y + offset, {&first, &second});
+    A* beside[6];
+    for (A*& array : beside) array = room;
+    kernels::place_beside(y + offset, {&beside[0], &beside[1], &beside[2], &beside[3], &beside[4], &beside[5]});
     const auto line = [](const void* p) { return reinterpret_cast<std::uintptr_t>(p) / 64; };
-    for (const A* beside : {first, second}) {
-      EXPECT_GE(beside, room) << offset;
-      EXPECT_LT(beside - room, kernels::kPageElements<A> + kernels::kLine<A>) << offset;
-      EXPECT_EQ(kernels::elements_to_alignment(beside, kernels::kLine<A>), kernels::elements_to_alignment(y + offset, kernels::kLine<A>))
-          << offset;
+    for (std::size_t i = 0; i < 6; ++i) {
+      EXPECT_GE(beside[i], room) << offset;
+      EXPECT_LE(beside[i] - room, kernels::kPageElements<A>) << offset;
+      EXPECT_EQ((line(beside[i]) - line(y + offset)) % 64, 8 * (i + 1)) << offset;
+      EXPECT_EQ(kernels::elements_past_line(beside[i]), kernels::elements_past_line(y + offset) % kernels::kLine<A>) << offset;
     }
-    EXPECT_EQ((line(first) - line(y + offset)) % 64, 8U) << offset;
-    EXPECT_EQ((line(second) - line(first)) % 64, 8U) << offset;
   }
 }
 
 TEST(BesideRow, IsALittleAfterItAndAlignedWhereItIs) {
   expect_beside_rows<float, float>();
   expect_beside_rows<double, double>();
+  expect_beside_rows<float, Eigen::half>();
 }
 
 }  // namespace

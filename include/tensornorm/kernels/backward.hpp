@@ -134,7 +134,7 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
     p = p + g;
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
-  // Without a loop two operands are slower in the caches, and where their registers are too few.
+  // Without a loop two operands are slower in the caches, and where a line takes several registers.
   constexpr bool unrolled = kFromMemory && HardwareLanes<A, I>::width == L::width;
   add_columns<L, 2, unrolled, A, S, I>(rows, width, term, tile, plain, centered);
 }

@@ -134,7 +134,8 @@ TENSORNORM_INLINE void fetch([[maybe_unused]] const T* p) {
   __builtin_prefetch(p, 0, 3);
 #endif
 }
-/// Asks for the line at p, into the second-level cache: the first has no room for rows of columns that are needed so much later.
+/// Asks for the line at p, into the second-level cache: in the sums of columns, and before short runs, the first has no room for what is
+/// needed so much later.
 template <class T>
 TENSORNORM_INLINE void fetch_to_l2([[maybe_unused]] const T* p) {
 #if defined(__GNUC__)

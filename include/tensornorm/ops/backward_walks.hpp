@@ -83,7 +83,7 @@ TENSORNORM_INLINE void write_elements(const Args& args, const T* x, const T* dy,
   const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
   // Rounded twice, as columns have it: where statistics are given, an example's dx is the same by either walk.
   const A rstd = static_cast<A>(center.rstd), scale = static_cast<A>(S(rstd) * weight);
-  const GradientMap<L, T, Uniform<L>> map(dy, uniform<A, I>(center.mean), uniform<A, I>(scale), uniform<A, I>(center.slope),
+  GradientMap<L, T, Uniform<L>> map(dy, uniform<A, I>(center.mean), uniform<A, I>(scale), uniform<A, I>(center.slope),
                                           uniform<A, I>(center.offset));
   transform_run<A, I>(x, dx, n, map, ahead, how);
 }
@@ -190,7 +190,7 @@ struct RowBackward {
       }
       if constexpr (may_write_beside_next<A, T>)
         if (before != nullptr) {
-          // In whole lines: what a part would leave of its last one is written with the next.
+          // In whole lines: what a part would leave of its last one is written with the next. Its last whole one is an ordinary store.
           static_assert(kBlock<A> >= 2 * kLine<T>);
           const T* const dx = args.dx + before->run.data[2];
           const Index end = i + n < extent ? i + n - elements_past_line(dx + i + n) : extent;

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <initializer_list>
 #include <type_traits>
@@ -29,7 +30,10 @@ void place_beside(const T* y, std::initializer_list<A**> arrays) {
   constexpr std::size_t line = Scratch::kAlignment;
   const auto row = reinterpret_cast<std::uintptr_t>(y) / line * line;
   std::size_t lines = 0;
-  for (A** array : arrays) *array += bytes_to_place(*array, row + (lines += 8) * line) / sizeof(A) + elements_past_line(y) % kLine<A>;
+  for (A** array : arrays) {
+    lines += 8;
+    *array += Index(bytes_to_place(*array, row + lines * line) / sizeof(A)) + elements_past_line(y) % kLine<A>;
+  }
 }
 
 /// Two sums of each column: those of all rows, and where the rows are cut into parts, of each part, to be added up in their order. The

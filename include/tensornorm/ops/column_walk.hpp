@@ -233,8 +233,9 @@ struct ColumnForward {
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
-    // What is fetched as loads are stays in the first level no longer than that: coefficients of wide rows would push it out.
-    const ReadAhead ahead{frozen ? std::min(walk.row_stride[0], kFetchAhead<T>) : walk.second_pass_stride()};
+    // What is fetched from a whole wide row on is pushed out of the first level by coefficients. Rows apart are to be fetched from, though.
+    const Index stride = walk.row_stride[0], next = stride == strip.width ? std::min(stride, kFetchAhead<T>) : stride;
+    const ReadAhead ahead{frozen ? next : walk.second_pass_stride()};
     const Index run = walk.run_width(strip.width);
     const auto affine_map = [&]<class J>(J, Index c, Index param) TENSORNORM_INLINE_LAMBDA {
       using Few = HardwareLanes<A, J>;
