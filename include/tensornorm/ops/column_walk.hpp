@@ -233,7 +233,8 @@ struct ColumnForward {
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
     const A *mean = arrays.column_mean, *scale = arrays.column_scale, *shift = arrays.column_shift, *weight = arrays.weight, *bias = arrays.bias;
-    // What is fetched from a whole wide row on is pushed out of the first level by coefficients. Rows apart are to be fetched from, though.
+    // A line asked for a whole wide row ahead is pushed out of the first level by the coefficients before it is read. Where rows lie apart
+    // there is no other way: less far ahead is what lies between them.
     const Index stride = walk.row_stride[0], next = stride == strip.width ? std::min(stride, kFetchAhead<T>) : stride;
     const ReadAhead ahead{frozen ? next : walk.second_pass_stride()};
     const Index run = walk.run_width(strip.width);
