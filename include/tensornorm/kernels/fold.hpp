@@ -27,18 +27,13 @@ void fill(A* to, Index n, A value) {
   for (; i < n; ++i) to[i] = value;
 }
 
-/// to[i] += from[i] * factor, a power of two.
+/// to[i] += from[i].
 template <class S, class T>
-void add_to(S* to, const T* from, Index n, S factor = S(1)) {
+void add_to(S* to, const T* from, Index n) {
   using L = HardwareLanes<S, Isa<16>>;
-  const L factors(factor);
   Index i = 0;
-  for (; i + L::width <= n; i += L::width) {
-    L sum = L::load(to + i);
-    sum.fma(L::load(from + i), factors);
-    sum.store(to + i);
-  }
-  for (; i < n; ++i) to[i] = fused<S>(load_one<S>(from + i), factor, to[i]);
+  for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
+  for (; i < n; ++i) to[i] = to[i] + load_one<S>(from + i);
 }
 
 /// target[i] += source[i], added in S and rounded to T.
@@ -183,27 +178,36 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
   Index samples = kPivotSamples;
   while (samples > total) samples /= 2;
   const A share = A(1.0 / double(samples));  // of each sample at once: their sum might overflow
-  std::fill_n(pivot, statistics, A(0));
+  const T* sample[kPivotSamples];
+  for (Index i = 0; i < samples; ++i) {
+    const Index position = std::min(sample_position(i, samples, total), total - 1);
+    sample[i] = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
+  }
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
-  const auto for_each = [&](Index i, const auto& f) {
-    const Index position = std::min(sample_position(i, samples, total), total - 1);
-    const T* sample = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
-    Odometer at(outer);
-    for (Index k = outer.size(); k > 0; --k, at.next()) {
-      f(sample + at.offsets().data[0], pivot + at.offsets().statistic);
+  Odometer at(outer);
+  for (Index k = outer.size(); k > 0; --k, at.next()) {
+    A* const to = pivot + at.offsets().statistic;
+    const Index from = at.offsets().data[0], step = inner.data[0];
+    Index c = 0;
+    const auto add_lanes = [&]<class L>(L mean) {
+      for (; c + L::width <= inner.extent; c += L::width, mean = L()) {
+        for (Index i = 0; i < samples; ++i) mean.fma(L::load(sample[i] + from + c), L(share));
+        mean.store(to + c);
+      }
+    };
+    if (step == 1) {
+      add_lanes(VirtualLanes<A, Isa<16>>());  // all of a line at once: those of rows that are pages apart push each other out
+      add_lanes(HardwareLanes<A, Isa<16>>());
     }
-  };
-  for (Index i = 0; i < samples; ++i) {
-    for_each(i, [&](const T* from, A* to) {
-      if (inner.data[0] == 1) add_to(to, from, inner.extent, share);
-      else for (Index c = 0; c < inner.extent; ++c) to[c] = fused<A>(load_one<A>(from + c * inner.data[0]), share, to[c]);
-    });
+    for (; c < inner.extent; ++c) {
+      A mean(0);
+      for (Index i = 0; i < samples; ++i) mean = fused<A>(load_one<A>(sample[i] + from + c * step), share, mean);
+      to[c] = mean;
+    }
+    if (total >= kChunk)
+      for (c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(sample[0] + from + c * step));
   }
-  if (total >= kChunk)
-    for_each(0, [&](const T* from, A* to) {
-      for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(from + c * inner.data[0]));
-    });
   for (Index k = 0; k < statistics; ++k)
     if (!is_finite(pivot[k])) pivot[k] = A(0);  // so that an infinite element is the only one
 }

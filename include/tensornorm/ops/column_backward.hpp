@@ -86,10 +86,10 @@ struct ColumnBackward {
 
   /// No template of I, nor is write_parts(): see CutSums::set().
   void sum_columns(const Strip& strip, bool scaled) const {
-    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums) TENSORNORM_INLINE_LAMBDA {
+    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums, Index, Index) TENSORNORM_INLINE_LAMBDA {
       add_up<kFromMemory, I>(strip, rows, sums, scaled);
     };
-    scratch.column_sums.set(crew, walk, 0, strip.width, strip.width, store == Store::streaming, add);
+    scratch.column_sums.set(crew, walk, {strip.width}, store == Store::streaming, add);
   }
   template <bool kFromMemory, class I>
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, bool scaled) const {

@@ -36,6 +36,35 @@ void place_beside(const T* y, std::initializer_list<A**> arrays) {
   }
 }
 
+/// Columns of a strip: all of its `width`, or the lines of them in which one is marked.
+template <class A>
+struct ColumnChoice {
+  Index width;
+  const A* marks = nullptr;  ///< beside the columns, 0 for none; a line of zeros follows
+
+  /// The lines with a mark; or all columns where these are most of them, and memory's order is faster.
+  static ColumnChoice marked(const A* marks, Index width) {
+    const ColumnChoice lines{width, marks};
+    Index count = 0;
+    lines.for_each_run([&](Index from, Index to) { count += to - from; });
+    return 2 * count > width ? ColumnChoice{width} : lines;
+  }
+  /// Calls f(from, to) for each run of them.
+  template <class F>
+  void for_each_run(const F& f) const {
+    if (marks == nullptr) return f(Index(0), width);
+    const auto marked = [&](Index c) {
+      return std::any_of(marks + c, marks + c + kLine<A>, [](const A& mark) { return !(mark == A(0)); });
+    };
+    for (Index from = 0, to = 0; from < width; from = to) {
+      to = from + kLine<A>;
+      if (!marked(from)) continue;
+      while (to < width && marked(to)) to += kLine<A>;
+      f(from, std::min(to, width));
+    }
+  }
+};
+
 /// Two sums of each column: those of all rows, and where the rows are cut into parts, of each part, to be added up in their order. The
 /// same bits come out whoever takes which part.
 template <class A, class S>
@@ -59,23 +88,31 @@ struct CutSums {
       fill(sums + from, to - from, S(0));
       fill(sums + width, kLine<A>, S(0));
     }
-    for (A* sums : {tile.plain, tile.centered}) fill(sums, width + kLine<A>, A(0));
+    for (A* sums : {tile.plain, tile.centered}) fill(sums + from, to - from + kLine<A>, A(0));
   }
-  /// The sums of the columns [from, to) of `width`: add<kFromMemory, I>(rows, sums) adds a part of the rows to its sums. Whoever takes a
-  /// part dispatches it anew; not from a template of I, or there is a copy of all this for each instruction set.
+  /// The sums of the chosen columns: add<kFromMemory, I>(rows, sums, from, to) adds some rows of the columns [from, to) to their sums.
+  /// Whoever takes a part dispatches it anew; not from a template of I, or there is a copy of all this for each instruction set.
+  ///
+  /// Single lines of columns are gone through a few tiles at a time: rows, and the pages that they lie in, are often far apart.
   template <class Add>
-  void set(const Crew& crew, const ColumnWalk& walk, Index from, Index to, Index width, bool from_memory, const Add& add) const {
+  void set(const Crew& crew, const ColumnWalk& walk, const ColumnChoice<A>& columns, bool from_memory, const Add& add) const {
     crew.for_each(walk.cuts, [&](Index cut) noexcept {
       const CutSums sums = of(cut);
-      sums.clear(from, to, width);
+      columns.for_each_run([&](Index from, Index to) { sums.clear(from, to, columns.width); });
       const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
-      const auto dispatched = [&](auto fetches) {
-        dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { add.template operator()<decltype(fetches)::value, I>(rows, sums); });
+      const Index most = columns.marks == nullptr ? rows.last - rows.first : 8 * kTileRows;
+      const auto dispatched = [&](auto fetches, const RowRange& some, Index from, Index to) {
+        dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { add.template operator()<decltype(fetches)::value, I>(some, sums, from, to); });
       };
-      if (from_memory) dispatched(std::true_type());
-      else dispatched(std::false_type());
+      for (RowRange some = rows; some.first < rows.last; some.first = some.last) {
+        some.last = std::min(some.first + most, rows.last);
+        columns.for_each_run([&](Index from, Index to) {
+          if (from_memory) dispatched(std::true_type(), some, from, to);
+          else dispatched(std::false_type(), some, from, to);
+        });
+      }
     });
-    gather(walk.cuts, from, to);
+    columns.for_each_run([&](Index from, Index to) { gather(walk.cuts, from, to); });
   }
 
  private:

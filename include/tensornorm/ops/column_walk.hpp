@@ -77,8 +77,8 @@ struct ColumnForward {
     return scaled;
   }
 
-  /// A pivot that turned out bad is replaced, or a scale found for elements that cannot be squared, and the columns from the first to the
-  /// last such statistic are added up once more: good ones among them come out as they were, bit for bit.
+  /// A pivot that turned out bad is replaced, or a scale found for elements that cannot be squared, and the columns of such statistics are
+  /// added up once more: good ones among them come out as they were, bit for bit.
   ///
   /// Returns whether a statistic needs its x scaled.
   template <class I>
@@ -87,15 +87,15 @@ struct ColumnForward {
     if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
     else std::fill_n(scratch.pivot, strip.statistics, A(0));
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
-    Index from = 0, to = strip.width;
+    ColumnChoice<A> columns{strip.width};
     bool scaled = false;
     for (int attempt = 0;; ++attempt) {
-      sum_columns(strip, from, to, scaled);
+      sum_columns(strip, columns, scaled);
       scratch.sum.clear(strip.statistics);
       scratch.squares.clear(strip.statistics);
       fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.sum);
       fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.squares);
-      if (attempt == 3 || !improve(strip, attempt, from, to, scaled)) break;
+      if (attempt == 3 || !improve(strip, attempt, columns, scaled)) break;
     }
     return finish<I>(strip, scaled);
   }
@@ -146,11 +146,11 @@ struct ColumnForward {
   }
 
   /// No template of I, nor is write_parts(): see CutSums::set().
-  void sum_columns(const Strip& strip, Index from, Index to, bool scaled) const {
-    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums) TENSORNORM_INLINE_LAMBDA {
+  void sum_columns(const Strip& strip, const ColumnChoice<A>& columns, bool scaled) const {
+    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums, Index from, Index to) TENSORNORM_INLINE_LAMBDA {
       add_up<kFromMemory, I>(strip, rows, sums, from, to, scaled);
     };
-    scratch.column_sums.set(crew, walk, from, to, strip.width, store == Store::streaming, add);
+    scratch.column_sums.set(crew, walk, columns, store == Store::streaming, add);
   }
   /// Adds up the columns [from, to) of some rows; scaled: of copies of x times column_factor.
   template <bool kFromMemory, class I>
@@ -168,8 +168,8 @@ struct ColumnForward {
     });
   }
 
-  /// Replaces bad pivots, finds scales, and narrows [from, to) to the columns of such statistics; false where there is none.
-  bool improve(const Strip& strip, int attempt, Index& from, Index& to, bool& scaled) const {
+  /// Replaces bad pivots, finds scales, and chooses the columns of such statistics; false where there is none.
+  bool improve(const Strip& strip, int attempt, ColumnChoice<A>& columns, bool& scaled) const {
     Index good = 0;
     while (good < strip.statistics && scale_for<A, T>(args.samples, A(0), scratch.squares[good]) == A(1) &&
            !(args.rule.centered && is_bad_pivot(args.samples, scratch.sum[good], scratch.squares[good])))
@@ -198,8 +198,7 @@ struct ColumnForward {
     expand<&Loop::statistic>(strip.columns, changed, scratch.column_scale);
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
-    while (scratch.column_scale[from] == A(0)) ++from;
-    while (scratch.column_scale[to - 1] == A(0)) --to;
+    columns = ColumnChoice<A>::marked(scratch.column_scale, strip.width);
     return true;
   }
 
