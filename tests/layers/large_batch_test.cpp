@@ -14,6 +14,7 @@
 
 #include "support/compare.hpp"
 #include "support/dispatch_level.hpp"
+#include "support/instruction_sets.hpp"
 #include "support/logical.hpp"
 #include "support/pool.hpp"
 
@@ -135,6 +136,51 @@ TYPED_TEST(LargeBatch, AnOutlierAmongTheLastRows) {
     if (c != 7) {
       ASSERT_EQ(y.data()[i], expected.data()[i]) << c;
       ASSERT_EQ(dx.data()[i], usual_dx.data()[i]) << c;
+    }
+  });
+}
+
+template <class S>
+class BadPivots : public testing::Test {};
+using BadPivotScalars = testing::Types<float, double>;
+TYPED_TEST_SUITE(BadPivots, BadPivotScalars);
+
+// Of a few columns far apart, of neighbours, and of most of them, when all are taken: the redo goes through a few rows at a time, in parts,
+// and the last wide row, of five rows, is a part of one.
+TYPED_TEST(BadPivots, AreTheirOwnColumnsAffair) {
+  using S = TypeParam;
+  using X = Eigen::Tensor<S, 2, Eigen::RowMajor>;
+  const Index sampled = 6000, rows = sampled + 3, channels = 201;
+  const S far = S(1e5);
+  const auto values = support::random_values<S>(rows * channels, 1, 3, 2);
+  const Pool pool(2);
+  const auto spoil = [&](X& x, const std::vector<Index>& spoiled) {
+    std::copy(values.begin(), values.end(), x.data());
+    for (const Index c : spoiled)
+      for (Index i = 0; i < tn::kernels::kPivotSamples; ++i) x(tn::kernels::sample_position(i, tn::kernels::kPivotSamples, sampled), c) = far;
+  };
+  std::vector<Index> most;
+  for (Index c = 0; c < channels; ++c)
+    if (c % 20 != 3) most.push_back(c);
+  support::at_each_level([&](tn::kernels::Level) {
+    X x(rows, channels), y(rows, channels), usual(rows, channels);
+    spoil(x, {});
+    tn::BatchNorm1d<S>(channels).forward(x, usual);
+    for (const std::vector<Index>& spoiled : {std::vector<Index>{0}, {3, 4, 5, 160}, {15, 16, 31, 32, 200}, most}) {
+      spoil(x, spoiled);
+      tn::BatchNorm1d<S>(channels).forward(x, y, pool.device);
+      for (Index c = 0; c < channels; ++c) {
+        if (std::count(spoiled.begin(), spoiled.end(), c) == 0) {
+          for (Index r = 0; r < rows; ++r) ASSERT_EQ(y(r, c), usual(r, c)) << r << ' ' << c;
+          continue;
+        }
+        Wide mean = 0, variance = 0, worst = 0;
+        for (Index r = 0; r < rows; ++r) mean += Wide(x(r, c)) / rows;
+        for (Index r = 0; r < rows; ++r) variance += (Wide(x(r, c)) - mean) * (Wide(x(r, c)) - mean) / rows;
+        const Wide deviation = std::sqrt(variance + Wide(1e-5));
+        for (Index r = 0; r < rows; ++r) worst = std::max(worst, std::abs(Wide(y(r, c)) - (Wide(x(r, c)) - mean) / deviation));
+        ASSERT_LE(worst, support::ulps<S>(2, (far - mean) / deviation)) << c;
+      }
     }
   });
 }

@@ -324,8 +324,9 @@ class Repeated {
     void* all = mmap(nullptr, bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     good = sized && all != MAP_FAILED;
     data = static_cast<T*>(all);
+    // Populated: a fault for each of the pages takes minutes on some virtual machines.
     for (std::size_t i = 0; good && i < repeated; i += piece)
-      good = mmap(data + i, piece * sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) != MAP_FAILED;
+      good = mmap(data + i, piece * sizeof(T), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED | MAP_POPULATE, file, 0) != MAP_FAILED;
     good = good && mprotect(data + repeated, bytes() - repeated * sizeof(T), PROT_READ | PROT_WRITE) == 0;
     close(file);
   }

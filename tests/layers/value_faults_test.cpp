@@ -74,7 +74,7 @@ TYPED_TEST(Faults, Rows38And39OneChannelSpoiledLeavesTheOthersAlone) {
   });
 }
 
-// Columns between two spoiled ones are added up again with them, tile by tile, and come out as they were.
+// Columns beside spoiled ones are added up again with them, tile by tile, and come out as they were.
 TYPED_TEST(Faults, Rows38And39OrdinaryChannelsBetweenSpoiledOnes) {
   using S = typename TypeParam::Scalar;
   using Tensor = typename TypeParam::template Tensor<2>;

@@ -197,7 +197,7 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
       }
     };
     if (step == 1) {
-      add_lanes(VirtualLanes<A, Isa<16>>());  // all of a line at once: those of rows that are pages apart push each other out
+      add_lanes(VirtualLanes<A, Isa<16>>());  // a line at once, or half of one: those of rows that are pages apart push each other out
       add_lanes(HardwareLanes<A, Isa<16>>());
     }
     for (; c < inner.extent; ++c) {

@@ -43,7 +43,7 @@ struct ColumnChoice {
   const A* marks = nullptr;  ///< beside the columns, 0 for none; a line of zeros follows
 
   /// The lines with a mark; or all columns where these are most of them, and memory's order is faster.
-  static ColumnChoice marked(const A* marks, Index width) {
+  static ColumnChoice by_marks(const A* marks, Index width) {
     const ColumnChoice lines{width, marks};
     Index count = 0;
     lines.for_each_run([&](Index from, Index to) { count += to - from; });

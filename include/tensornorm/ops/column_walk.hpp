@@ -78,7 +78,7 @@ struct ColumnForward {
   }
 
   /// A pivot that turned out bad is replaced, or a scale found for elements that cannot be squared, and the columns of such statistics are
-  /// added up once more: good ones among them come out as they were, bit for bit.
+  /// added up once more, and others beside them: these come out as they were, bit for bit.
   ///
   /// Returns whether a statistic needs its x scaled.
   template <class I>
@@ -168,7 +168,7 @@ struct ColumnForward {
     });
   }
 
-  /// Replaces bad pivots, finds scales, and chooses the columns of such statistics; false where there is none.
+  /// Replaces bad pivots, finds scales, and chooses the columns to add up again; false where there is none.
   bool improve(const Strip& strip, int attempt, ColumnChoice<A>& columns, bool& scaled) const {
     Index good = 0;
     while (good < strip.statistics && scale_for<A, T>(args.samples, A(0), scratch.squares[good]) == A(1) &&
@@ -198,7 +198,7 @@ struct ColumnForward {
     expand<&Loop::statistic>(strip.columns, changed, scratch.column_scale);
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
-    columns = ColumnChoice<A>::marked(scratch.column_scale, strip.width);
+    columns = ColumnChoice<A>::by_marks(scratch.column_scale, strip.width);
     return true;
   }
 
