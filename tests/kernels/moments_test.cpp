@@ -258,23 +258,25 @@ class ColumnMoments : public testing::Test {
   struct Sums {
     std::vector<S> sum, squares;
   };
-  /// Starts from `before` in every sum, so that what is added is seen to be added.
-  static Sums sums_of(const T* x, Index rows, Index stride, Index width, const std::vector<T>& pivot, S before = S(0)) {
+  /// Starts from `before` in every sum, so that what is added is seen to be added; `past`: elements from a line to the tile, which decide
+  /// where vectors begin.
+  static Sums sums_of(const T* x, Index rows, Index stride, Index width, const std::vector<T>& pivot, S before = S(0), Index past = 0) {
     const auto n = static_cast<std::size_t>(width);
     constexpr std::size_t padding = 16;  // whole vectors are written
     Sums result{std::vector<S>(n + padding, before), std::vector<S>(n + padding, before)};
-    std::vector<T> plain(n + padding), centered(n + padding);
+    std::vector<T> plain(n + 4 * padding), centered(n + 4 * padding);
+    const auto at_place = [&](std::vector<T>& tile) { return tile.data() + elements_to_alignment(tile.data(), kLine<T>) + past; };
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-      column_moments<true, T, S, I>(x, rows, stride, width, pivot.data(), TileSums<T>{plain.data(), centered.data()}, result.sum.data(),
-                                    result.squares.data());
+      column_moments<true, T, S, I>(x, rows, stride, width, pivot.data(), TileSums<T>{at_place(plain), at_place(centered)},
+                                    result.sum.data(), result.squares.data());
     });
     for (auto* sums : {&result.sum, &result.squares}) {
       for (std::size_t c = n; c < n + padding; ++c) EXPECT_EQ((*sums)[c], before) << "the padding takes part";
       sums->resize(n);
     }
     if constexpr (!std::is_same_v<T, S>) {  // elsewhere the sums' rests
-      EXPECT_EQ(plain, std::vector<T>(n + padding));
-      EXPECT_EQ(centered, std::vector<T>(n + padding));
+      EXPECT_EQ(plain, std::vector<T>(plain.size()));
+      EXPECT_EQ(centered, std::vector<T>(plain.size()));
     }
     return result;
   }
@@ -305,7 +307,7 @@ TYPED_TEST(ColumnMoments, AllWidthsRowsAndStrides) {
         for (Index r = 0; r + 1 < rows; ++r)
           for (Index c = width; c < stride; ++c) x[static_cast<std::size_t>(r * stride + c)] = T(1e30);
         const auto pivot = support::random_values<T>(width, 2, 3, 0.1);
-        const auto sums = this->sums_of(x.data(), rows, stride, width, pivot, Sum(0.5));
+        const auto sums = this->sums_of(x.data(), rows, stride, width, pivot, Sum(0.5), (width + rows) % kLine<T>);
         for (std::size_t c = 0; c < static_cast<std::size_t>(width); ++c) {
           long double sum = 0, squares = 0, size = 0;
           for (Index r = 0; r < rows; ++r) {
@@ -324,7 +326,7 @@ TYPED_TEST(ColumnMoments, AllWidthsRowsAndStrides) {
   });
 }
 
-// What a column's sums are depends on nothing beside it: not on its position, the width, or the instruction set.
+// What a column's sums are depends on nothing beside it: not on its position, the width, the tile's place, or the instruction set.
 TYPED_TEST(ColumnMoments, AColumnIsTheSameWhereverItStands) {
   using T = TypeParam;
   constexpr Index wide = 6 * virtual_width<T> + 5, rows = 5 * kTileRows + 3;
@@ -336,7 +338,7 @@ TYPED_TEST(ColumnMoments, AColumnIsTheSameWhereverItStands) {
     for (const Index width : this->widths())
       for (Index from = 0; from + width <= wide; from += 5) {
         const std::vector<T> some_pivots(pivot.begin() + from, pivot.begin() + from + width);
-        const auto some = this->sums_of(x.data() + from, rows, wide, width, some_pivots);
+        const auto some = this->sums_of(x.data() + from, rows, wide, width, some_pivots, 0, (width + from) % kLine<T>);
         const auto cut = [&](const auto& sums) {
           return std::vector(sums.begin() + from, sums.begin() + from + width);
         };

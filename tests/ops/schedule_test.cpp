@@ -6,6 +6,7 @@
 #include <tensornorm/ops/strips.hpp>
 
 #include <algorithm>
+#include <numeric>
 #include <string>
 #include <vector>
 
@@ -159,6 +160,7 @@ TEST(ColumnWalk, StripsCoverTheColumns) {
       const Index strip_columns = walk.strip_extent * side * side;
       EXPECT_LE(strip_columns, kTileColumns);
       EXPECT_LE(strip_columns * walk.moment_rows * Index(sizeof(float)), kCacheBytes);
+      EXPECT_TRUE(strip_columns % kWholeVectors == 0 || walk.strip_extent < kWholeVectors) << strip_columns;
     }
 }
 
@@ -177,6 +179,9 @@ TEST(ColumnWalk, WideRowsCoverTheRows) {
       EXPECT_EQ(walk.statistics, columns);
       EXPECT_LE(walk.width, std::max(columns, kTileColumns));
       EXPECT_TRUE(walk.width <= std::max(columns, kFewColumns) || walk.moment_rows >= kFewestRows);
+      // Whole vectors, where so many rows are taken together that they can be.
+      const Index together = walk.width / columns, whole = kWholeVectors / std::gcd(kWholeVectors, columns);
+      EXPECT_TRUE(together < whole || together == rows || walk.width % kWholeVectors == 0) << walk.width;
     }
 }
 

@@ -125,18 +125,22 @@ template <bool kFromMemory, class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
                                             const TileSums<A>& tile, S* plain, S* centered) {
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
+  constexpr bool one_register = HardwareLanes<A, I>::width == L::width;
+  // Rows that are in a cache are taken one by one, in memory's order, where a line of them is one register: that the sums are read and
+  // written for each costs less. Not those of doubles, which are two each.
+  constexpr bool row_by_row = !kFromMemory && HardwareLanes<A, I>::width == kLine<T> && !keeps_rest<A, S>;
+  constexpr Index together = row_by_row ? 1 : kSweepRows<2>;
   const auto term = [&](Index r, Index c, const auto& load, L& p, L& q) TENSORNORM_INLINE_LAMBDA {
     if constexpr (kFromMemory) {
-      fetch_to_l2(dy + (r + kSweepRows<2>) * dy_stride + c);
-      fetch_to_l2(x + (r + kSweepRows<2>) * x_stride + c);
+      fetch_to_l2(dy + (r + together) * dy_stride + c);
+      fetch_to_l2(x + (r + together) * x_stride + c);
     }
     const L g = load(dy + r * dy_stride + c);
     p = p + g;
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
-  // Without a loop two operands are slower in the caches, and where a line takes several registers.
-  constexpr bool unrolled = kFromMemory && HardwareLanes<A, I>::width == L::width;
-  add_columns<L, 2, unrolled, A, S, I>(rows, width, term, tile, plain, centered);
+  // Elsewhere in the caches two operands are slower without a loop.
+  add_columns<L, together, (kFromMemory && one_register) || row_by_row, A, S, I>(rows, width, term, tile, plain, centered);
 }
 
 /// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <cstdint>
 #include <cstring>
 #include <limits>
 #include <tensornorm/kernels/simd.hpp>
@@ -106,6 +107,19 @@ struct FewLoader {
 /// Elements of a cache line.
 template <class T>
 inline constexpr Index kLine = 64 / Index(sizeof(T)) > 0 ? 64 / Index(sizeof(T)) : 1;
+/// Elements from p to the next address a whole vector of n elements may be stored at; anything below n where no number of elements leads there.
+template <class T>
+TENSORNORM_INLINE Index elements_to_alignment(const T* p, Index n) {
+  const auto address = reinterpret_cast<std::uintptr_t>(p);
+  return Index((0 - address) / sizeof(T)) & (n - 1);
+}
+
+/// Elements of p's cache line before it.
+template <class T>
+TENSORNORM_INLINE Index elements_past_line(const T* p) {
+  return Index(reinterpret_cast<std::uintptr_t>(p) / sizeof(T)) & (kLine<T> - 1);
+}
+
 /// How far ahead of a read its line is asked for: 3 KiB (tried: 1.5 and 6 KiB, 10-20 % slower from memory).
 template <class T>
 inline constexpr Index kFetchAhead = 48 * kLine<T>;

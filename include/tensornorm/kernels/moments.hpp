@@ -212,8 +212,8 @@ TENSORNORM_INLINE void fold_tile(const TileSums<A>& tile, Index width, S* plain,
   if (tile.centered != nullptr) fold(tile.centered, centered);
 }
 
-/// Rows that a sweep takes together, all operands counted; it reads and writes a column's sums once for all of them. Rows are often
-/// pages apart, and at 16 of them the lines in which they are read push each other out of the L1 cache.
+/// Rows that a sweep takes together, all operands counted, where it is not said otherwise; it reads and writes a column's sums once for
+/// all of them. Rows are often pages apart, and at 16 of them the lines in which they are read push each other out of the L1 cache.
 inline constexpr Index kSweepStreams = 8;
 template <Index kOperands>
 inline constexpr Index kSweepRows = kSweepStreams / kOperands;
@@ -245,29 +245,42 @@ TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>,
 ///
 /// Memory is walked a few rows at a time, in its order, in vectors H; a term must be 0 in lanes its loader fills up. A tile of kTileRows
 /// rows is added in A and folded into S. Columns do not see each other: their bits do not depend on width. `tile` is 0 before the first
-/// call for its columns, and keeps their rests from call to call.
+/// call for its columns, and keeps their rests from call to call; vectors are whole where it is aligned, and the columns before and after
+/// those are parts of others.
 ///
-/// kOperands: arrays that a term reads row by row. kUnrolled: whole sweeps are added without a loop, where there are no two sums, which
-/// that makes slower.
-template <class H, Index kOperands, bool kUnrolled, class A, class S, class I, class Term>
+/// kRows: rows of a sweep. kUnrolled: whole sweeps are added without a loop, where there are no two sums, which that makes slower.
+template <class H, Index kRows, bool kUnrolled, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
-  constexpr Index w = H::width, kRows = kSweepRows<kOperands>;
+  constexpr Index w = H::width;
   constexpr auto all = [] {
     if constexpr (kUnrolled && !keeps_rest<A, S>) return std::make_integer_sequence<Index, kRows>();
     else return kRows;
   }();
+  const Index head = width < w ? 0 : elements_to_alignment(tile.plain, w), left = (width - head) % w;
+  struct Part {
+    Index column, first, count;  // lanes
+  } const parts[] = {{std::max<Index>(width - w, 0), width < w ? 0 : w - left, left}, {0, 0, head}};
   for (Index first = 0; first < rows; first += kTileRows) {
     const Index end = std::min(rows, first + kTileRows);
     for (Index r = first; r < end; r += kRows) {
       const Index count = std::min(kRows, end - r);
-      for (Index c = 0; c < width; c += w) {
+      const auto add = [&](Index c, const auto& load, const auto& those, const auto& store) TENSORNORM_INLINE_LAMBDA {
         H p = H::load(tile.plain + c), q = H::load(tile.centered + c);
-        const Index lanes = std::min(w, width - c);
-        if (count == kRows && lanes == w) add_rows<keeps_rest<A, S>>(r, all, c, WholeLoader<H>{}, term, p, q);
-        else if (lanes == w) add_rows<keeps_rest<A, S>>(r, count, c, WholeLoader<H>{}, term, p, q);
-        else add_rows<keeps_rest<A, S>>(r, count, c, FewLoader<H, A>{lanes}, term, p, q);
-        p.store(tile.plain + c);
-        q.store(tile.centered + c);
+        add_rows<keeps_rest<A, S>>(r, those, c, load, term, p, q);
+        store(p, tile.plain + c);
+        store(q, tile.centered + c);
+      };
+      const auto store = [](const H& sums, A* to) TENSORNORM_INLINE_LAMBDA { sums.store(to); };
+      const Index whole_end = width - left;
+      if (count == kRows)
+        for (Index c = head; c < whole_end; c += w) add(c, WholeLoader<H>{}, all, store);
+      else
+        for (Index c = head; c < whole_end; c += w) add(c, WholeLoader<H>{}, count, store);
+      for (const Part& part : parts) {
+        if (part.count == 0) continue;
+        const auto store_part = [&](const H& sums, A* to) TENSORNORM_INLINE_LAMBDA { store_few(sums, to + part.first, part.count, part.first); };
+        if (width < w) add(part.column, FewLoader<H, A>{width}, count, store);
+        else add(part.column, WholeLoader<H>{}, count, store_part);
       }
     }
     fold_tile<A, S, I>(tile, width, plain, centered);
@@ -288,7 +301,7 @@ TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, 
     p = p + d;
     q.fma(d, d);
   };
-  add_columns<H, 1, true, A, S, I>(rows, width, term, tile, sum, squares);
+  add_columns<H, kSweepRows<1>, true, A, S, I>(rows, width, term, tile, sum, squares);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdint>
 #include <type_traits>
 #include <utility>
 #include <tensornorm/kernels/load.hpp>
@@ -63,19 +62,6 @@ struct AffineMap : ScaleMap<L, Coefficient> {
     return y;
   }
 };
-
-/// Elements from p to the next address a whole vector of n elements may be stored at; anything below n where no number of elements leads there.
-template <class T>
-TENSORNORM_INLINE Index elements_to_alignment(const T* p, Index n) {
-  const auto address = reinterpret_cast<std::uintptr_t>(p);
-  return Index((0 - address) / sizeof(T)) & (n - 1);
-}
-
-/// Elements of p's cache line before it.
-template <class T>
-TENSORNORM_INLINE Index elements_past_line(const T* p) {
-  return Index(reinterpret_cast<std::uintptr_t>(p) / sizeof(T)) & (kLine<T> - 1);
-}
 
 /// Elements come from vectors, and there are stores past the caches.
 template <class A>

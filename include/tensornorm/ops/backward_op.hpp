@@ -70,8 +70,7 @@ struct BackwardPlan {
       pieces = column.problems.size() * column.strips;
       unit = 3 * bytes;
       run = column.run_width(column.strip_width()) * element;
-      column_bytes =
-          kernels::ColumnBackwardScratch<A, S>().lay_out(column.strip_width(), column.strip_statistics(), column.cuts, nullptr, nullptr);
+      column_bytes = kernels::ColumnBackwardScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     const bool own = walk == Walk::row && !options.constant;
     const bool streamed = own ? is_streamed_row(run, element, false) : is_streamed_run(run, element);
@@ -211,7 +210,7 @@ class BackwardOp {
     if constexpr (!Plan::rows_only)
       if (plan_.walk == Walk::column) {
         kernels::ColumnBackwardScratch<A, S> scratch;
-        scratch.lay_out(plan_.column.strip_width(), plan_.column.strip_statistics(), plan_.column.cuts, args_.x, memory);
+        scratch.lay_out(plan_.column, args_.x, memory);
         return kernels::dispatch(
             kernels::ColumnBackward<Arguments>{args_, plan_.column, plan_.store, first, last, totals, plan_.order.within(), scratch, crew_});
       }

@@ -26,16 +26,19 @@ struct ColumnBackwardScratch {
     return at;
   }
 
-  std::size_t lay_out(Index columns, Index statistics, Index cuts, const void* x, std::byte* memory) {
+  /// Bytes for a strip; binds the arrays where `memory` is given.
+  template <class T>
+  std::size_t lay_out(const ColumnWalk& walk, const T* x, std::byte* memory) {
     ScratchPlan plan;
-    columns += 2 * kLine<A>;
-    column_sums.lay_out(plan, columns, cuts, x, memory);
+    const Index columns = walk.strip_width() + 3 * kLine<A>, statistics = walk.strip_statistics(), past = past_line<A>(walk, x);
+    column_sums.lay_out(plan, columns, walk.cuts, x, past, memory);
     for (SumArray<A, S>* array : {&plain, &centered}) array->place(plan, statistics, memory);
     for (S** array : {&centers.rest, &centers.unit}) plan.place(*array, statistics, memory);
     for (A** array : {&centers.mean, &centers.factor, &centers.rstd, &centers.shift, &centers.slope, &centers.offset})
       plan.place(*array, statistics, memory);
     for (A** array : {&column_mean, &column_factor, &column_rstd, &column_slope, &column_offset, &column_scale})
       plan.place(*array, columns + kPageElements<A>, memory);
+    if (memory != nullptr) column_mean += past;
     for (A** array : {&column_shift, &weight, &weight_terms, &bias_terms}) plan.place(*array, columns, memory);
     return plan.bytes();
   }

@@ -36,6 +36,13 @@ void place_beside(const T* y, std::initializer_list<A**> arrays) {
   }
 }
 
+/// Elements after a line of memory at which arrays begin that are read beside columns of x, so that their vectors are aligned where those
+/// of x are: at 0 where rows are not whole vectors, or have weights of their own.
+template <class A, class T>
+Index past_line(const ColumnWalk& walk, const T* x) {
+  return walk.affine || walk.row_stride[0] % kWholeVectors != 0 ? 0 : elements_past_line(x) % kLine<A>;
+}
+
 /// Columns of a strip: all of its `width`, or the lines of them in which one is marked.
 template <class A>
 struct ColumnChoice {
@@ -73,12 +80,14 @@ struct CutSums {
   S *plain = nullptr, *centered = nullptr;
   Index stride = 0;  ///< from the arrays of one part to those of the next
 
-  void lay_out(ScratchPlan& plan, Index columns, Index cuts, const void* x, std::byte* memory) {
+  /// `past`: see past_line().
+  void lay_out(ScratchPlan& plan, Index columns, Index cuts, const void* x, Index past, std::byte* memory) {
     stride = (columns + kPageElements<A> - 1) / kPageElements<A> * kPageElements<A>;
     const Index all = columns + (cuts - 1) * stride;
     for (S** array : {&plain, &centered}) plan.place(*array, all, memory);
     plan.place_apart(tile.plain, all, x, 1, memory);
     plan.place_apart(tile.centered, all, x, 2, memory);
+    if (memory != nullptr) tile = tile.from(past);
   }
   CutSums of(Index cut) const { return {tile.from(cut * stride), plain + cut * stride, centered + cut * stride, stride}; }
 

@@ -23,13 +23,15 @@ struct ColumnScratch {
     return at;
   }
 
-  /// Bytes for a strip of `columns` columns that belong to `statistics` statistics; binds the arrays where `memory` is given.
-  std::size_t lay_out(Index columns, Index statistics, Index cuts, const void* x, std::byte* memory) {
-    columns += 2 * kLine<A>;
+  /// Bytes for a strip; binds the arrays where `memory` is given.
+  template <class T>
+  std::size_t lay_out(const ColumnWalk& walk, const T* x, std::byte* memory) {
+    const Index columns = walk.strip_width() + 2 * kLine<A>, statistics = walk.strip_statistics(), past = past_line<A>(walk, x);
     ScratchPlan plan;
-    column_sums.lay_out(plan, columns, cuts, x, memory);
+    column_sums.lay_out(plan, columns, walk.cuts, x, past, memory);
     for (SumArray<A, S>* array : {&sum, &squares}) array->place(plan, statistics, memory);
     plan.place(column_pivot, columns, memory);
+    if (memory != nullptr) column_pivot += past;
     for (A** array : {&column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
       plan.place(*array, columns + kPageElements<A>, memory);
     for (A** array : {&pivot, &factor, &mean}) plan.place(*array, statistics, memory);

@@ -78,7 +78,7 @@ struct ForwardPlan {
       column = make_column_walk(walked, merged, element, frozen);
       pieces = column.problems.size() * column.strips;
       store = store_of(bytes, column.run_width(column.strip_width()) * element);
-      column_bytes = kernels::ColumnScratch<A, S>().lay_out(column.strip_width(), column.strip_statistics(), column.cuts, nullptr, nullptr);
+      column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
     short_rows = in_caches && !frozen && row.is_short(kernels::kBlock<A>, 2 * bytes, element);
@@ -148,8 +148,7 @@ class ForwardOp {
         if (plan_.walk == Walk::column) {
           const ColumnWalk& column = plan_.column;
           kernels::ColumnScratch<A, S> scratch;
-          scratch.lay_out(column.strip_width(), column.strip_statistics(), column.cuts, args_.x,
-                          column_memory_ + std::size_t(worker) * plan_.column_bytes);
+          scratch.lay_out(column, args_.x, column_memory_ + std::size_t(worker) * plan_.column_bytes);
           return kernels::dispatch(kernels::ColumnForward<Arguments>{args_, column, plan_.store, Plan::frozen, first, last, scratch, crew_});
         }
       if constexpr (Plan::frozen) {

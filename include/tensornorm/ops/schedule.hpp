@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <numeric>
 #include <tensornorm/axes/loop_nest.hpp>
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/kernels/normalize.hpp>
@@ -35,6 +36,8 @@ inline constexpr Index kFewColumns = 64;
 /// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a
 /// register: a vector of floats with AVX2, half of one with AVX-512.
 inline constexpr Index kUniformRow = 8;
+/// Rows and strips of so many elements, or a multiple, begin and end with whole vectors of every type.
+inline constexpr Index kWholeVectors = 16;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
 /// Runs of so many bytes are short wherever they come from.
@@ -204,6 +207,12 @@ inline int first_without_gaps(const LoopNest& nest) {
   return first;
 }
 
+/// `most`, or a little less: so many times `width` elements that they are whole vectors, if there are as many.
+inline Index whole_vectors(Index most, Index width) {
+  const Index step = kWholeVectors / std::gcd(kWholeVectors, width);
+  return most < step ? most : most / step * step;
+}
+
 /// once: the elements are read once, the statistics being given.
 inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element, bool once = false) {
   ColumnWalk walk;
@@ -232,7 +241,9 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   for (Index stride : row.data) contiguous &= stride == walk.width;
   const Index all_rows = any_row ? merged.loops[outermost].extent : 1;
   const Index most = std::min(kTileColumns, std::max(kFewColumns, all_rows / kFewestRows * walk.width));
-  const Index together = contiguous ? std::clamp<Index>(most / walk.width, 1, row.extent) : 1;
+  const Index rows_that_fit = contiguous ? std::clamp<Index>(most / walk.width, 1, row.extent) : 1;
+  // Not whole vectors where all rows are one wide row, of which no part is left over, or have weights of their own: that is worth more.
+  const Index together = rows_that_fit == row.extent || walk.affine ? rows_that_fit : whole_vectors(rows_that_fit, walk.width);
   if (together > 1) walk.columns.push({together, row.data, 0, row.param});
   for (int i = 0; i < columns.depth; ++i) walk.columns.push(columns.loops[i]);
   walk.group_rows = row.extent / together;
@@ -258,7 +269,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   if (!reduces(first) && in_strips) {
     const Index fitting = std::min(kTileColumns, kCacheBytes / (walk.moment_rows * element));
     if (fitting >= std::max(unit, kNarrowestStrip)) {
-      walk.strip_extent = std::min(first.extent, fitting / unit);
+      walk.strip_extent = std::min(first.extent, whole_vectors(fitting / unit, unit));
     } else if (walk.width >= 2 * kTileColumns && unit <= kTileColumns) {
       walk.strip_extent = kTileColumns / unit;
     }
