@@ -8,9 +8,11 @@
 
 #include <cstddef>
 #include <cstring>
+#include <utility>
 #include <vector>
 
 #include "support/compare.hpp"
+#include "support/dispatch_level.hpp"
 #include "support/instruction_sets.hpp"
 
 namespace tensornorm::kernels {
@@ -142,11 +144,14 @@ TYPED_TEST(TransformRun, WritesAllOfYAndNothingElseAtAnyAlignment) {
 }
 
 TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
-  at_each_level([this](Level) {
-    for (const Index n : this->sizes())
-      for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam))
-        this->check(n, 8, offset, Store::streaming);
-  });
+  for (const bool intel : {false, true}) {
+    const support::OnIntel maker(intel);
+    at_each_level([this](Level) {
+      for (const Index n : this->sizes())
+        for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam))
+          this->check(n, 8, offset, Store::streaming);
+    });
+  }
 }
 
 // Up to four vectors, in place as well: every size there is one for, from 8 numbers on whatever the instruction set.
@@ -177,6 +182,14 @@ TYPED_TEST(TransformRun, FewVectorsWriteAllOfARunAndNothingElse) {
   });
 }
 
+/// Every length below `end`, on processors of Intel's and of others.
+std::vector<std::pair<Index, bool>> lengths_on_both(Index end) {
+  std::vector<std::pair<Index, bool>> result;
+  for (Index n = 1; n < end; ++n)
+    for (const bool intel : {false, true}) result.emplace_back(n, intel);
+  return result;
+}
+
 template <class T>
 class NarrowRun : public testing::Test {};
 using Narrows = testing::Types<Eigen::half, Eigen::bfloat16>;
@@ -186,8 +199,9 @@ TYPED_TEST_SUITE(NarrowRun, Narrows);
 TYPED_TEST(NarrowRun, StreamsToAnyAlignmentOfAnElement) {
   using T = TypeParam;
   at_each_level([](Level) {
-    for (Index n = 1; n < 200; ++n)
+    for (const auto& [n, intel] : lengths_on_both(200))
       for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
+        const support::OnIntel maker(intel);
         std::vector<T> values;
         for (const float value : integers<float>(n, 0, 101)) values.push_back(static_cast<T>(value));
         Guarded<T> x(n, 8), y(n, offset);

@@ -111,6 +111,47 @@ TYPED_TEST(LargeBatch, StatisticsAndGradients) {
   EXPECT_LE(worst_dx, 32 * eps);
 }
 
+/// What a layer makes of x and dy on processors of AMD's and of Intel's, which are given other stores, fetches and orders of statistics.
+template <class Layer, class X>
+void expect_same_bits_on_both(const Layer& made, const X& x, const X& dy) {
+  std::vector<std::vector<float>> results;
+  for (const bool intel : {false, true}) {
+    const support::OnIntel maker(intel);
+    Layer layer = made;  // each with plans of its own
+    X y(x.dimensions()), inferred(x.dimensions()), dx(x.dimensions());
+    tn::SavedStats<float> saved;
+    auto gradients = layer.zero_gradients();
+    layer.forward(x, y, saved);
+    layer.backward(dy, x, saved, dx, gradients);
+    layer.infer(x, inferred);
+    std::vector<float>& all = results.emplace_back();
+    for (const X* of : {&y, &dx, &inferred}) all.insert(all.end(), of->data(), of->data() + of->size());
+    all.insert(all.end(), gradients.weight.data(), gradients.weight.data() + gradients.weight.size());
+    all.insert(all.end(), saved.rstd().data(), saved.rstd().data() + saved.rstd().size());
+  }
+  EXPECT_TRUE(support::same_bits(results[0], results[1]));
+}
+
+TEST(LargeTensors, SameBitsWhoeverMadeTheProcessor) {
+  using X = Eigen::Tensor<float, 4, Eigen::RowMajor>;
+  const auto random = [](std::array<Index, 4> sizes, unsigned seed) {
+    X x(sizes);
+    const auto values = support::random_values<float>(x.size(), seed);
+    std::copy(values.begin(), values.end(), x.data());
+    return x;
+  };
+  // What is written past the caches on neither, on one, on both.
+  for (const Index images : {8, 40, 120}) {
+    const X x = random({images, 32, 40, 41}, 5), dy = random({images, 32, 40, 41}, 6);
+    const X last = random({images, 40, 41, 32}, 7), last_dy = random({images, 40, 41, 32}, 8);
+    const X rows = random({images, 32, 1, 1640}, 9), rows_dy = random({images, 32, 1, 1640}, 10);
+    expect_same_bits_on_both(tn::BatchNorm2d<float>(32), x, dy);
+    expect_same_bits_on_both(tn::BatchNorm2d<float, tn::BatchAxes<-1>>(32), last, last_dy);
+    expect_same_bits_on_both(tn::GroupNorm<float>(8, 32), x, dy);
+    expect_same_bits_on_both(tn::LayerNorm<float>(1640), rows, rows_dy);
+  }
+}
+
 // An outlier in the last part spoils the pivot of its channel alone, whose columns are then added up once more.
 TYPED_TEST(LargeBatch, AnOutlierAmongTheLastRows) {
   using S = typename TypeParam::Scalar;

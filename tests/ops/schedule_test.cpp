@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "support/dispatch_level.hpp"
 #include "support/nests.hpp"
 
 namespace tensornorm {
@@ -365,7 +366,7 @@ TEST(StreamedRow, IsShorterWhereItIsWholeLinesOrOneOfSeveral) {
 
 // What the plans make of these rules, by tensors of twice the cache.
 TEST(StreamedRow, IsForStatisticsOfXItself) {
-  if (last_level_is_far()) GTEST_SKIP() << "the last level is far";
+  const support::OnIntel maker(false);
   const auto nest = [](Index length, const char* letters, Index slices) {
     const Index rows = 2 * lasting_cache() / Index(sizeof(float)) / (length * slices);
     return slices == 1 ? nest_of_roles<Eigen::RowMajor>({rows, length}, letters) : nest_of_roles<Eigen::RowMajor>({slices, rows, length}, letters);

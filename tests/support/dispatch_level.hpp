@@ -17,4 +17,14 @@ struct AtLevel {
   tensornorm::kernels::Level forced;
 };
 
+/// Takes the processor for one of Intel's, or not, for the life of the object.
+struct OnIntel {
+  explicit OnIntel(bool intel) { tensornorm::kernels::on_intel = intel; }
+  ~OnIntel() { tensornorm::kernels::on_intel = before; }
+  OnIntel(const OnIntel&) = delete;
+  OnIntel& operator=(const OnIntel&) = delete;
+
+  bool before = tensornorm::kernels::is_intel();
+};
+
 }  // namespace support

@@ -50,9 +50,9 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
 }
 
 template <class X, class T>
-TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i) {
-  fetch(x + i);
-  fetch(dy + i);
+TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i, bool to_l2) {
+  fetch(x + i, to_l2);
+  fetch(dy + i, to_l2);
 }
 
 /// Row kernel: adds those of n contiguous elements to sums with rests, blocks of kBlock added in A and folded into S.
@@ -65,6 +65,7 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
+  const bool to_l2 = fetches_to_l2();
   const auto all = [](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes; };
   const auto add = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
     add_gradients<kWeighted, kGradients>(L::load(x + i) - mean, L::load(dy + i), row, rstd, shift, i, all, plain, centered);
@@ -76,7 +77,7 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
     Index i = first;
     for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
       if (ahead.distance != 0)
-        for (Index k = 0; k < 2 * w; k += kLine<T>) fetch_both(x, dy, ahead.from(i) + k);
+        for (Index k = 0; k < 2 * w; k += kLine<T>) fetch_both(x, dy, ahead.from(i) + k, to_l2);
       add(i, plain0, centered0);
       add(i + w, plain1, centered1);
     }
@@ -224,8 +225,8 @@ template <class T>
 struct TwoInputs {
   const T* dy;
   template <class X>
-  TENSORNORM_INLINE void prefetch(const X* x, Index i) const {
-    fetch_both(x, dy, i);
+  TENSORNORM_INLINE void prefetch(const X* x, Index i, bool to_l2) const {
+    fetch_both(x, dy, i, to_l2);
   }
 };
 

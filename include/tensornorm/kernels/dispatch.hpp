@@ -35,6 +35,15 @@ inline Level detected_level() {
   return Level::baseline;
 }
 
+/// This processor is Intel's.
+inline bool detected_intel() {
+#if defined(__x86_64__) && defined(__GNUC__)
+  return __builtin_cpu_is("intel") != 0;
+#else
+  return false;
+#endif
+}
+
 /// The level at start-up: detected, or lower when the environment variable TENSORNORM_DISPATCH=baseline|avx2|avx512 says so (for tests).
 /// Units compiled for a wider one do not go below that.
 inline Level initial_level() {
@@ -46,6 +55,10 @@ inline Level initial_level() {
 }
 
 inline std::atomic<Level> current_level{initial_level()};
+
+/// What no instruction set tells: how far the last level of the cache is, and how streaming stores are fed best. Only time depends on it.
+inline std::atomic<bool> on_intel{detected_intel()};
+TENSORNORM_INLINE bool is_intel() { return on_intel.load(std::memory_order_relaxed); }
 
 inline Level level() { return current_level.load(std::memory_order_relaxed); }
 

@@ -140,14 +140,6 @@ struct ReadAhead {
   TENSORNORM_INLINE ReadAhead part(Index i) const { return {distance, end - i, jump}; }
 };
 
-/// Asks for the line at p as a load does, which waits where too many are under way: beside streaming stores, which outrun others, nothing
-/// that is asked for is thrown away.
-template <class T>
-TENSORNORM_INLINE void fetch([[maybe_unused]] const T* p) {
-#if defined(__GNUC__)
-  __builtin_prefetch(p, 0, 3);
-#endif
-}
 /// Asks for the line at p, into the second-level cache: in the sums of columns, and before short runs, the first has no room for what is
 /// needed so much later.
 template <class T>
@@ -156,6 +148,17 @@ TENSORNORM_INLINE void fetch_to_l2([[maybe_unused]] const T* p) {
   __builtin_prefetch(p, 0, 1);
 #endif
 }
+/// Asks for the line at p of an array that is gone through from end to end; to_l2: fetches_to_l2(), which a loop asks before it begins.
+template <class T>
+TENSORNORM_INLINE void fetch(const T* p, bool to_l2) {
+  if (to_l2) return fetch_to_l2(p);
+#if defined(__GNUC__)
+  __builtin_prefetch(p, 0, 3);
+#endif
+}
+/// On AMD's processors fetch() asks as a load does, which waits where too many are under way: streaming stores outrun others, which are
+/// thrown away. On Intel's such waiting holds up the stores, which need the same buffers.
+TENSORNORM_INLINE bool fetches_to_l2() { return is_intel(); }
 
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

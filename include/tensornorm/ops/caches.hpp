@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <tensornorm/core/scalar.hpp>
+#include <tensornorm/kernels/dispatch.hpp>
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
 #endif
@@ -45,14 +46,7 @@ inline Index second_level_cache() {
 }
 
 /// Reading the last-level cache takes nearly as long as reading memory: so it was on a server of Intel's, where it is one for many cores.
-inline bool last_level_is_far() {
-#if defined(__x86_64__) && defined(__GNUC__)
-  static const bool intel = __builtin_cpu_is("intel") != 0;
-  return intel;
-#else
-  return false;
-#endif
-}
+inline bool last_level_is_far() { return kernels::is_intel(); }
 
 /// Whether the second of two passes over x, where its stores stream, fetches the next statistic, of so many bytes. What does not stay in
 /// the L2 cache until it is read has only gone to the last level. (Over x and dy it does so where that is not far: even little of both
