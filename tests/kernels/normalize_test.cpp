@@ -8,7 +8,6 @@
 
 #include <cstddef>
 #include <cstring>
-#include <utility>
 #include <vector>
 
 #include "support/compare.hpp"
@@ -182,14 +181,6 @@ TYPED_TEST(TransformRun, FewVectorsWriteAllOfARunAndNothingElse) {
   });
 }
 
-/// Every length below `end`, on processors of Intel's and of others.
-std::vector<std::pair<Index, bool>> lengths_on_both(Index end) {
-  std::vector<std::pair<Index, bool>> result;
-  for (Index n = 1; n < end; ++n)
-    for (const bool intel : {false, true}) result.emplace_back(n, intel);
-  return result;
-}
-
 template <class T>
 class NarrowRun : public testing::Test {};
 using Narrows = testing::Types<Eigen::half, Eigen::bfloat16>;
@@ -199,25 +190,27 @@ TYPED_TEST_SUITE(NarrowRun, Narrows);
 TYPED_TEST(NarrowRun, StreamsToAnyAlignmentOfAnElement) {
   using T = TypeParam;
   at_each_level([](Level) {
-    for (const auto& [n, intel] : lengths_on_both(200))
-      for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
-        const support::OnIntel maker(intel);
-        std::vector<T> values;
-        for (const float value : integers<float>(n, 0, 101)) values.push_back(static_cast<T>(value));
-        Guarded<T> x(n, 8), y(n, offset);
-        x.fill(values);
-        const T* const from = x.data();
-        T* const to = y.data();
-        run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-          using L = HardwareLanes<float, I>;
-          using U = Uniform<L>;
-          const U mean{L(0)}, scale{L(1)}, shift{L(0)};
-          transform_run<float, I>(from, to, n, ScaleMap<L, U>{mean, scale, shift}, {}, Store::streaming);
-          fence<Store::streaming>();
-        });
-        ASSERT_TRUE(support::same_bits(y.values(), values)) << "n = " << n << ", y + " << offset << " bytes";
-        ASSERT_TRUE(y.intact()) << "n = " << n << ", y + " << offset << " bytes";
-      }
+    for (const bool intel : {false, true}) {
+      const support::OnIntel maker(intel);
+      for (Index n = 1; n < 200; ++n)
+        for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
+          std::vector<T> values;
+          for (const float value : integers<float>(n, 0, 101)) values.push_back(static_cast<T>(value));
+          Guarded<T> x(n, 8), y(n, offset);
+          x.fill(values);
+          const T* const from = x.data();
+          T* const to = y.data();
+          run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+            using L = HardwareLanes<float, I>;
+            using U = Uniform<L>;
+            const U mean{L(0)}, scale{L(1)}, shift{L(0)};
+            transform_run<float, I>(from, to, n, ScaleMap<L, U>{mean, scale, shift}, {}, Store::streaming);
+            fence<Store::streaming>();
+          });
+          ASSERT_TRUE(support::same_bits(y.values(), values)) << "n = " << n << ", y + " << offset << " bytes";
+          ASSERT_TRUE(y.intact()) << "n = " << n << ", y + " << offset << " bytes";
+        }
+    }
   });
 }
 
