@@ -140,7 +140,7 @@ TEST(LargeTensors, SameBitsWhoeverMadeTheProcessor) {
     std::copy(values.begin(), values.end(), x.data());
     return x;
   };
-  // What is written past the caches on neither, on one, on both.
+  // Written past a last level of 32 MiB and more on neither, on one, on both.
   for (const Index images : {8, 40, 120}) {
     const X x = random({images, 32, 40, 41}, 5), dy = random({images, 32, 40, 41}, 6);
     const X last = random({images, 40, 41, 32}, 7), last_dy = random({images, 40, 41, 32}, 8);

@@ -207,7 +207,7 @@ inline int first_without_gaps(const LoopNest& nest) {
   return first;
 }
 
-/// `most`, or a little less: so many times `width` elements that they are whole vectors, if there are as many.
+/// `most`, or less, but more than half of it: so many times `width` elements that they are whole vectors, if there are as many.
 inline Index whole_vectors(Index most, Index width) {
   const Index step = kWholeVectors / std::gcd(kWholeVectors, width);
   return most < step ? most : most / step * step;
