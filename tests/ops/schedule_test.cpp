@@ -146,23 +146,29 @@ TEST(RowWalk, IsCutWhereTheParameterChanges) {
   EXPECT_EQ(walk.run.extent, 5 * 6);
 }
 
-// Strips cover the columns, the last one what is left; each fits the cache, or is as narrow as strips get.
+// Strips cover the columns, the last one what is left; each fits the cache, and is whole vectors if it can be without being too narrow.
 TEST(ColumnWalk, StripsCoverTheColumns) {
+  const auto check = [](Index images, Index channels, Index side) {
+    const Index unit = side * side;
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>({images, channels, side, side}, "rKrr");
+    const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+    SCOPED_TRACE(testing::PrintToString(Shape{images, channels, side, side}));
+    EXPECT_EQ(walk.problems.size(), 1);
+    EXPECT_EQ(walk.moment_rows * walk.width + walk.moment_tail, nest.size());
+    if (walk.strips == 1) return;
+    EXPECT_LT((walk.strips - 1) * walk.strip_extent, channels);
+    EXPECT_GE(walk.strips * walk.strip_extent, channels);
+    const Index columns = walk.strip_width();
+    EXPECT_EQ(columns, walk.strip_extent * unit);
+    EXPECT_LE(columns, kTileColumns);
+    EXPECT_LE(columns * walk.moment_rows * Index(sizeof(float)), kCacheBytes);
+    EXPECT_GT(columns + unit, kNarrowestStrip);
+    const Index vectors = kWholeVectors / std::gcd(kWholeVectors, unit) * unit;
+    EXPECT_TRUE(columns % kWholeVectors == 0 || columns < vectors || columns / vectors * vectors < kNarrowestStrip) << columns;
+  };
   for (const Index channels : {100, 512, 600, 2048})
-    for (const Index side : {3, 7, 14, 28}) {
-      const LoopNest nest = nest_of_roles<Eigen::RowMajor>({64, channels, side, side}, "rKrr");
-      const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
-      SCOPED_TRACE(testing::PrintToString(Shape{64, channels, side, side}));
-      EXPECT_EQ(walk.problems.size(), 1);
-      EXPECT_EQ(walk.moment_rows * walk.width + walk.moment_tail, nest.size());
-      if (walk.strips == 1) continue;
-      EXPECT_LT((walk.strips - 1) * walk.strip_extent, channels);
-      EXPECT_GE(walk.strips * walk.strip_extent, channels);
-      const Index strip_columns = walk.strip_extent * side * side;
-      EXPECT_LE(strip_columns, kTileColumns);
-      EXPECT_LE(strip_columns * walk.moment_rows * Index(sizeof(float)), kCacheBytes);
-      EXPECT_TRUE(strip_columns % kWholeVectors == 0 || walk.strip_extent < kWholeVectors) << strip_columns;
-    }
+    for (const Index side : {3, 7, 14, 28}) check(64, channels, side);
+  for (const Index images : {300, 320, 330}) check(images, 2048, 3);
 }
 
 // Rows of C columns that follow each other are taken several at a time, and a part of one is left.
@@ -360,8 +366,49 @@ TEST(StreamedRow, IsShorterWhereItIsWholeLinesOrOneOfSeveral) {
     }
   EXPECT_FALSE(is_streamed_row(kStreamedRun * 2 - 2, 2, true, false)) << "16 bits";
   EXPECT_TRUE(is_streamed_row(kStreamedRun * 2, 2, false, false));
-  EXPECT_FALSE(is_streamed_row(kStreamedRun * 4 - 4, 4, false, true)) << "a last level that is far";
-  EXPECT_TRUE(is_streamed_row(kStreamedRun, 4, true, true));
+  for (const Index element : {4, 8}) {
+    EXPECT_TRUE(is_streamed_row(kStreamedFar, element, false, true)) << "a last level that is far";
+    EXPECT_FALSE(is_streamed_row(kStreamedFar - element, element, true, true));
+  }
+}
+
+TEST(StreamedColumn, IsShorterWhereRowsGoOnInEachOther) {
+  for (const Index element : {2, 4, 8})
+    for (const bool far : {false, true}) {
+      const Index bytes = kStreamedRun / 4 * std::min(element, Index{4});
+      EXPECT_TRUE(is_streamed_column(bytes, element, false, far));
+      EXPECT_FALSE(is_streamed_column(bytes - element, element, false, far));
+      EXPECT_EQ(is_streamed_column(kStreamedFar, element, true, far), far || element == 2);
+      EXPECT_FALSE(is_streamed_column(kStreamedFar - element, element, true, far));
+    }
+}
+
+// What the plans make of that, by tensors of twice the cache.
+TEST(StreamedColumn, IsAnyStripAndAnyRowsWithoutGaps) {
+  using kernels::Store;
+  const auto stores = [](const LoopNest& of) {
+    return std::pair(ForwardPlan<float, float, StatisticsSource::any>(of, {true, true, true, false, true}).store,
+                     BackwardPlan<float, float, false>(of, {true, true, true, false, false, true}).store);
+  };
+  const auto all = [](Store store) { return std::pair(store, store); };
+  const Index size = 2 * last_level_cache() / Index(sizeof(float));
+  for (const bool far : {false, true}) {
+    const support::OnIntel maker(far);
+    for (const Index columns : {33, 132, 350, 700}) {
+      const LoopNest nest = nest_of_roles<Eigen::RowMajor>({size / columns, columns}, "rK");
+      EXPECT_EQ(stores(nest), all(Store::streaming)) << columns;
+    }
+    for (const Index images : {128, 320})
+      for (const Index side : {3, 5, 14}) {
+        const LoopNest nest = nest_of_roles<Eigen::RowMajor>({images, size / images / (side * side), side * side}, "rKr");
+        EXPECT_EQ(stores(nest), all(Store::streaming)) << images << " images of " << side << " x " << side;
+      }
+    // One weight for each row of a wide one, as LayerNorm of a ColMajor tensor has them.
+    const auto weights = [&](Index batch) { return nest_of_roles<Eigen::RowMajor>({size / batch, batch}, "Rk"); };
+    EXPECT_EQ(stores(weights(200)), all(Store::streaming));
+    EXPECT_EQ(stores(weights(100)), all(far ? Store::streaming : Store::ordinary));
+    EXPECT_EQ(stores(weights(50)), all(Store::ordinary));
+  }
 }
 
 // What the plans make of these rules, by tensors of twice the cache.

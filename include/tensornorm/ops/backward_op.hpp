@@ -59,22 +59,23 @@ struct BackwardPlan {
     const LoopNest merged = without_params(walked);
     const Index bytes = size * element;
     walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element, false);
-    Index unit = 3 * samples * element, run = 0;
+    Index unit = 3 * samples * element;
+    bool streamed = false;
     if (kRowsOnly || walk == Walk::row) {
       row = make_row_walk(walked, merged);
       pieces = row.kept.size();
-      run = row.run.extent * element;
+      const Index run = row.run.extent * element;
+      streamed = options.constant ? is_streamed_run(run, element) : is_streamed_row(run, element, false);
       beside = options.gradients && row.run.param != 0 ? order.affine().size() : 0;
     } else {
       column = make_column_walk(walked, merged, 2 * element);
       pieces = column.problems.size() * column.strips;
       unit = 3 * bytes;
-      run = column.run_width(column.strip_width()) * element;
+      streamed = column.is_streamed(element);
       column_bytes = kernels::ColumnBackwardScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     const bool own = walk == Walk::row && !options.constant;
-    const bool streamed = own ? is_streamed_row(run, element, false) : is_streamed_run(run, element);
-    store = choose_store(walk, 3 * bytes, unit, streamed, options.in_place, options.aligned, own && !last_level_is_far());
+    store = choose_store(walk, 3 * bytes, unit, streamed, options.in_place, options.aligned, own);
     const bool writes_rows = walk == Walk::row && options.writes && !options.constant;
     if constexpr (kernels::may_write_beside_next<A, T>) {
       constexpr Index kArrays = 4;  // weight, dweight, dbias, and once more the weight, which is read at another place by then

@@ -19,8 +19,9 @@ inline constexpr Index kBesideNextBytes = Index{32} << 10;
 /// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row(); of wider ones as many
 /// bytes.
 inline constexpr Index kStreamedRun = 768;
-/// Statistics of fewer bytes that are given, or in a last level that is far, are written past it only where all of it is three times as
-/// large.
+/// Bytes of the shortest where the last level is far and each run goes on in the next.
+inline constexpr Index kStreamedFar = 384;
+/// Statistics of fewer bytes that are given are written past a cache only where all of it is three times as large.
 inline constexpr Index kUnitBytes = Index{8} << 10;
 
 /// Bytes of the cache of level 2 or 3, as the system says; where it does not, `otherwise`.
@@ -73,12 +74,17 @@ inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
 
 /// And shorter ones where rows are walked whose statistics are of x itself: half of that; a quarter where a run is as long as whole lines,
-/// or where `several` make a statistic. Not of 16 bits, which take longer to be converted than to be written; and where the last level is
-/// far, of which only longer ones are known, not of single runs.
+/// or where `several` make a statistic. Not of 16 bits, which take longer to be converted than to be written.
 inline bool is_streamed_row(Index bytes, Index element, bool several, bool far = last_level_is_far()) {
   constexpr Index whole = 4 * kStreamedRun;
-  if (element < 4 || (far && !several)) return is_streamed_run(bytes, element);
+  if (element < 4) return is_streamed_run(bytes, element);
+  if (far) return bytes >= kStreamedFar;
   return bytes >= whole / 2 || (bytes >= whole / 4 && (several || bytes % 64 == 0));
+}
+
+/// And runs within rows of columns: a quarter of is_streamed_run()'s.
+inline bool is_streamed_column(Index bytes, Index element, bool gapless, bool far = last_level_is_far()) {
+  return is_streamed_run(4 * bytes, element) || (gapless && far && bytes >= kStreamedFar);
 }
 
 }  // namespace tensornorm

@@ -59,9 +59,8 @@ struct ForwardPlan {
     const LoopNest& walked = order.nest();
     const LoopNest merged = without_params(walked);
     Index cache = lasting_cache();
-    const auto store_of = [&](Index unit, Index run) {
-      const bool streamed = walk == Walk::row && !frozen ? is_streamed_row(run, element, row.runs.size() > 1) : is_streamed_run(run, element);
-      return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, !frozen && !last_level_is_far(), cache);
+    const auto store_of = [&](Index unit, bool streamed) {
+      return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, !frozen, cache);
     };
     walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element, true);
     if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled
@@ -73,18 +72,19 @@ struct ForwardPlan {
       pieces = row.kept.size();
       // Runs that meet coefficients again are as fast within the cache: a reader of y gains by what of it is there.
       if (frozen && row.meets_again()) cache = last_level_cache();
-      store = store_of(samples * element, row.run.extent * element);
+      const Index run = row.run.extent * element;
+      store = store_of(samples * element, frozen ? is_streamed_run(run, element) : is_streamed_row(run, element, row.runs.size() > 1));
     } else {
       column = make_column_walk(walked, merged, element, frozen);
       pieces = column.problems.size() * column.strips;
-      store = store_of(bytes, column.run_width(column.strip_width()) * element);
+      store = store_of(bytes, column.is_streamed(element));
       column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
     short_rows = in_caches && !frozen && row.is_short(kernels::kBlock<A>, 2 * bytes, element);
     meets_again = in_caches && frozen && row.meets_again();
     staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
-             store_of(bytes, row.gapless(1) * element) == kernels::Store::streaming;
+             store_of(bytes, is_streamed_run(row.gapless(1) * element, element)) == kernels::Store::streaming;
   }
 
   /// Sets of coefficients that each thread makes where runs meet them again, to use each of them twice or more.

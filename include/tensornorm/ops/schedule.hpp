@@ -62,8 +62,8 @@ bool is_aligned(const T* p) {
 /// past the size of the cache for rows, three quarters of it for columns.
 ///
 /// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `streamed_run`: is_streamed_run() or
-/// is_streamed_row() of the bytes written without a gap; `any_unit`: of fewer than kUnitBytes, too. Only out of place: a streaming store
-/// throws the line it writes to out of the cache. And only where y is_aligned().
+/// is_streamed_row() of the bytes written without a gap, is_streamed_column(); `any_unit`: of fewer than kUnitBytes, too. Only out
+/// of place: a streaming store throws the line it writes to out of the cache. And only where y is_aligned().
 inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool streamed_run, bool in_place, bool aligned, bool any_unit,
                                    Index cache = lasting_cache()) {
   const bool large = walk == Walk::column ? leaves_cache(traffic, cache)
@@ -127,6 +127,7 @@ struct ColumnWalk {
   Index strip_extent = 1;  ///< extent of that loop in a strip
   Index cuts = 1;          ///< parts the rows of a strip are taken in, each with sums of its own
   Index stretch = 1;       ///< adjoining wide rows that the second of two passes takes in memory's order
+  bool gapless = false;    ///< a wide row goes on in the next one
   bool cached = false;     ///< a strip is still in the cache when the second pass reads it
   bool affine = false;     ///< a parameter changes from row to row
   Index weights = 0;       ///< where `affine`: 1 for all of a wide row, or one for each row in it; 0 where columns have their own, or short
@@ -135,6 +136,8 @@ struct ColumnWalk {
 
   /// Columns of one weight in a strip, or all where they have none or their own.
   Index run_width(Index strip_width) const { return weights > 0 ? strip_width / weights : strip_width; }
+  /// Whether what is written of a strip's rows streams.
+  bool is_streamed(Index element) const { return is_streamed_column(run_width(strip_width()) * element, element, gapless); }
   /// Whether all rows of a strip are runs of that width, the partial one among them.
   bool has_whole_runs(Index strip_width) const { return weights > 0 && group_tail % run_width(strip_width) == 0; }
   /// Columns of the widest strip.
@@ -164,7 +167,7 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bo
   // Not of the examples around a statistic: their number is not to be seen in one's bits.
   for (int i = 0; !reduces(merged.loops[i]); ++i) traffic /= merged.loops[i].extent;
   const Index bytes = slice.extent * element;
-  const bool streamed = forward ? is_streamed_row(bytes, element, true) : is_streamed_run(bytes, element);
+  const bool streamed = forward ? is_streamed_row(bytes, element, true, false) : is_streamed_run(bytes, element);
   const bool as_fast_from_memory = slices <= kFewSlices || streamed || traffic < kFromMemoryBytes;
   return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
@@ -269,13 +272,15 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   if (!reduces(first) && in_strips) {
     const Index fitting = std::min(kTileColumns, kCacheBytes / (walk.moment_rows * element));
     if (fitting >= std::max(unit, kNarrowestStrip)) {
-      walk.strip_extent = std::min(first.extent, whole_vectors(fitting / unit, unit));
+      const Index whole = whole_vectors(fitting / unit, unit);
+      walk.strip_extent = std::min(first.extent, whole * unit < kNarrowestStrip ? fitting / unit : whole);
     } else if (walk.width >= 2 * kTileColumns && unit <= kTileColumns) {
       walk.strip_extent = kTileColumns / unit;
     }
     walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
   }
-  if (contiguous && walk.strips == 1) walk.stretch = std::max<Index>(kStretchBytes / (walk.width * element), 1);
+  walk.gapless = contiguous && walk.strips == 1;
+  if (walk.gapless) walk.stretch = std::max<Index>(kStretchBytes / (walk.width * element), 1);
   const Index bytes = walk.moment_rows * walk.strip_width() * element;
   walk.cached = bytes <= kCacheBytes;
   if (walk.groups.depth == 0 && !walk.affine)
