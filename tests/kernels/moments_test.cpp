@@ -389,5 +389,20 @@ TEST(FirstPivot, OfDenormalsIsTheSameWhereverProductsAreFused) {
   }
 }
 
+// A pivot near the first of a few elements would be a bad one more often than not, and all of them be added up again.
+TEST(FirstPivot, OfAFewElementsIsTheMeanOfAPowerOfTwoOfThem) {
+  at_each_level([](Level) {
+    for (Index n = 1; n <= 20; ++n) {
+      std::vector<float> x(static_cast<std::size_t>(n));
+      for (Index i = 0; i < n; ++i) x[static_cast<std::size_t>(i)] = static_cast<float>(i * i);
+      float pivot = 0;
+      run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { pivot = first_pivot<float, I>(x.data(), n); });
+      const Index count = n >= 16 ? 16 : n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
+      const float sum = static_cast<float>((count - 1) * count * (2 * count - 1) / 6);
+      EXPECT_EQ(pivot, sum / static_cast<float>(count)) << n;
+    }
+  });
+}
+
 }  // namespace
 }  // namespace tensornorm::kernels

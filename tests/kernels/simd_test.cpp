@@ -235,19 +235,39 @@ TYPED_TEST(Simd, AFewElementsAreLoadedAndStoredAndNoMore) {
       const auto count = static_cast<std::size_t>(n);
       // As much memory as there are elements: a sanitizer sees a read beyond.
       const std::vector<T> few(from.begin(), from.begin() + n);
-      std::vector<T> loaded(this->N), stored(count), stored_last(count);
+      std::vector<T> loaded(this->N), loaded_last(this->N), stored(count), stored_last(count);
       run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
         using L = VirtualLanes<T, I>;
         load_few<L, T>(few.data(), n, T(7)).store(loaded.data());
+        LastLoader<L, T>{n}(few.data() - (this->N - n)).store(loaded_last.data());
         store_few(L::load(from.data()), stored.data(), n);
         store_few(L::load(from.data()), stored_last.data(), n, this->N - n);
       });
       std::vector<T> expected(this->N, T(7));
       std::copy(few.begin(), few.end(), expected.begin());
       EXPECT_TRUE(same_bits(loaded, expected)) << n;
+      std::vector<T> expected_last(this->N);
+      std::copy(few.begin(), few.end(), expected_last.end() - n);
+      EXPECT_TRUE(same_bits(loaded_last, expected_last)) << n;
       EXPECT_TRUE(same_bits(stored, few)) << n;
       EXPECT_TRUE(same_bits(stored_last, std::vector<T>(from.end() - n, from.end()))) << n;
     }
+  });
+}
+
+TYPED_TEST(Simd, AnyPartOfAVectorIsLoaded) {
+  using T = TypeParam;
+  at_each_level([this](Level) {
+    const auto from = this->values(1);
+    for (Index first = 0; first <= this->N; ++first)
+      for (Index end = first; end <= this->N; ++end) {
+        std::vector<T> loaded(this->N), expected(this->N, T(7));
+        run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+          load_part<VirtualLanes<T, I>, T>(from.data(), first, end, T(7)).store(loaded.data());
+        });
+        std::copy(from.begin() + first, from.begin() + end, expected.begin() + first);
+        EXPECT_TRUE(same_bits(loaded, expected)) << first << ' ' << end;
+      }
   });
 }
 

@@ -27,13 +27,13 @@ struct RowGradients {
 };
 
 /// One vector of a row of gradients: adds g and g * d to the sums, and, with kGradients, to dweight and dbias beside it. `keep` sets the
-/// lanes to 0 that are not to be counted.
-template <bool kWeighted, bool kGradients, class A, class P, class L, class Keep>
+/// lanes to 0 that are not to be counted; `load` and `store` have those that there are.
+template <bool kWeighted, bool kGradients, class A, class P, class L, class Keep, class Load, class StoreLanes>
 TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients<A, P>& row, const L& rstd, const L& shift, Index i,
-                                     const Keep& keep, L& plain, L& centered) {
+                                     const Keep& keep, const Load& load, const StoreLanes& store, L& plain, L& centered) {
   const L g = keep(dy), difference = keep(d);
   if constexpr (kWeighted) {
-    const L weighted = keep(dy * L::load(row.weight + i));
+    const L weighted = keep(dy * load(row.weight + i));
     plain = plain + weighted;
     centered.fma(weighted, difference);
   } else {
@@ -41,11 +41,11 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
     centered.fma(g, difference);
   }
   if constexpr (kGradients) {
-    L norm = shift, sum = L::load(row.dweight + i);
+    L norm = shift, sum = load(row.dweight + i);
     norm.fma(difference, rstd);
     sum.fma(g, norm);
-    sum.store(row.dweight + i);
-    if (row.dbias != nullptr) (L::load(row.dbias + i) + g).store(row.dbias + i);
+    store(sum, row.dweight + i);
+    if (row.dbias != nullptr) store(load(row.dbias + i) + g, row.dbias + i);
   }
 }
 
@@ -67,8 +67,10 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
   const bool to_l2 = fetches_to_l2();
   const auto all = [](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes; };
+  const WholeLoader<L> whole;
+  const auto store_all = [](const L& lanes, P* to) TENSORNORM_INLINE_LAMBDA { lanes.store(to); };
   const auto add = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
-    add_gradients<kWeighted, kGradients>(L::load(x + i) - mean, L::load(dy + i), row, rstd, shift, i, all, plain, centered);
+    add_gradients<kWeighted, kGradients>(whole(x + i) - mean, whole(dy + i), row, rstd, shift, i, all, whole, store_all, plain, centered);
   };
   const Index full = n / w * w;
   for (Index first = 0; first < full; first += kBlock<A>) {
@@ -87,32 +89,16 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
   }
   if constexpr (w > 1) {
     if (full < n) {
-      // The last w elements once more, those already counted masked out; of a row shorter than that, copies at the end of w zeros.
+      // The last w elements once more, those already counted masked out; of a row shorter than that, w lanes that end with it.
       const Index rest = n - full, first = w - rest, at = n - w;
-      T few_x[std::size_t(w)], few_dy[std::size_t(w)];
-      P few_weight[std::size_t(w)], few_dweight[std::size_t(w)], few_dbias[std::size_t(w)];
-      RowGradients<A, P> last = row;
-      if (n < w) {
-        const auto copy = [&](auto* few, const auto* from) TENSORNORM_INLINE_LAMBDA {
-          std::fill_n(few, w, std::remove_reference_t<decltype(*few)>(0));
-          copy_few<w>(few + first, from, rest);
-          return few - at;
-        };
-        x = copy(few_x, x);
-        dy = copy(few_dy, dy);
-        if constexpr (kWeighted) last.weight = copy(few_weight, row.weight);
-        if constexpr (kGradients) {
-          last.dweight = copy(few_dweight, row.dweight);
-          if (row.dbias != nullptr) last.dbias = copy(few_dbias, row.dbias);
-        }
-      }
       const auto keep = [&](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes.zero_below(int(first)); };
       L plain, centered;
-      add_gradients<kWeighted, kGradients>(L::load(x + at) - mean, L::load(dy + at), last, rstd, shift, at, keep, plain, centered);
-      if (kGradients && n < w) {
-        copy_few<w>(row.dweight, few_dweight + first, rest);
-        if (row.dbias != nullptr) copy_few<w>(row.dbias, few_dbias + first, rest);
-      }
+      const auto add_last = [&](const auto& load, const auto& store) TENSORNORM_INLINE_LAMBDA {
+        add_gradients<kWeighted, kGradients>(load(x + at) - mean, load(dy + at), row, rstd, shift, at, keep, load, store, plain, centered);
+      };
+      if (n >= w) add_last(whole, store_all);
+      else
+        add_last(LastLoader<L, A>{n}, [&](const L& lanes, P* to) TENSORNORM_INLINE_LAMBDA { store_few(lanes, to + first, rest, first); });
       accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S(plain.sum()));
       accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));
     }

@@ -23,39 +23,27 @@ TENSORNORM_INLINE A load_one(const T* p) {
   }
 }
 
-/// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.
-template <int kCapacity, class T>
-TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
-  constexpr int half = kCapacity / 2;
-  if constexpr (half == 0) {
-    return;
+/// Lanes [first, end) of the vector at p, of which nothing else is read; the others hold `fill`.
+template <class L, class A, class T>
+TENSORNORM_INLINE L load_part(const T* p, Index first, Index end, A fill) {
+  if constexpr (std::is_same_v<A, T>) {
+    return L::load_part(p, int(first), int(end), fill);
   } else {
-    if (n < half) return copy_few<half>(to, from, n);
-    struct Block {
-      T values[std::size_t(half)];
-    } first, last;
-    std::memcpy(static_cast<void*>(&first), from, sizeof first);
-    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
-    std::memcpy(static_cast<void*>(to), &first, sizeof first);
-    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
+    T few[L::width];
+    std::memset(static_cast<void*>(few), 0, sizeof few);
+    copy_few<L::width>(few + first, p + first, end - first);
+    A values[L::width];
+    L::load(few).store(values);
+    for (Index i = 0; i < first; ++i) values[i] = fill;
+    for (Index i = end; i < L::width; ++i) values[i] = fill;
+    return L::load(values);
   }
 }
 
 /// The first n lanes from memory, n < width; the others hold `fill`.
 template <class L, class A, class T>
 TENSORNORM_INLINE L load_few(const T* p, Index n, A fill = A(0)) {
-  A values[L::width];
-  if constexpr (std::is_same_v<A, T>) {
-    for (int i = 0; i < L::width; ++i) values[i] = fill;
-    copy_few<L::width>(values, p, n);
-  } else {
-    T few[L::width];
-    std::memset(static_cast<void*>(few), 0, sizeof few);
-    copy_few<L::width>(few, p, n);
-    L::load(few).store(values);
-    for (Index i = n; i < L::width; ++i) values[i] = fill;
-  }
-  return L::load(values);
+  return load_part<L, A>(p, 0, n, fill);
 }
 
 /// n < width lanes, those from `first` on, to memory.
@@ -101,6 +89,16 @@ struct FewLoader {
   template <class T>
   TENSORNORM_INLINE L operator()(const T* p) const {
     return load_few<L, A>(p, n);
+  }
+};
+
+/// The last n elements of the vector at p, the others 0.
+template <class L, class A>
+struct LastLoader {
+  Index n;
+  template <class T>
+  TENSORNORM_INLINE L operator()(const T* p) const {
+    return load_part<L, A>(p, L::width - n, L::width, A(0));
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 #include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/scale.hpp>
@@ -149,12 +150,14 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
   }
 }
 
-/// The mean of the first vector of elements: close to the mean of what follows, and exactly c where all of them are c.
+/// The mean of the first vector of elements, or of a power of two of fewer: close to the mean of what follows, and exactly c where all of
+/// them are c.
 template <class A, class I, class T>
 TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   using L = VirtualLanes<A, I>;
-  const L first = n >= L::width ? L::load(x) : load_few<L, A>(x, n, load_one<A>(x));
-  const L part(A(1.0 / L::width));  // of each: their sum might overflow
+  const Index count = n >= L::width ? L::width : Index(std::bit_floor(std::size_t(n)));
+  const L first = n >= L::width ? L::load(x) : load_few<L, A>(x, count);
+  const L part(A(1) / A(count));  // of each: their sum might overflow
   if constexpr (HardwareLanes<A, I>::width == L::width) {
     return (first * part).sum();
   } else {

@@ -24,25 +24,7 @@ inline constexpr int virtual_width<double> = 8;
 
 inline namespace TENSORNORM_ABI {
 
-template <class T>
-struct lane_integer;
-template <>
-struct lane_integer<float> {
-  using type = std::int32_t;
-};
-template <>
-struct lane_integer<double> {
-  using type = std::int64_t;
-};
-
-/// 2 * kLanes integers, the first half 0, the second all ones: a window into it keeps the lanes from any one on.
-template <class T>
-struct LaneMasks {
-  using Integer = typename lane_integer<T>::type;
-  alignas(64) static constexpr Integer values[32] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,
-                                                     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1};
-  static const Integer* from(int first) { return values + 16 - first; }
-};
+constexpr int smaller(int a, int b) { return a < b ? a : b; }
 
 /// kWidth numbers of type T in hardware vectors of kHardware: halves down to one vector. No product is added except by fma().
 ///
@@ -68,6 +50,19 @@ class Lanes {
   template <class E>
   TENSORNORM_INLINE static Lanes load(const E* p) {
     return Lanes(Half::load(p), Half::load(p + kWidth / 2));
+  }
+  static constexpr bool masks = Half::masks;
+  TENSORNORM_INLINE static Lanes load_part(const T* p, int first, int end, T fill) {
+    const auto half = [&](int from) TENSORNORM_INLINE_LAMBDA {
+      constexpr int n = kWidth / 2;
+      const int begin = first > from ? smaller(first - from, n) : 0, past = end > from ? smaller(end - from, n) : 0;
+      if constexpr (!masks) {
+        if (begin >= past) return Half(fill);
+        if (begin == 0 && past == n) return Half::load(p + from);
+      }
+      return Half::load_part(p + from, begin, past, fill);
+    };
+    return Lanes(half(0), half(kWidth / 2));
   }
   template <Store kStore = Store::ordinary, class E>
   TENSORNORM_INLINE void store(E* p) const {
@@ -134,6 +129,27 @@ class Lanes<T, kLanes, kLanes> {
     Lanes r;
     __builtin_memcpy(&r.v, p, sizeof(Vector));
     return r;
+  }
+  static constexpr bool masks = kMasks && sizeof(Vector) > 16;  ///< load_masked() has this vector
+  /// Lanes [first, end) of the vector at p, of which nothing else is read; the others hold `fill`.
+  TENSORNORM_INLINE static Lanes load_part(const T* p, int first, int end, T fill) {
+    if constexpr (!masks) {
+      // Not through an array: what is read at once right after parts of it are written waits until they are in the cache.
+      [[maybe_unused]] const auto lane = [&](int i) TENSORNORM_INLINE_LAMBDA { return first <= i && i < end ? p[i] : fill; };
+      return [&]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
+#if defined(__clang__)
+        if constexpr (sizeof(Vector) > 16) {
+          const auto halves = Lanes<T, kLanes, kLanes / 2>::load_part(p, first, end, fill);
+          return Lanes(Vector(__builtin_shufflevector(halves.lo.v, halves.hi.v, i...)));
+        } else
+#endif
+          return Lanes(Vector{lane(i)...});
+      }(std::make_integer_sequence<int, kLanes>());
+    } else {
+      Lanes r(fill);
+      load_masked(r.v, p, first, end);
+      return r;
+    }
   }
   template <Store kStore = Store::ordinary>
   TENSORNORM_INLINE void store(T* p) const {
@@ -296,6 +312,7 @@ class Lanes<T, 1, 1> {
   static Lanes load(const E* p) {
     return Lanes(static_cast<T>(*p));
   }
+  static Lanes load_part(const T* p, int first, int end, T fill) { return Lanes(first < end ? *p : fill); }
   template <Store kStore = Store::ordinary, class E>
   void store(E* p) const {
     *p = static_cast<E>(v);
@@ -316,7 +333,6 @@ inline constexpr bool is_lanes = false;
 template <class T, int kWidth, int kHardware>
 inline constexpr bool is_lanes<Lanes<T, kWidth, kHardware>> = true;
 
-constexpr int smaller(int a, int b) { return a < b ? a : b; }
 template <class A, class I>
 inline constexpr int hardware_width = smaller(virtual_width<A>, virtual_width<A> == 1 ? 1 : I::bytes / int(sizeof(A)));
 

@@ -2,6 +2,8 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
+#include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/dispatch.hpp>
 
 namespace tensornorm::kernels {
@@ -12,6 +14,12 @@ enum class Store { ordinary, streaming };
 inline constexpr bool kStreams = true;
 #else
 inline constexpr bool kStreams = false;
+#endif
+/// Parts of vectors of more than 16 bytes are loaded by an instruction.
+#if !defined(__clang__) && defined(__x86_64__) && defined(__GNUC__)
+inline constexpr bool kMasks = true;
+#else
+inline constexpr bool kMasks = false;
 #endif
 
 inline namespace TENSORNORM_ABI {
@@ -39,7 +47,71 @@ TENSORNORM_INLINE void write(const Vector& v, void* p) {
   else __builtin_memcpy(p, &v, sizeof v);
 #endif
 }
+
+template <class T>
+struct lane_integer;
+template <>
+struct lane_integer<float> {
+  using type = std::int32_t;
+};
+template <>
+struct lane_integer<double> {
+  using type = std::int64_t;
+};
+
+/// 16 integers of 0, 16 of all ones, 16 of 0: a window into it keeps the lanes from any one on, or up to any one.
+template <class T>
+struct LaneMasks {
+  using Integer = typename lane_integer<T>::type;
+  alignas(64) static constexpr Integer values[48] = {0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,   //
+                                                     -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1, -1,  //
+                                                     0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0,  0};
+  static const Integer* from(int first) { return values + 16 - first; }
+  static const Integer* below(int end) { return values + 32 - end; }
+};
+
+/// Lanes [first, end) of v become those of the vector at p, of which nothing else is read.
+template <class T, class Vector>
+TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] const T* p, [[maybe_unused]] int first,
+                                   [[maybe_unused]] int end) {
+#if !defined(__clang__) && defined(__x86_64__)
+  const Vector& from = *reinterpret_cast<const Vector*>(p);
+  if constexpr (sizeof v == 64) {
+    const std::uint16_t chosen = static_cast<std::uint16_t>((1U << end) - (1U << first));
+    if constexpr (sizeof(T) == 4) asm("vmovups %1, %0 %{%2%}" : "+v"(v) : "m"(from), "Yk"(chosen));
+    else asm("vmovupd %1, %0 %{%2%}" : "+v"(v) : "m"(from), "Yk"(chosen));
+  } else {
+    typename vector_of<typename lane_integer<T>::type, int(sizeof v / sizeof(T))>::type chosen, below, bits, part;
+    __builtin_memcpy(&chosen, LaneMasks<T>::from(first), sizeof chosen);
+    __builtin_memcpy(&below, LaneMasks<T>::below(end), sizeof below);
+    chosen &= below;
+    if constexpr (sizeof(T) == 4) asm("vmaskmovps %2, %1, %0" : "=x"(part) : "x"(chosen), "m"(from));
+    else asm("vmaskmovpd %2, %1, %0" : "=x"(part) : "x"(chosen), "m"(from));
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    bits = part | (bits & ~chosen);
+    __builtin_memcpy(&v, &bits, sizeof bits);
+  }
 #endif
+}
+#endif
+
+/// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.
+template <int kCapacity, class T>
+TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
+  constexpr int half = kCapacity / 2;
+  if constexpr (half == 0) {
+    return;
+  } else {
+    if (n < half) return copy_few<half>(to, from, n);
+    struct Block {
+      T values[std::size_t(half)];
+    } first, last;
+    std::memcpy(static_cast<void*>(&first), from, sizeof first);
+    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
+    std::memcpy(static_cast<void*>(to), &first, sizeof first);
+    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
+  }
+}
 
 /// Makes the compiler read `object` from memory at its next use.
 template <class T>
