@@ -127,6 +127,25 @@ TEST(ColumnWalk, GapsPartProblems) {
   }
 }
 
+// Run by run the weights of a few channels would be begun anew for each pixel.
+TEST(ChooseWalk, AStatisticWhoseWeightsComeAgainSoonIsColumns) {
+  const auto plan = [](const Shape& shape, const char* letters) {
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, letters);
+    return ForwardPlan<float, float, StatisticsSource::any>(nest, {true, true, true, false, true});
+  };
+  for (const Index channels : {2, 3, 48, 63}) {
+    const auto few = plan({8, 28, 28, channels}, "krrR");
+    ASSERT_EQ(few.walk, Walk::column) << channels;
+    EXPECT_EQ(few.column.problems.size(), 8);
+    EXPECT_EQ(few.column.statistics, 1);
+    EXPECT_EQ(few.column.moment_rows * few.column.width + few.column.moment_tail, 28 * 28 * channels);
+  }
+  EXPECT_EQ(plan({8, 28, 28, kWeightPeriod}, "krrR").walk, Walk::row);
+  EXPECT_EQ(plan({8, 28, 28, 3}, "kRRR").walk, Walk::row) << "a weight for each element";
+  EXPECT_EQ(plan({8, 28, 28, 3}, "krrr").walk, Walk::row) << "none";
+  EXPECT_EQ(plan({8, 1, 1, 3}, "krrR").walk, Walk::row) << "once";
+}
+
 TEST(RowWalk, CoversEachStatisticOnce) {
   const LoopNest nest = nest_of_roles<Eigen::RowMajor>({3, 4, 40, 50}, "rKrr");
   const RowWalk walk = make_row_walk(nest, without_params(nest));

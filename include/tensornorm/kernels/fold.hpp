@@ -27,6 +27,14 @@ void fill(A* to, Index n, A value) {
   for (; i < n; ++i) to[i] = value;
 }
 
+/// The same in whole vectors, the last of which may go on for less than a line.
+template <class A>
+TENSORNORM_INLINE void fill_past(A* to, Index n, A value) {
+  using L = HardwareLanes<A, Isa<16>>;
+  const L lanes(value);
+  for (Index i = 0; i < n; i += L::width) lanes.store(to + i);
+}
+
 /// to[i] += from[i].
 template <class S, class T>
 void add_to(S* to, const T* from, Index n) {
@@ -102,6 +110,14 @@ void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
   }
 }
 
+/// The same of fewer than there are virtual lanes.
+template <class A, class S, class T>
+TENSORNORM_INLINE void add_few(const SumArray<A, S>& to, const T* values, Index n) {
+  S sum = S(values[0]);
+  for (Index i = 1; i < n; ++i) sum = sum + S(values[i]);
+  to.add(0, sum);
+}
+
 /// to[i] = from[i] in A.
 template <class A, class T>
 void copy_run(const T* from, Index n, A* to) {
@@ -110,25 +126,44 @@ void copy_run(const T* from, Index n, A* to) {
   else std::transform(from, from + n, to, [](const T& value) { return static_cast<A>(value); });
 }
 
+/// Calls f(offset) for each position of the loops around `inner`, in order: of that stride alone.
+template <Index Loop::* kStride, class F>
+TENSORNORM_INLINE void for_each_around(LoopList outer, const F& f) {
+  const Loop last = outer.depth > 0 ? outer.loops[--outer.depth] : Loop{1, {}, 0, 0};
+  Odometer at(outer);
+  for (Index k = outer.size(); k > 0; --k, at.next()) {
+    Index offset = kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param;
+    for (Index i = 0; i < last.extent; ++i, offset += last.*kStride) f(offset);
+  }
+}
+
+/// Takes the innermost of the loops off, and with it those that only go on where it ends.
+template <Index Loop::* kStride>
+Loop take_inner(LoopList& loops) {
+  Loop inner = loops.loops[--loops.depth];
+  while (loops.depth > 0 && loops.loops[loops.depth - 1].*kStride == inner.extent * (inner.*kStride)) inner.extent *= loops.loops[--loops.depth].extent;
+  return inner;
+}
+
 /// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops. A line of zeros
 /// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
 template <Index Loop::* kStride, class Source, class A>
 void expand(const LoopList& columns, const Source* from, A* to) {
-  LoopList outer;
-  const Loop inner = columns.loops[columns.depth - 1];
+  LoopList loops = columns, outer;
+  const Loop inner = take_inner<kStride>(loops);
   Index times = 1;  // that all comes again: loops around the others in which nothing changes
-  for (int i = 0; i < columns.depth - 1; ++i) {
-    if (outer.depth > 0 || columns.loops[i].*kStride != 0) outer.push(columns.loops[i]);
-    else times *= columns.loops[i].extent;
+  for (int i = 0; i < loops.depth; ++i) {
+    if (outer.depth > 0 || loops.loops[i].*kStride != 0) outer.push(loops.loops[i]);
+    else times *= loops.loops[i].extent;
   }
   A* end = to;
-  Odometer at(outer);
-  for (Index k = outer.size(); k > 0; --k, at.next(), end += inner.extent) {
-    const Source* source = from + (kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
-    if (inner.*kStride == 0) fill(end, inner.extent, static_cast<A>(*source));
+  for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
+    const Source* source = from + offset;
+    if (inner.*kStride == 0) fill_past(end, inner.extent, static_cast<A>(*source));
     else if (inner.*kStride == 1) copy_run(source, inner.extent, end);
     else for (Index i = 0; i < inner.extent; ++i) end[i] = static_cast<A>(source[i * (inner.*kStride)]);
-  }
+    end += inner.extent;
+  });
   A* const last = to + (end - to) * times;
   while (end < last) end = std::copy_n(to, std::min(end - to, last - end), end);
   fill(end, kLine<A>, A(0));
@@ -151,14 +186,20 @@ void add_to(const SumArray<A, S>& to, const T* from, Index n) {
 template <Index Loop::* kStride, class A, class S, class T>
 void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
   LoopList outer = columns;
-  const Loop inner = columns.loops[--outer.depth];
-  Odometer at(outer);
-  for (Index k = outer.size(); k > 0; --k, at.next(), from += inner.extent) {
-    const SumArray<A, S> target = to.from(kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param);
-    if (inner.*kStride == 0) add_sum(target, from, inner.extent);
-    else if (inner.*kStride == 1) add_to(target, from, inner.extent);
-    else for (Index i = 0; i < inner.extent; ++i) target.add(i * (inner.*kStride), S(from[i]));
-  }
+  const Loop inner = outer.loops[--outer.depth];
+  for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
+    const SumArray<A, S> target = to.from(offset);
+    if (inner.*kStride == 1) {
+      add_to(target, from, inner.extent);
+    } else if (inner.*kStride != 0) {
+      for (Index i = 0; i < inner.extent; ++i) target.add(i * (inner.*kStride), S(from[i]));
+    } else if (inner.extent < virtual_width<S>) {
+      add_few(target, from, inner.extent);
+    } else {
+      add_sum(target, from, inner.extent);
+    }
+    from += inner.extent;
+  });
 }
 
 /// One element of each of `samples` equal stretches of [0, total), at irregular places: regular ones would meet the same pixel of every
@@ -183,6 +224,7 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
     const Index position = std::min(sample_position(i, samples, total), total - 1);
     sample[i] = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
   }
+  using Few = Lanes<A, int(kPivotSamples), hardware_width<A, Isa<16>>>;
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
   Odometer at(outer);
@@ -201,9 +243,12 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
       add_lanes(HardwareLanes<A, Isa<16>>());
     }
     for (; c < inner.extent; ++c) {
-      A mean(0);
-      for (Index i = 0; i < samples; ++i) mean = fused<A>(load_one<A>(sample[i] + from + c * step), share, mean);
-      to[c] = mean;
+      A some[kPivotSamples];
+      for (Index i = 0; i < samples; ++i) some[i] = load_one<A>(sample[i] + from + c * step);
+      for (Index i = samples; i < kPivotSamples; ++i) some[i] = A(0);
+      Few mean;
+      mean.fma(Few::load(some), Few(share));  // parts that are rounded by themselves, if at all: the same bits where products are fused
+      to[c] = mean.sum();
     }
     if (total >= kChunk)
       for (c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(sample[0] + from + c * step));

@@ -2,47 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <tensornorm/ops/backward_walks.hpp>
-#include <tensornorm/ops/column_cuts.hpp>
+#include <tensornorm/ops/column_gradients.hpp>
 
 namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
-
-/// The arrays a strip of columns works in, backward.
-template <class A, class S>
-struct ColumnBackwardScratch {
-  GradientCenterArrays<A, S> centers;  ///< per statistic
-  A *column_mean, *column_factor, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
-  A *weight_terms, *bias_terms;
-  CutSums<A, S> column_sums;
-  SumArray<A, S> plain, centered;  ///< per statistic
-
-  /// The arrays that are read while dx is written, where that is no hindrance.
-  template <class T>
-  ColumnBackwardScratch beside(const T* dx) const {
-    ColumnBackwardScratch at = *this;
-    place_beside(dx, {&at.column_mean, &at.column_rstd, &at.column_slope, &at.column_offset, &at.column_scale, &at.column_factor});
-    return at;
-  }
-
-  /// Bytes for a strip; binds the arrays where `memory` is given.
-  template <class T>
-  std::size_t lay_out(const ColumnWalk& walk, const T* x, std::byte* memory) {
-    ScratchPlan plan;
-    const Index columns = walk.strip_width() + 3 * kLine<A>, statistics = walk.strip_statistics(), past = past_line<A>(walk, x);
-    column_sums.lay_out(plan, columns, walk.cuts, x, past, memory);
-    for (SumArray<A, S>* array : {&plain, &centered}) array->place(plan, statistics, memory);
-    for (S** array : {&centers.rest, &centers.unit}) plan.place(*array, statistics, memory);
-    for (A** array : {&centers.mean, &centers.factor, &centers.rstd, &centers.shift, &centers.slope, &centers.offset})
-      plan.place(*array, statistics, memory);
-    for (A** array : {&column_mean, &column_factor, &column_rstd, &column_slope, &column_offset, &column_scale})
-      plan.place(*array, columns + kPageElements<A>, memory);
-    if (memory != nullptr) column_mean += past;
-    for (A** array : {&column_shift, &weight, &weight_terms, &bias_terms}) plan.place(*array, columns, memory);
-    return plan.bytes();
-  }
-};
 
 /// Folded columns, backward: the sums of every column in one pass over x and dy, the gradients in a second.
 template <class Args>
@@ -81,10 +45,9 @@ struct ColumnBackward {
   template <class I>
   TENSORNORM_INLINE void plain_sums(const Strip& strip, bool scaled, Index in_lanes) const {
     sum_columns(strip, scaled);
-    scratch.plain.clear(strip.statistics);
-    scratch.centered.clear(strip.statistics);
-    if (within) weighted_column_sums(strip);
-    else statistic_sums<I>(strip, in_lanes);
+    const ColumnGradients<Args> gradients{args, scratch, totals};
+    if (within) gradients.template of_columns<I>(strip);
+    else gradients.template of_statistics<I>(strip, in_lanes);
   }
 
   /// No template of I, nor is write_parts(): see CutSums::set().
@@ -107,66 +70,6 @@ struct ColumnBackward {
       column_gradient_sums<kFromMemory, A, S, I>(x, dy, rows, stride, walk.row_stride[1], width, scratch.column_mean + c, sums.tile.from(c),
                                                  sums.plain + c, sums.centered + c);
     });
-  }
-
-  /// One weight for all of a statistic: its columns are folded first.
-  template <class I>
-  TENSORNORM_INLINE void statistic_sums(const Strip& strip, Index in_lanes) const {
-    fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
-    fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
-    LoopList kept;
-    for (int i = 0; i < strip.columns.depth; ++i)
-      if (!reduces(strip.columns.loops[i])) kept.push(strip.columns.loops[i]);
-    Index i = 0;
-    if constexpr (finishes_in_lanes<S, I>())
-      if (kept.depth == 1 && kept.loops[0].statistic == 1 && kept.loops[0].param == 1)
-        for (; i < in_lanes; i += HardwareLanes<S, I>::width) statistic_sums_of<I>(strip, i);
-    if (i == strip.statistics) return;
-    Odometer at(kept, i);
-    for (; i < strip.statistics; ++i, at.next()) {
-      const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
-      GradientSums<S> sums{scratch.plain[k], scratch.centered[k]};
-      if (args.gradients) {
-        totals.dweight.add(p, scratch.centers.unit[k], fused<S>(scratch.centers.rest[k], sums.plain, sums.centered));
-        totals.dbias.add(p, sums.plain);
-      }
-      if (args.weight == nullptr) continue;
-      scratch.plain[k] = sums.plain * S(args.weight[p]);
-      scratch.centered[k] = sums.centered * S(args.weight[p]);
-    }
-  }
-
-  /// The same of a vector of statistics from k on, beside each of which is the next parameter.
-  template <class I>
-  TENSORNORM_INLINE void statistic_sums_of(const Strip& strip, Index k) const {
-    using V = HardwareLanes<S, I>;
-    const Index p = strip.at.param + k;
-    const V plain = V::load(scratch.plain.sum + k), sum = V::load(scratch.centered.sum + k);
-    if (args.gradients) {
-      totals.dweight.add(p, V::load(scratch.centers.unit + k), fused<V>(V::load(scratch.centers.rest + k), plain, sum));
-      totals.dbias.add(p, plain);
-    }
-    if (args.weight == nullptr) return;
-    const V weight = V::load(args.weight + p);
-    (plain * weight).store(scratch.plain.sum + k);
-    (sum * weight).store(scratch.centered.sum + k);
-  }
-
-  /// Each column its own weight.
-  TENSORNORM_INLINE void weighted_column_sums(const Strip& strip) const {
-    const S *plain = scratch.column_sums.plain, *centered = scratch.column_sums.centered;
-    Odometer at(strip.columns);
-    for (Index c = 0; c < strip.width; ++c, at.next()) {
-      const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
-      const GradientSums<S> sums{plain[c], centered[c]};
-      if (args.gradients) {
-        totals.dweight.add(p, scratch.centers.unit[k], fused<S>(scratch.centers.rest[k], sums.plain, sums.centered));
-        totals.dbias.add(p, sums.plain);
-      }
-      const S weight = args.weight != nullptr ? S(args.weight[p]) : S(1);
-      scratch.plain.add(k, weight, sums.plain);
-      scratch.centered.add(k, weight, sums.centered);
-    }
   }
 
   /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows.

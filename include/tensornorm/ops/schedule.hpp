@@ -36,6 +36,8 @@ inline constexpr Index kFewColumns = 64;
 /// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a
 /// register: a vector of floats with AVX2, half of one with AVX-512.
 inline constexpr Index kUniformRow = 8;
+/// Parameters that begin anew after fewer elements of a statistic are those of columns.
+inline constexpr Index kWeightPeriod = 64;
 /// Rows and strips of so many elements, or a multiple, begin and end with whole vectors of every type.
 inline constexpr Index kWholeVectors = 16;
 /// A strip of columns narrower than this is worse than passing twice over memory.
@@ -153,6 +155,19 @@ struct ColumnWalk {
   /// Columns of row r, in a strip of `strip_width`; only a walk of one strip has a partial row.
   Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }
 };
+
+/// The walk as the statistics need it, without regard to parameters; but where these begin anew every few elements, GroupNorm of one group
+/// channels last, those are rows of columns.
+inline LoopNest without_long_params(const LoopNest& nest) {
+  LoopNest merged = without_params(nest);
+  const Loop& row = nest.innermost();
+  Loop& slice = merged.loops[merged.depth - 1];
+  if (!reduces(row) || row.param == 0 || row.extent >= kWeightPeriod || row.extent == slice.extent) return merged;
+  slice.extent /= row.extent;
+  for (Index& stride : slice.data) stride = row.extent;
+  merged.push({row.extent, row.data, 0, 0});
+  return merged;
+}
 
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. `forward`:
 /// slices as short as is_streamed_row() takes them are as fast from memory. Not in place, but the bits there are to be the same.

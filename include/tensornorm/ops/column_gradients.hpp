@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <tensornorm/ops/backward_walks.hpp>
+#include <tensornorm/ops/column_cuts.hpp>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// The arrays a strip of columns works in, backward.
+template <class A, class S>
+struct ColumnBackwardScratch {
+  GradientCenterArrays<A, S> centers;  ///< per statistic
+  A *column_mean, *column_factor, *column_rstd, *column_shift, *column_slope, *column_offset, *column_scale, *weight;
+  A *weight_terms, *bias_terms;
+  CutSums<A, S> column_sums;
+  SumArray<A, S> plain, centered;  ///< per statistic
+
+  /// The arrays that are read while dx is written, where that is no hindrance.
+  template <class T>
+  ColumnBackwardScratch beside(const T* dx) const {
+    ColumnBackwardScratch at = *this;
+    place_beside(dx, {&at.column_mean, &at.column_rstd, &at.column_slope, &at.column_offset, &at.column_scale, &at.column_factor});
+    return at;
+  }
+
+  /// Bytes for a strip; binds the arrays where `memory` is given.
+  template <class T>
+  std::size_t lay_out(const ColumnWalk& walk, const T* x, std::byte* memory) {
+    ScratchPlan plan;
+    const Index columns = walk.strip_width() + 3 * kLine<A>, statistics = walk.strip_statistics(), past = past_line<A>(walk, x);
+    column_sums.lay_out(plan, columns, walk.cuts, x, past, memory);
+    for (SumArray<A, S>* array : {&plain, &centered}) array->place(plan, statistics, memory);
+    for (S** array : {&centers.rest, &centers.unit}) plan.place(*array, statistics, memory);
+    for (A** array : {&centers.mean, &centers.factor, &centers.rstd, &centers.shift, &centers.slope, &centers.offset})
+      plan.place(*array, statistics, memory);
+    for (A** array : {&column_mean, &column_factor, &column_rstd, &column_slope, &column_offset, &column_scale})
+      plan.place(*array, columns + kPageElements<A>, memory);
+    if (memory != nullptr) column_mean += past;
+    for (A** array : {&column_shift, &weight, &weight_terms, &bias_terms}) plan.place(*array, columns, memory);
+    return plan.bytes();
+  }
+};
+
+/// What the sums of a strip's columns, scratch.column_sums, give to its statistics, scratch.plain and scratch.centered, and, where
+/// gradients are wanted, to those of its parameters.
+template <class Args>
+struct ColumnGradients {
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  const Args& args;
+  const ColumnBackwardScratch<A, S>& scratch;
+  const ParameterSums<A, S>& totals;
+
+  /// One weight for all of a statistic: its columns are folded first.
+  template <class I>
+  TENSORNORM_INLINE void of_statistics(const Strip& strip, Index in_lanes) const {
+    clear(strip);
+    fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
+    fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
+    LoopList kept;
+    for (int i = 0; i < strip.columns.depth; ++i)
+      if (!reduces(strip.columns.loops[i])) kept.push(strip.columns.loops[i]);
+    Index i = 0;
+    if constexpr (finishes_in_lanes<S, I>())
+      if (kept.depth == 1 && kept.loops[0].statistic == 1 && kept.loops[0].param == 1)
+        for (; i < in_lanes; i += HardwareLanes<S, I>::width) statistics_of<I>(strip, i);
+    if (i == strip.statistics) return;
+    Odometer at(kept, i);
+    for (; i < strip.statistics; ++i, at.next()) {
+      const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
+      GradientSums<S> sums{scratch.plain[k], scratch.centered[k]};
+      if (args.gradients) {
+        totals.dweight.add(p, scratch.centers.unit[k], fused<S>(scratch.centers.rest[k], sums.plain, sums.centered));
+        totals.dbias.add(p, sums.plain);
+      }
+      if (args.weight == nullptr) continue;
+      scratch.plain[k] = sums.plain * S(args.weight[p]);
+      scratch.centered[k] = sums.centered * S(args.weight[p]);
+    }
+  }
+
+  /// Each column its own weight.
+  template <class I>
+  TENSORNORM_INLINE void of_columns(const Strip& strip) const {
+    clear(strip);
+    LoopList outer = strip.columns;
+    const Loop inner = outer.loops[--outer.depth];
+    const bool one_statistic = inner.statistic == 0 && inner.param == 1;
+    Odometer at(outer);
+    for (Index c = 0; c < strip.width; c += inner.extent, at.next()) {
+      Index i = 0;
+      if constexpr (finishes_in_lanes<S, I>())
+        if (one_statistic) i = columns_of<I>(c, inner.extent, at.offsets().statistic, strip.at.param + at.offsets().param);
+      for (; i < inner.extent; ++i)
+        column_of(c + i, at.offsets().statistic + i * inner.statistic, strip.at.param + at.offsets().param + i * inner.param);
+    }
+  }
+
+ private:
+  void clear(const Strip& strip) const {
+    scratch.plain.clear(strip.statistics);
+    scratch.centered.clear(strip.statistics);
+  }
+
+  /// of_statistics() for a vector of them from k on, beside each of which is the next parameter.
+  template <class I>
+  TENSORNORM_INLINE void statistics_of(const Strip& strip, Index k) const {
+    using V = HardwareLanes<S, I>;
+    const Index p = strip.at.param + k;
+    const V plain = V::load(scratch.plain.sum + k), sum = V::load(scratch.centered.sum + k);
+    if (args.gradients) {
+      totals.dweight.add(p, V::load(scratch.centers.unit + k), fused<V>(V::load(scratch.centers.rest + k), plain, sum));
+      totals.dbias.add(p, plain);
+    }
+    if (args.weight == nullptr) return;
+    const V weight = V::load(args.weight + p);
+    (plain * weight).store(scratch.plain.sum + k);
+    (sum * weight).store(scratch.centered.sum + k);
+  }
+
+  /// Column c, of statistic k.
+  TENSORNORM_INLINE void column_of(Index c, Index k, Index param) const {
+    const GradientSums<S> sums{scratch.column_sums.plain[c], scratch.column_sums.centered[c]};
+    if (args.gradients) {
+      totals.dweight.add(param, scratch.centers.unit[k], fused<S>(scratch.centers.rest[k], sums.plain, sums.centered));
+      totals.dbias.add(param, sums.plain);
+    }
+    const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
+    scratch.plain.add(k, weight, sums.plain);
+    scratch.centered.add(k, weight, sums.centered);
+  }
+
+  /// The same of n columns of one statistic, as far as they are whole vectors; returns how many were added.
+  template <class I>
+  TENSORNORM_INLINE Index columns_of(Index c, Index n, Index k, Index param) const {
+    using V = VirtualLanes<S, I>;
+    const V unit(scratch.centers.unit[k]), rest(scratch.centers.rest[k]);
+    V plain_sum, plain_rest, centered_sum, centered_rest;
+    Index i = 0;
+    for (; i + V::width <= n; i += V::width) {
+      const V plain = V::load(scratch.column_sums.plain + c + i), centered = V::load(scratch.column_sums.centered + c + i);
+      if (args.gradients) {
+        totals.dweight.add(param + i, unit, fused<V>(rest, plain, centered));
+        totals.dbias.add(param + i, plain);
+      }
+      const V weight = args.weight != nullptr ? V::load(args.weight + param + i) : V(S(1));
+      accumulate<keeps_rest<A, S>>(plain_sum, plain_rest, weight, plain);
+      accumulate<keeps_rest<A, S>>(centered_sum, centered_rest, weight, centered);
+    }
+    if (i == 0) return 0;
+    const auto give = [&](const V& sums, const V& rests, const SumArray<A, S>& to) TENSORNORM_INLINE_LAMBDA {
+      if constexpr (keeps_rest<A, S>) to.add(k, rests.sum());
+      to.add(k, sums.sum());
+    };
+    give(plain_sum, plain_rest, scratch.plain);
+    give(centered_sum, centered_rest, scratch.centered);
+    return i;
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
