@@ -153,16 +153,20 @@ TYPED_TEST(Conversions, AFewElementsAreLoadedAndStoredAndNoMore) {
     for (Index n = 0; n < 16; ++n) {
       // As much memory as there are elements: a sanitizer sees a read beyond.
       const std::vector<E> few(from.begin(), from.begin() + n);
-      std::vector<float> loaded(16);
+      std::vector<float> loaded(16), loaded_last(16);
       std::vector<E> stored(few.size());
       run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
         using L = VirtualLanes<float, I>;
         load_few<L, float>(few.data(), n, 0.1F).store(loaded.data());
+        if (n > 0) LastLoader<L, float>{n}(few.data() - (16 - n)).store(loaded_last.data());
         store_few(L::load(from.data()), stored.data(), n);
       });
       std::vector<float> expected(16, 0.1F);
       std::copy(few.begin(), few.end(), expected.begin());
       EXPECT_TRUE(support::same_bits(loaded, expected)) << n;
+      std::vector<float> expected_last(16);
+      std::copy(few.begin(), few.end(), expected_last.end() - n);
+      EXPECT_TRUE(support::same_bits(loaded_last, expected_last)) << n;
       EXPECT_TRUE(support::same_bits(stored, few)) << n;
     }
   });

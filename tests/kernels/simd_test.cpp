@@ -239,7 +239,7 @@ TYPED_TEST(Simd, AFewElementsAreLoadedAndStoredAndNoMore) {
       run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
         using L = VirtualLanes<T, I>;
         load_few<L, T>(few.data(), n, T(7)).store(loaded.data());
-        LastLoader<L, T>{n}(few.data() - (this->N - n)).store(loaded_last.data());
+        if (n > 0) LastLoader<L, T>{n}(few.data() - (this->N - n)).store(loaded_last.data());
         store_few(L::load(from.data()), stored.data(), n);
         store_few(L::load(from.data()), stored_last.data(), n, this->N - n);
       });

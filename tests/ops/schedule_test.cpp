@@ -141,6 +141,10 @@ TEST(ChooseWalk, AStatisticWhoseWeightsComeAgainSoonIsColumns) {
     EXPECT_EQ(few.column.moment_rows * few.column.width + few.column.moment_tail, 28 * 28 * channels);
   }
   EXPECT_EQ(plan({8, 28, 28, kWeightPeriod}, "krrR").walk, Walk::row);
+  const auto few_pixels = plan({8, 2, 2, 48}, "krrR");
+  EXPECT_EQ(few_pixels.walk, Walk::row);
+  EXPECT_EQ(few_pixels.row.length, 2 * 2 * 48) << "one slice";
+  EXPECT_EQ(few_pixels.row.run.extent, 48);
   EXPECT_EQ(plan({8, 28, 28, 3}, "kRRR").walk, Walk::row) << "a weight for each element";
   EXPECT_EQ(plan({8, 28, 28, 3}, "krrr").walk, Walk::row) << "none";
   EXPECT_EQ(plan({8, 1, 1, 3}, "krrR").walk, Walk::row) << "once";

@@ -79,6 +79,25 @@ struct AddRounded {
   }
 };
 
+/// to[0] += the sum of lanes and `tail`; where S is no wider than A, with the lanes' rests and what rounding takes from them here.
+template <class A, class S, class L>
+TENSORNORM_INLINE void add_lanes(const SumArray<A, S>& to, const L& lanes, const L& rests, S tail) {
+  if constexpr (keeps_rest<A, S>) {
+    S sums[L::width];
+    lanes.store(sums);
+    S rest = rests.sum() + tail;
+    for (int half = L::width / 2; half > 0; half /= 2)
+      for (int k = 0; k < half; ++k) {
+        settle(sums[k], sums[k + half]);
+        rest = rest + sums[k + half];
+      }
+    to.add(0, rest);
+    to.add(0, sums[0]);
+  } else {
+    to.add(0, lanes.sum() + tail);
+  }
+}
+
 /// to[0] += the sum of n numbers, in the order of virtual lanes.
 template <class A, class S, class T>
 void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
@@ -94,20 +113,7 @@ void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
   }
   S tail = S(0);
   for (; i < n; ++i) tail = tail + S(values[i]);
-  if constexpr (keeps) {
-    S sums[L::width];
-    lanes.store(sums);
-    S rest = rests.sum() + tail;
-    for (int half = L::width / 2; half > 0; half /= 2)
-      for (int k = 0; k < half; ++k) {
-        settle(sums[k], sums[k + half]);
-        rest = rest + sums[k + half];
-      }
-    to.add(0, rest);
-    to.add(0, sums[0]);
-  } else {
-    to.add(0, lanes.sum() + tail);
-  }
+  add_lanes(to, lanes, rests, tail);
 }
 
 /// The same of fewer than there are virtual lanes.
@@ -141,7 +147,8 @@ TENSORNORM_INLINE void for_each_around(LoopList outer, const F& f) {
 template <Index Loop::* kStride>
 Loop take_inner(LoopList& loops) {
   Loop inner = loops.loops[--loops.depth];
-  while (loops.depth > 0 && loops.loops[loops.depth - 1].*kStride == inner.extent * (inner.*kStride)) inner.extent *= loops.loops[--loops.depth].extent;
+  while (loops.depth > 0 && loops.loops[loops.depth - 1].*kStride == inner.extent * (inner.*kStride))
+    inner.extent *= loops.loops[--loops.depth].extent;
   return inner;
 }
 
@@ -224,7 +231,7 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
     const Index position = std::min(sample_position(i, samples, total), total - 1);
     sample[i] = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
   }
-  using Few = Lanes<A, int(kPivotSamples), hardware_width<A, Isa<16>>>;
+  using Few = HardwareLanes<A, Isa<16>>;
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
   Odometer at(outer);
@@ -232,23 +239,25 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
     A* const to = pivot + at.offsets().statistic;
     const Index from = at.offsets().data[0], step = inner.data[0];
     Index c = 0;
-    const auto add_lanes = [&]<class L>(L mean) {
+    const auto add_vectors = [&]<class L>(L mean) {
       for (; c + L::width <= inner.extent; c += L::width, mean = L()) {
         for (Index i = 0; i < samples; ++i) mean.fma(L::load(sample[i] + from + c), L(share));
         mean.store(to + c);
       }
     };
     if (step == 1) {
-      add_lanes(VirtualLanes<A, Isa<16>>());  // a line at once, or half of one: those of rows that are pages apart push each other out
-      add_lanes(HardwareLanes<A, Isa<16>>());
+      add_vectors(VirtualLanes<A, Isa<16>>());  // a line at once, or half of one: those of rows that are pages apart push each other out
+      add_vectors(HardwareLanes<A, Isa<16>>());
     }
-    for (; c < inner.extent; ++c) {
-      A some[kPivotSamples];
-      for (Index i = 0; i < samples; ++i) some[i] = load_one<A>(sample[i] + from + c * step);
-      for (Index i = samples; i < kPivotSamples; ++i) some[i] = A(0);
+    for (; c < inner.extent; c += Few::width) {
+      const Index count = std::min<Index>(Few::width, inner.extent - c);
       Few mean;
-      mean.fma(Few::load(some), Few(share));  // parts that are rounded by themselves, if at all: the same bits where products are fused
-      to[c] = mean.sum();
+      for (Index i = 0; i < samples; ++i) {
+        const T* const first = sample[i] + from + c * step;
+        mean.fma(Few::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return lane < count ? load_one<A>(first + lane * step) : A(0); }), Few(share));
+      }
+      if (count == Few::width) mean.store(to + c);
+      else store_few(mean, to + c, count);
     }
     if (total >= kChunk)
       for (c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(sample[0] + from + c * step));

@@ -11,15 +11,21 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
-/// One element, from memory of any alignment.
-template <class A, class T>
-TENSORNORM_INLINE A load_one(const T* p) {
-  if constexpr (std::is_trivially_copyable_v<T>) {
-    T value;
-    std::memcpy(static_cast<void*>(&value), static_cast<const void*>(p), sizeof value);
-    return static_cast<A>(value);
+/// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.
+template <int kCapacity, class T>
+TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
+  constexpr int half = kCapacity / 2;
+  if constexpr (half == 0) {
+    return;
   } else {
-    return static_cast<A>(*p);
+    if (n < half) return copy_few<half>(to, from, n);
+    struct Block {
+      T values[std::size_t(half)];
+    } first, last;
+    std::memcpy(static_cast<void*>(&first), from, sizeof first);
+    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
+    std::memcpy(static_cast<void*>(to), &first, sizeof first);
+    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
   }
 }
 
@@ -92,7 +98,7 @@ struct FewLoader {
   }
 };
 
-/// The last n elements of the vector at p, the others 0.
+/// The last n elements of the vector at p, which begins `width - n` elements before the first that is read; the others are 0.
 template <class L, class A>
 struct LastLoader {
   Index n;

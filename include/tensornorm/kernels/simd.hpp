@@ -130,21 +130,27 @@ class Lanes<T, kLanes, kLanes> {
     __builtin_memcpy(&r.v, p, sizeof(Vector));
     return r;
   }
+  /// f(0), f(1), ...
+  template <class F>
+  TENSORNORM_INLINE static Lanes of(const F& f) {
+    return [&]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
+      return Lanes(Vector{f(i)...});
+    }(std::make_integer_sequence<int, kLanes>());
+  }
   static constexpr bool masks = kMasks && sizeof(Vector) > 16;  ///< load_masked() has this vector
   /// Lanes [first, end) of the vector at p, of which nothing else is read; the others hold `fill`.
   TENSORNORM_INLINE static Lanes load_part(const T* p, int first, int end, T fill) {
     if constexpr (!masks) {
       // Not through an array: what is read at once right after parts of it are written waits until they are in the cache.
-      [[maybe_unused]] const auto lane = [&](int i) TENSORNORM_INLINE_LAMBDA { return first <= i && i < end ? p[i] : fill; };
-      return [&]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
 #if defined(__clang__)
-        if constexpr (sizeof(Vector) > 16) {
-          const auto halves = Lanes<T, kLanes, kLanes / 2>::load_part(p, first, end, fill);
+      if constexpr (sizeof(Vector) > 16) {
+        const auto halves = Lanes<T, kLanes, kLanes / 2>::load_part(p, first, end, fill);
+        return [&]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
           return Lanes(Vector(__builtin_shufflevector(halves.lo.v, halves.hi.v, i...)));
-        } else
+        }(std::make_integer_sequence<int, kLanes>());
+      }
 #endif
-          return Lanes(Vector{lane(i)...});
-      }(std::make_integer_sequence<int, kLanes>());
+      return of([&](int i) TENSORNORM_INLINE_LAMBDA { return first <= i && i < end ? load_one<T>(p + i) : fill; });
     } else {
       Lanes r(fill);
       load_masked(r.v, p, first, end);
@@ -311,6 +317,10 @@ class Lanes<T, 1, 1> {
   template <class E>
   static Lanes load(const E* p) {
     return Lanes(static_cast<T>(*p));
+  }
+  template <class F>
+  static Lanes of(const F& f) {
+    return Lanes(f(0));
   }
   static Lanes load_part(const T* p, int first, int end, T fill) { return Lanes(first < end ? *p : fill); }
   template <Store kStore = Store::ordinary, class E>

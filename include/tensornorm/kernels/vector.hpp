@@ -5,6 +5,7 @@
 #include <cstring>
 #include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/dispatch.hpp>
+#include <type_traits>
 
 namespace tensornorm::kernels {
 
@@ -75,7 +76,7 @@ template <class T, class Vector>
 TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] const T* p, [[maybe_unused]] int first,
                                    [[maybe_unused]] int end) {
 #if !defined(__clang__) && defined(__x86_64__)
-  const Vector& from = *reinterpret_cast<const Vector*>(p);
+  const auto& from = *reinterpret_cast<const char(*)[sizeof v]>(p);  // at any address
   if constexpr (sizeof v == 64) {
     const std::uint16_t chosen = static_cast<std::uint16_t>((1U << end) - (1U << first));
     if constexpr (sizeof(T) == 4) asm("vmovups %1, %0 %{%2%}" : "+v"(v) : "m"(from), "Yk"(chosen));
@@ -95,21 +96,15 @@ TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] 
 }
 #endif
 
-/// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.
-template <int kCapacity, class T>
-TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
-  constexpr int half = kCapacity / 2;
-  if constexpr (half == 0) {
-    return;
+/// One element, from memory of any alignment.
+template <class A, class T>
+TENSORNORM_INLINE A load_one(const T* p) {
+  if constexpr (std::is_trivially_copyable_v<T>) {
+    T value;
+    std::memcpy(static_cast<void*>(&value), static_cast<const void*>(p), sizeof value);
+    return static_cast<A>(value);
   } else {
-    if (n < half) return copy_few<half>(to, from, n);
-    struct Block {
-      T values[std::size_t(half)];
-    } first, last;
-    std::memcpy(static_cast<void*>(&first), from, sizeof first);
-    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
-    std::memcpy(static_cast<void*>(to), &first, sizeof first);
-    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
+    return static_cast<A>(*p);
   }
 }
 

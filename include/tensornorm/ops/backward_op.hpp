@@ -56,8 +56,8 @@ struct BackwardPlan {
         order(ParameterOrder<A, Scalar>::of_gradients(nest, options.weight, options.gradients)) {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
-    const LoopNest merged = kRowsOnly ? without_params(walked) : without_long_params(walked);
     const Index bytes = size * element;
+    const LoopNest merged = kRowsOnly ? without_params(walked) : nest_of_statistics(walked, 3 * bytes, element, false);
     walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element, false);
     Index unit = 3 * samples * element;
     bool streamed = false;

@@ -16,10 +16,10 @@ namespace tensornorm {
 inline constexpr Index kCacheBytes = Index{512} << 10;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
 inline constexpr Index kBesideNextBytes = Index{32} << 10;
-/// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row(); of wider ones as many
-/// bytes.
+/// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row() and is_streamed_column();
+/// of wider ones as many bytes.
 inline constexpr Index kStreamedRun = 768;
-/// Bytes of the shortest where the last level is far and each run goes on in the next.
+/// Bytes of the shortest that these two take where the last level is far. Measured where each run goes on in the next.
 inline constexpr Index kStreamedFar = 384;
 /// Statistics of fewer bytes that are given are written past a cache only where all of it is three times as large.
 inline constexpr Index kUnitBytes = Index{8} << 10;
@@ -74,7 +74,8 @@ inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
 
 /// And shorter ones where rows are walked whose statistics are of x itself: half of that; a quarter where a run is as long as whole lines,
-/// or where `several` make a statistic. Not of 16 bits, which take longer to be converted than to be written.
+/// or where `several` make a statistic; where the last level is far, of kStreamedFar. Not of 16 bits, which take longer to be converted than
+/// to be written.
 inline bool is_streamed_row(Index bytes, Index element, bool several, bool far = last_level_is_far()) {
   constexpr Index whole = 4 * kStreamedRun;
   if (element < 4) return is_streamed_run(bytes, element);
@@ -82,7 +83,7 @@ inline bool is_streamed_row(Index bytes, Index element, bool several, bool far =
   return bytes >= whole / 2 || (bytes >= whole / 4 && (several || bytes % 64 == 0));
 }
 
-/// And runs within rows of columns: a quarter of is_streamed_run()'s.
+/// And runs within rows of columns: a quarter of is_streamed_run()'s, or, where each goes on in the next, of kStreamedFar.
 inline bool is_streamed_column(Index bytes, Index element, bool gapless, bool far = last_level_is_far()) {
   return is_streamed_run(4 * bytes, element) || (gapless && far && bytes >= kStreamedFar);
 }

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <tensornorm/ops/backward_walks.hpp>
 #include <tensornorm/ops/column_cuts.hpp>
 
@@ -138,7 +137,7 @@ struct ColumnGradients {
   template <class I>
   TENSORNORM_INLINE Index columns_of(Index c, Index n, Index k, Index param) const {
     using V = VirtualLanes<S, I>;
-    const V unit(scratch.centers.unit[k]), rest(scratch.centers.rest[k]);
+    V unit(scratch.centers.unit[k]), rest(scratch.centers.rest[k]);
     V plain_sum, plain_rest, centered_sum, centered_rest;
     Index i = 0;
     for (; i + V::width <= n; i += V::width) {
@@ -152,12 +151,8 @@ struct ColumnGradients {
       accumulate<keeps_rest<A, S>>(centered_sum, centered_rest, weight, centered);
     }
     if (i == 0) return 0;
-    const auto give = [&](const V& sums, const V& rests, const SumArray<A, S>& to) TENSORNORM_INLINE_LAMBDA {
-      if constexpr (keeps_rest<A, S>) to.add(k, rests.sum());
-      to.add(k, sums.sum());
-    };
-    give(plain_sum, plain_rest, scratch.plain);
-    give(centered_sum, centered_rest, scratch.centered);
+    add_lanes(scratch.plain.from(k), plain_sum, plain_rest, S(0));
+    add_lanes(scratch.centered.from(k), centered_sum, centered_rest, S(0));
     return i;
   }
 };

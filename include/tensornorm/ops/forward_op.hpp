@@ -57,7 +57,7 @@ struct ForwardPlan {
         order(nest, options.weight, options.bias) {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
-    const LoopNest merged = rows_only ? without_params(walked) : without_long_params(walked);
+    const LoopNest merged = rows_only ? without_params(walked) : nest_of_statistics(walked, 2 * bytes, element, true);
     Index cache = lasting_cache();
     const auto store_of = [&](Index unit, bool streamed) {
       return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, !frozen, cache);

@@ -63,9 +63,9 @@ bool is_aligned(const T* p) {
 /// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
 /// past the size of the cache for rows, three quarters of it for columns.
 ///
-/// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `streamed_run`: is_streamed_run() or
-/// is_streamed_row() of the bytes written without a gap, is_streamed_column(); `any_unit`: of fewer than kUnitBytes, too. Only out
-/// of place: a streaming store throws the line it writes to out of the cache. And only where y is_aligned().
+/// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `streamed_run`: what is_streamed_run(),
+/// is_streamed_row() or is_streamed_column() says of the runs written; `any_unit`: of fewer than kUnitBytes, too. Only out of place: a
+/// streaming store throws the line it writes to out of the cache. And only where y is_aligned().
 inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool streamed_run, bool in_place, bool aligned, bool any_unit,
                                    Index cache = lasting_cache()) {
   const bool large = walk == Walk::column ? leaves_cache(traffic, cache)
@@ -156,19 +156,6 @@ struct ColumnWalk {
   Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }
 };
 
-/// The walk as the statistics need it, without regard to parameters; but where these begin anew every few elements, GroupNorm of one group
-/// channels last, those are rows of columns.
-inline LoopNest without_long_params(const LoopNest& nest) {
-  LoopNest merged = without_params(nest);
-  const Loop& row = nest.innermost();
-  Loop& slice = merged.loops[merged.depth - 1];
-  if (!reduces(row) || row.param == 0 || row.extent >= kWeightPeriod || row.extent == slice.extent) return merged;
-  slice.extent /= row.extent;
-  for (Index& stride : slice.data) stride = row.extent;
-  merged.push({row.extent, row.data, 0, 0});
-  return merged;
-}
-
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. `forward`:
 /// slices as short as is_streamed_row() takes them are as fast from memory. Not in place, but the bits there are to be the same.
 inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward) {
@@ -185,6 +172,20 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bo
   const bool streamed = forward ? is_streamed_row(bytes, element, true, false) : is_streamed_run(bytes, element);
   const bool as_fast_from_memory = slices <= kFewSlices || streamed || traffic < kFromMemoryBytes;
   return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
+}
+
+/// The walk as the statistics need it, without regard to parameters: fewer, longer loops. But where parameters begin anew every few elements,
+/// as in GroupNorm of one group channels last, these are rows of columns, if that is how choose_walk() takes them.
+inline LoopNest nest_of_statistics(const LoopNest& nest, Index traffic, Index element, bool forward) {
+  const LoopNest merged = without_params(nest);
+  const Loop& row = nest.innermost();
+  if (!reduces(row) || row.param == 0 || row.extent >= kWeightPeriod || row.extent == merged.innermost().extent) return merged;
+  LoopNest cut = merged;
+  Loop& rows = cut.loops[cut.depth - 1];
+  rows.extent /= row.extent;
+  for (Index& stride : rows.data) stride = row.extent;
+  cut.push({row.extent, row.data, 0, 0});
+  return choose_walk(cut, traffic, element, forward) == Walk::column ? cut : merged;
 }
 
 inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
