@@ -143,12 +143,13 @@ TENSORNORM_INLINE void for_each_around(LoopList outer, const F& f) {
   }
 }
 
-/// Takes the innermost of the loops off, and with it those that only go on where it ends.
+/// The innermost of the loops, as one with those that only go on where it ends; `depth`: how many are left.
 template <Index Loop::* kStride>
-Loop take_inner(LoopList& loops) {
-  Loop inner = loops.loops[--loops.depth];
-  while (loops.depth > 0 && loops.loops[loops.depth - 1].*kStride == inner.extent * (inner.*kStride))
-    inner.extent *= loops.loops[--loops.depth].extent;
+Loop inner_loop(const LoopList& loops, int& depth) {
+  depth = loops.depth - 1;
+  Loop inner = loops.loops[depth];
+  for (; depth > 0 && loops.loops[depth - 1].*kStride == inner.extent * (inner.*kStride); --depth)
+    inner.extent *= loops.loops[depth - 1].extent;
   return inner;
 }
 
@@ -156,12 +157,13 @@ Loop take_inner(LoopList& loops) {
 /// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
 template <Index Loop::* kStride, class Source, class A>
 void expand(const LoopList& columns, const Source* from, A* to) {
-  LoopList loops = columns, outer;
-  const Loop inner = take_inner<kStride>(loops);
+  LoopList outer;
+  int depth;
+  const Loop inner = inner_loop<kStride>(columns, depth);
   Index times = 1;  // that all comes again: loops around the others in which nothing changes
-  for (int i = 0; i < loops.depth; ++i) {
-    if (outer.depth > 0 || loops.loops[i].*kStride != 0) outer.push(loops.loops[i]);
-    else times *= loops.loops[i].extent;
+  for (int i = 0; i < depth; ++i) {
+    if (outer.depth > 0 || columns.loops[i].*kStride != 0) outer.push(columns.loops[i]);
+    else times *= columns.loops[i].extent;
   }
   A* end = to;
   for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
@@ -193,7 +195,8 @@ void add_to(const SumArray<A, S>& to, const T* from, Index n) {
 template <Index Loop::* kStride, class A, class S, class T>
 void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
   LoopList outer = columns;
-  const Loop inner = outer.loops[--outer.depth];
+  --outer.depth;
+  const Loop inner = columns.loops[outer.depth];
   for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
     const SumArray<A, S> target = to.from(offset);
     if (inner.*kStride == 1) {

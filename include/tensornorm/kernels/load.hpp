@@ -11,24 +11,6 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
-/// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.
-template <int kCapacity, class T>
-TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
-  constexpr int half = kCapacity / 2;
-  if constexpr (half == 0) {
-    return;
-  } else {
-    if (n < half) return copy_few<half>(to, from, n);
-    struct Block {
-      T values[std::size_t(half)];
-    } first, last;
-    std::memcpy(static_cast<void*>(&first), from, sizeof first);
-    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
-    std::memcpy(static_cast<void*>(to), &first, sizeof first);
-    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
-  }
-}
-
 /// Lanes [first, end) of the vector at p, of which nothing else is read; the others hold `fill`.
 template <class L, class A, class T>
 TENSORNORM_INLINE L load_part(const T* p, Index first, Index end, A fill) {
@@ -55,9 +37,13 @@ TENSORNORM_INLINE L load_few(const T* p, Index n, A fill = A(0)) {
 /// n < width lanes, those from `first` on, to memory.
 template <class L, class T>
 TENSORNORM_INLINE void store_few(const L& lanes, T* p, Index n, Index first = 0) {
-  T values[L::width];
-  lanes.store(values);
-  copy_few<L::width>(p, values + first, n);
+  if constexpr (std::is_same_v<T, typename L::Number>) {
+    lanes.store_part(p - first, int(first), int(first + n));
+  } else {
+    T values[L::width];
+    lanes.store(values);
+    copy_few<L::width>(p, values + first, n);
+  }
 }
 
 /// A job: to[i] = from[i] in Wide, whose lanes load T.

@@ -64,6 +64,17 @@ class Lanes {
     };
     return Lanes(half(0), half(kWidth / 2));
   }
+  TENSORNORM_INLINE void store_part(T* p, int first, int end) const {
+    const auto store_half = [&](const Half& half, int from) TENSORNORM_INLINE_LAMBDA {
+      constexpr int n = kWidth / 2;
+      const int begin = first > from ? first - from : 0, past = smaller(end - from, n);
+      if (begin >= past) return;
+      if (begin == 0 && past == n) half.store(p + from);
+      else half.store_part(p + from, begin, past);
+    };
+    store_half(lo, 0);
+    store_half(hi, kWidth / 2);
+  }
   template <Store kStore = Store::ordinary, class E>
   TENSORNORM_INLINE void store(E* p) const {
     lo.template store<kStore>(p);
@@ -155,6 +166,16 @@ class Lanes<T, kLanes, kLanes> {
       Lanes r(fill);
       load_masked(r.v, p, first, end);
       return r;
+    }
+  }
+  /// Lanes [first, end), fewer than all, to the vector at p, of which nothing else is written.
+  TENSORNORM_INLINE void store_part(T* p, int first, int end) const {
+    if constexpr (masks && sizeof(Vector) == 64) {
+      store_masked(v, p, first, end);
+    } else {
+      T values[kLanes];
+      store(values);
+      copy_few<kLanes>(p + first, values + first, end - first);
     }
   }
   template <Store kStore = Store::ordinary>
@@ -311,6 +332,7 @@ class Lanes<T, kLanes, kLanes> {
 template <class T>
 class Lanes<T, 1, 1> {
  public:
+  using Number = T;
   static constexpr int width = 1;
   Lanes() : v(0) {}
   explicit Lanes(T value) : v(value) {}
@@ -323,6 +345,9 @@ class Lanes<T, 1, 1> {
     return Lanes(f(0));
   }
   static Lanes load_part(const T* p, int first, int end, T fill) { return Lanes(first < end ? *p : fill); }
+  void store_part(T* p, int first, int end) const {
+    if (first < end) *p = v;
+  }
   template <Store kStore = Store::ordinary, class E>
   void store(E* p) const {
     *p = static_cast<E>(v);

@@ -71,6 +71,20 @@ struct LaneMasks {
   static const Integer* below(int end) { return values + 32 - end; }
 };
 
+/// The mask of lanes [first, end).
+inline std::uint16_t lane_mask(int first, int end) { return static_cast<std::uint16_t>((1U << end) - (1U << first)); }
+
+/// Lanes [first, end) of a vector of 64 bytes, to the one at p, of which nothing else is written.
+template <class T, class Vector>
+TENSORNORM_INLINE void store_masked([[maybe_unused]] const Vector& v, [[maybe_unused]] T* p, [[maybe_unused]] int first,
+                                    [[maybe_unused]] int end) {
+#if !defined(__clang__) && defined(__x86_64__)
+  auto& to = *reinterpret_cast<char(*)[sizeof v]>(p);  // at any address
+  if constexpr (sizeof(T) == 4) asm("vmovups %1, %0 %{%2%}" : "+m"(to) : "v"(v), "Yk"(lane_mask(first, end)));
+  else asm("vmovupd %1, %0 %{%2%}" : "+m"(to) : "v"(v), "Yk"(lane_mask(first, end)));
+#endif
+}
+
 /// Lanes [first, end) of v become those of the vector at p, of which nothing else is read.
 template <class T, class Vector>
 TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] const T* p, [[maybe_unused]] int first,
@@ -78,7 +92,7 @@ TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] 
 #if !defined(__clang__) && defined(__x86_64__)
   const auto& from = *reinterpret_cast<const char(*)[sizeof v]>(p);  // at any address
   if constexpr (sizeof v == 64) {
-    const std::uint16_t chosen = static_cast<std::uint16_t>((1U << end) - (1U << first));
+    const std::uint16_t chosen = lane_mask(first, end);
     if constexpr (sizeof(T) == 4) asm("vmovups %1, %0 %{%2%}" : "+v"(v) : "m"(from), "Yk"(chosen));
     else asm("vmovupd %1, %0 %{%2%}" : "+v"(v) : "m"(from), "Yk"(chosen));
   } else {
@@ -95,6 +109,24 @@ TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] 
 #endif
 }
 #endif
+
+/// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.
+template <int kCapacity, class T>
+TENSORNORM_INLINE void copy_few(T* to, const T* from, Index n) {
+  constexpr int half = kCapacity / 2;
+  if constexpr (half == 0) {
+    return;
+  } else {
+    if (n < half) return copy_few<half>(to, from, n);
+    struct Block {
+      T values[std::size_t(half)];
+    } first, last;
+    std::memcpy(static_cast<void*>(&first), from, sizeof first);
+    std::memcpy(static_cast<void*>(&last), from + n - half, sizeof last);
+    std::memcpy(static_cast<void*>(to), &first, sizeof first);
+    std::memcpy(static_cast<void*>(to + n - half), &last, sizeof last);
+  }
+}
 
 /// One element, from memory of any alignment.
 template <class A, class T>
