@@ -233,7 +233,7 @@ TYPED_TEST(Simd, AFewElementsAreLoadedAndStoredAndNoMore) {
     const auto from = this->values(1);
     for (Index n = 0; n < this->N; ++n) {
       const auto count = static_cast<std::size_t>(n);
-      // As much memory as there are elements: a sanitizer sees a read beyond.
+      // As much memory as there are elements: a sanitizer sees a read beyond, but for those by masks, which g++ has.
       const std::vector<T> few(from.begin(), from.begin() + n);
       std::vector<T> loaded(this->N), loaded_last(this->N), stored(count), stored_last(count);
       run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
@@ -241,7 +241,7 @@ TYPED_TEST(Simd, AFewElementsAreLoadedAndStoredAndNoMore) {
         load_few<L, T>(few.data(), n, T(7)).store(loaded.data());
         if (n > 0) LastLoader<L, T>{n}(few.data() - (this->N - n)).store(loaded_last.data());
         store_few(L::load(from.data()), stored.data(), n);
-        store_few(L::load(from.data()), stored_last.data(), n, this->N - n);
+        if (n > 0) store_few(L::load(from.data()), stored_last.data(), n, this->N - n);
       });
       std::vector<T> expected(this->N, T(7));
       std::copy(few.begin(), few.end(), expected.begin());

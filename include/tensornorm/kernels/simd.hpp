@@ -168,7 +168,7 @@ class Lanes<T, kLanes, kLanes> {
       return r;
     }
   }
-  /// Lanes [first, end), fewer than all, to the vector at p, of which nothing else is written.
+  /// Lanes [first, end) to the vector at p, of which nothing else is written.
   TENSORNORM_INLINE void store_part(T* p, int first, int end) const {
     if constexpr (masks && sizeof(Vector) == 64) {
       store_masked(v, p, first, end);

@@ -72,7 +72,7 @@ struct LaneMasks {
 };
 
 /// The mask of lanes [first, end).
-inline std::uint16_t lane_mask(int first, int end) { return static_cast<std::uint16_t>((1U << end) - (1U << first)); }
+TENSORNORM_INLINE std::uint16_t lane_mask(int first, int end) { return static_cast<std::uint16_t>((1U << end) - (1U << first)); }
 
 /// Lanes [first, end) of a vector of 64 bytes, to the one at p, of which nothing else is written.
 template <class T, class Vector>

@@ -83,7 +83,8 @@ inline bool is_streamed_row(Index bytes, Index element, bool several, bool far =
   return bytes >= whole / 2 || (bytes >= whole / 4 && (several || bytes % 64 == 0));
 }
 
-/// And runs within rows of columns: a quarter of is_streamed_run()'s, or, where each goes on in the next, of kStreamedFar.
+/// And runs within rows of columns: a quarter of is_streamed_run()'s; of kStreamedFar where the last level is far and each goes
+/// on in the next.
 inline bool is_streamed_column(Index bytes, Index element, bool gapless, bool far = last_level_is_far()) {
   return is_streamed_run(4 * bytes, element) || (gapless && far && bytes >= kStreamedFar);
 }

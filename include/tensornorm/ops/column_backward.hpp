@@ -85,7 +85,7 @@ struct ColumnBackward {
       fold_tile<A, S, I>(sums.tile, strip.width, sums.plain, sums.centered);
       pending = 0;
     };
-    if (walk.weights > 0 && !scaled)
+    if (walk.weights > 0 && !scaled && adds_rows(walk.run_width(strip.width)))
       weighted_rows<I>(strip, flush, pending);
     else for_each_row(walk, strip, {0, walk.rows_of_group()}, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index param = at.param + r * walk.row_param;
@@ -114,6 +114,9 @@ struct ColumnBackward {
     fold<&Loop::statistic>(strip.columns, sums.plain, scratch.plain);
     fold<&Loop::statistic>(strip.columns, sums.centered, scratch.centered);
   }
+
+  /// Short runs of 16-bit types that are not whole vectors are added beside weights of their own: parts of those go through arrays.
+  static bool adds_rows(Index run) { return !Narrow<T> || run >= 2 * virtual_width<A> || run % virtual_width<A> == 0; }
 
   /// Rows of one weight each: whole ones a few at a time, as far as they are of one group and of one tile, the others singly.
   template <class I, class Flush>
