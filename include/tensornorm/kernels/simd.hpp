@@ -173,7 +173,7 @@ class Lanes<T, kLanes, kLanes> {
     if constexpr (masks && sizeof(Vector) == 64) {
       store_masked(v, p, first, end);
     } else {
-      T values[kLanes];
+      T values[std::size_t(kLanes)];
       store(values);
       copy_few<kLanes>(p + first, values + first, end - first);
     }
