@@ -45,7 +45,7 @@ TYPED_TEST_SUITE(Fold, Numbers);
 
 template <class T>
 std::vector<T> numbers(Index count, unsigned seed) {
-  const auto values = support::random_values<double>(static_cast<std::size_t>(count), seed);
+  const auto values = support::random_values<double>(count, seed);
   return {values.begin(), values.end()};
 }
 
