@@ -6,7 +6,6 @@
 
 #include <cstddef>
 #include <random>
-#include <type_traits>
 #include <vector>
 
 #include "support/compare.hpp"

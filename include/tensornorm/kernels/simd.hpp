@@ -54,11 +54,10 @@ class Lanes {
   static constexpr bool masks = Half::masks;
   TENSORNORM_INLINE static Lanes load_part(const T* p, int first, int end, T fill) {
     const auto half = [&](int from) TENSORNORM_INLINE_LAMBDA {
-      constexpr int n = kWidth / 2;
-      const int begin = first > from ? smaller(first - from, n) : 0, past = end > from ? smaller(end - from, n) : 0;
+      const int begin = lane_of_half(first, from), past = lane_of_half(end, from);
       if constexpr (!masks) {
-        if (begin >= past) return Half(fill);
-        if (begin == 0 && past == n) return Half::load(p + from);
+        if (begin == past) return Half(fill);
+        if (past - begin == Half::width) return Half::load(p + from);
       }
       return Half::load_part(p + from, begin, past, fill);
     };
@@ -66,10 +65,9 @@ class Lanes {
   }
   TENSORNORM_INLINE void store_part(T* p, int first, int end) const {
     const auto store_half = [&](const Half& half, int from) TENSORNORM_INLINE_LAMBDA {
-      constexpr int n = kWidth / 2;
-      const int begin = first > from ? first - from : 0, past = smaller(end - from, n);
-      if (begin >= past) return;
-      if (begin == 0 && past == n) half.store(p + from);
+      const int begin = lane_of_half(first, from), past = lane_of_half(end, from);
+      if (begin == past) return;
+      if (past - begin == Half::width) half.store(p + from);
       else half.store_part(p + from, begin, past);
     };
     store_half(lo, 0);
@@ -101,6 +99,10 @@ class Lanes {
   }
 
   Half lo, hi;
+
+ private:
+  /// The lane of the half that begins at lane `from`, or its first, or the end of it.
+  TENSORNORM_INLINE static constexpr int lane_of_half(int lane, int from) { return lane < from ? 0 : smaller(lane - from, Half::width); }
 };
 
 #if defined(__GNUC__)

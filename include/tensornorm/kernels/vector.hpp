@@ -71,25 +71,21 @@ struct LaneMasks {
   static const Integer* below(int end) { return values + 32 - end; }
 };
 
+#if !defined(__clang__) && defined(__x86_64__)  // where kMasks
 /// The mask of lanes [first, end).
 TENSORNORM_INLINE std::uint16_t lane_mask(int first, int end) { return static_cast<std::uint16_t>((1U << end) - (1U << first)); }
 
 /// Lanes [first, end) of a vector of 64 bytes, to the one at p, of which nothing else is written.
 template <class T, class Vector>
-TENSORNORM_INLINE void store_masked([[maybe_unused]] const Vector& v, [[maybe_unused]] T* p, [[maybe_unused]] int first,
-                                    [[maybe_unused]] int end) {
-#if !defined(__clang__) && defined(__x86_64__)
+TENSORNORM_INLINE void store_masked(const Vector& v, T* p, int first, int end) {
   auto& to = *reinterpret_cast<char(*)[sizeof v]>(p);  // at any address
   if constexpr (sizeof(T) == 4) asm("vmovups %1, %0 %{%2%}" : "+m"(to) : "v"(v), "Yk"(lane_mask(first, end)));
   else asm("vmovupd %1, %0 %{%2%}" : "+m"(to) : "v"(v), "Yk"(lane_mask(first, end)));
-#endif
 }
 
 /// Lanes [first, end) of v become those of the vector at p, of which nothing else is read.
 template <class T, class Vector>
-TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] const T* p, [[maybe_unused]] int first,
-                                   [[maybe_unused]] int end) {
-#if !defined(__clang__) && defined(__x86_64__)
+TENSORNORM_INLINE void load_masked(Vector& v, const T* p, int first, int end) {
   const auto& from = *reinterpret_cast<const char(*)[sizeof v]>(p);  // at any address
   if constexpr (sizeof v == 64) {
     const std::uint16_t chosen = lane_mask(first, end);
@@ -106,8 +102,8 @@ TENSORNORM_INLINE void load_masked([[maybe_unused]] Vector& v, [[maybe_unused]] 
     bits = part | (bits & ~chosen);
     __builtin_memcpy(&v, &bits, sizeof bits);
   }
-#endif
 }
+#endif
 #endif
 
 /// Copies n < kCapacity elements by overlapping moves of fixed size: no call to memcpy.

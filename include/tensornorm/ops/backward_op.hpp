@@ -76,7 +76,7 @@ struct BackwardPlan {
     }
     const bool own = walk == Walk::row && !options.constant;
     store = choose_store(walk, 3 * bytes, unit, streamed, options.in_place, options.aligned, own);
-    const bool writes_rows = walk == Walk::row && options.writes && !options.constant;
+    const bool writes_rows = own && options.writes;
     if constexpr (kernels::may_write_beside_next<A, T>) {
       constexpr Index kArrays = 4;  // weight, dweight, dbias, and once more the weight, which is read at another place by then
       beside_next = writes_rows && store == kernels::Store::streaming &&
