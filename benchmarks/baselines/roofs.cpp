@@ -2,6 +2,7 @@
 // Compiled with -O3 -march=native. Integers, so that no bit pattern is a slow denormal, whatever the element type.
 #include "roofs.hpp"
 
+#include <cstdint>
 #include <cstring>
 
 #if defined(__SSE2__)
@@ -20,7 +21,7 @@ constexpr std::size_t kWidth = 32;
 #else
 constexpr std::size_t kWidth = 16;
 #endif
-using Lanes [[gnu::vector_size(kWidth), gnu::may_alias]] = std::uint64_t;
+using Lanes [[gnu::vector_size(kWidth), gnu::may_alias, gnu::aligned(1)]] = std::uint64_t;
 
 Lanes load(const std::byte* from) { return *reinterpret_cast<const Lanes*>(from); }
 
@@ -48,9 +49,10 @@ struct Streaming {
   }
 };
 
+/// The whole lines: what is missing of the first and of the last is nothing beside them.
 template <class Store, class Value>
 void sweep(std::byte* to, std::size_t bytes, Value value) {
-  for (std::size_t line = 0; line < bytes; line += kLine) {
+  for (std::size_t line = (0 - reinterpret_cast<std::uintptr_t>(to)) % kLine; line + kLine <= bytes; line += kLine) {
     for (std::size_t i = line; i < line + kLine; i += kWidth) Store::store(to + i, value(i));
   }
   Store::finish();

@@ -15,17 +15,18 @@
 
 namespace bench {
 
-/// Memory on a cache line's boundary, a whole number of lines long, with every page touched. Copies share it.
+/// Memory that begins so many bytes behind a cache line's boundary, a whole number of lines long, with every page touched. Copies share it.
 class Buffer {
  public:
   static constexpr std::size_t kLine = 64;
 
   Buffer() = default;
-  explicit Buffer(std::size_t bytes)
-      : bytes_((bytes + kLine - 1) / kLine * kLine),
-        memory_(static_cast<std::byte*>(std::aligned_alloc(kLine, bytes_)), std::free) {
-    if (!memory_) throw std::bad_alloc();
-    std::fill_n(memory_.get(), bytes_, std::byte{0});
+  explicit Buffer(std::size_t bytes, std::size_t offset = 0) : bytes_((bytes + kLine - 1) / kLine * kLine) {
+    const std::size_t all = bytes_ + (offset + kLine - 1) / kLine * kLine;
+    const std::shared_ptr<std::byte[]> memory(static_cast<std::byte*>(std::aligned_alloc(kLine, all)), std::free);
+    if (!memory) throw std::bad_alloc();
+    std::fill_n(memory.get(), all, std::byte{0});
+    memory_ = {memory, memory.get() + offset};
   }
   std::byte* data() const { return memory_.get(); }
   std::size_t bytes() const { return bytes_; }
@@ -42,7 +43,8 @@ class Buffer {
 /// One case's tensors, the same memory for every contender. A contender keeps everything else (saved statistics,
 /// parameter gradients) itself.
 struct Tensors {
-  explicit Tensors(const Case& c);
+  /// x, dy and the result begin so many bytes behind a cache line's boundary.
+  explicit Tensors(const Case& c, std::size_t offset = 0);
 
   Buffer x, dy;
   Buffer result;  ///< y, or dx where the job is backward

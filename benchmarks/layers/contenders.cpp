@@ -68,10 +68,10 @@ double disagreement_as(const Case& c, const Tensors& t, const Contender& a, cons
 
 }  // namespace
 
-Tensors::Tensors(const Case& c) {
+Tensors::Tensors(const Case& c, std::size_t offset) {
   const auto bytes = static_cast<std::size_t>(c.bytes());
   const auto parameter_bytes = bytes / static_cast<std::size_t>(c.count() / parameters_of(c));
-  for (Buffer* buffer : {&x, &dy, &result}) *buffer = Buffer(bytes);
+  for (Buffer* buffer : {&x, &dy, &result}) *buffer = Buffer(bytes, offset);
   for (Buffer* buffer : {&weight, &bias, &running_mean, &running_variance}) *buffer = Buffer(parameter_bytes);
   fill(c, x, 1, 0.1);
   if (c.apart) c.precision == Precision::float32 ? move_images_apart<float>(c, x) : move_images_apart<double>(c, x);

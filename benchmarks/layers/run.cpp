@@ -17,6 +17,7 @@ namespace {
 struct Options {
   int rounds = 15;
   bool with_eigen_expression = true;
+  std::size_t offset = 0;  ///< bytes from a cache line to the tensors
 };
 
 /// Fast and wrong is easy: what is timed must be the same function as the hand loop.
@@ -57,7 +58,7 @@ std::string notes_of(const std::vector<Contender>& contenders) {
 /// One iteration is one round of all contenders; the time shown is ours, the counters have everyone's.
 void run_case(benchmark::State& state, const Case& c, const Options& options, const std::vector<Peer>& peers,
               bool& all_agree) {
-  const Tensors tensors(c);
+  const Tensors tensors(c, options.offset);
   std::vector<Contender> contenders = bench::contenders(c, tensors, options.with_eigen_expression);
   if (const std::string wrong = first_to_disagree(c, tensors, contenders); !wrong.empty()) {
     all_agree = false;
@@ -141,7 +142,8 @@ class LineReporter : public benchmark::BenchmarkReporter {
 
 int run_suite(int argc, char** argv, const std::vector<Peer>& peers) {
   const Options options = {std::stoi(take_flag(argc, argv, "--rounds", "15")),
-                           take_flag(argc, argv, "--without_eigen_expression", "").empty()};
+                           take_flag(argc, argv, "--without_eigen_expression", "").empty(),
+                           std::stoul(take_flag(argc, argv, "--offset", "0"))};
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   add_context(peers);

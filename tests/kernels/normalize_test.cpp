@@ -181,6 +181,40 @@ TYPED_TEST(TransformRun, FewVectorsWriteAllOfARunAndNothingElse) {
   });
 }
 
+// Up to eight vectors again and again, to any alignment and in place.
+TYPED_TEST(TransformRun, RowsOfAFewVectorsHaveTheSameCoefficients) {
+  using T = TypeParam;
+  const auto check = [](auto vectors, Index rows, std::size_t offset) {
+    Index width = 0;
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { width = HardwareLanes<T, I>::width; });
+    const Index columns = vectors * width, n = rows * columns;
+    const std::vector<T> values = integers<T>(n, 0, 101);
+    Coefficients<T> c(columns);
+    Guarded<T> x(n, 8), y(n, offset), again(n, offset);
+    x.fill(values);
+    again.fill(values);
+    const T* const from = x.data();
+    T *const to = y.data(), *const in_place = again.data();
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      using L = HardwareLanes<T, I>;
+      const ScaleMap<L, PerElement<L, T>> map{{c.mean.data()}, {c.scale.data()}, {c.shift.data()}};
+      transform_rows<vectors, T, I>(from, to, rows, map);
+      transform_rows<vectors, T, I>(in_place, in_place, rows, map);
+    });
+    for (std::vector<T>* all : {&c.mean, &c.scale, &c.shift})
+      for (Index i = columns; i < n; ++i) all->push_back((*all)[static_cast<std::size_t>(i - columns)]);
+    EXPECT_TRUE(support::same_bits(y.values(), expected(values, c, Kind::per_element)) && y.intact()) << vectors << " vectors, y + " << offset;
+    EXPECT_TRUE(support::same_bits(again.values(), y.values()) && again.intact()) << vectors << " vectors, y + " << offset;
+  };
+  at_each_level([&](Level) {
+    for (Index rows = 0; rows < 4; ++rows)
+      for (std::size_t offset = 0; offset < 64; offset += sizeof(T))
+        [&]<int... less>(std::integer_sequence<int, less...>) {
+          (check(std::integral_constant<int, 8 - less>(), rows, offset), ...);
+        }(std::make_integer_sequence<int, 8>());
+  });
+}
+
 template <class T>
 class NarrowRun : public testing::Test {};
 using Narrows = testing::Types<Eigen::half, Eigen::bfloat16>;

@@ -418,6 +418,41 @@ Block::Matrix random_matrix(Index rows, Index columns, unsigned seed) {
   return Eigen::Map<const Block::Matrix>(values.data(), rows, columns);
 }
 
+// Channels last, whose coefficients come again after a few vectors, stay in registers: y and dx are, bit for bit, what they are wherever
+// they lie, and in eval what they are in rows with gaps, where they do not.
+TEST(Matrices, RowsOfFewColumnsAreTheSameWhereverTheyLie) {
+  using Matrix = Block::Matrix;
+  for (const Index columns : {1, 2, 3, 5, 7, 8, 12, 16, 24, 31, 32, 40, 48, 64, 80, 96, 100, 112, 128, 200})
+    for (const Index rows : {2, 3, 40, 333, 3000}) {
+      SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(columns));
+      const Matrix x = random_matrix(rows, columns, 1), dy = random_matrix(rows, columns, 2), w = random_matrix(1, columns, 3);
+      tn::BatchNorm1d<float> layer(columns);
+      std::copy_n(w.data(), columns, layer.weight().data());
+      tn::SavedStats<float> saved;
+      auto gradients = layer.zero_gradients();
+      Matrix y = x, dx = x, eval = x, block = Matrix::Zero(rows, columns + 3);
+      layer.forward(x, y, saved);
+      layer.backward(dy, x, saved, dx, gradients);
+      const tn::BatchNorm1d<float> trained = layer;
+      trained.infer(x, eval);
+      trained.infer(x, block.leftCols(columns));
+      EXPECT_TRUE((block.leftCols(columns).array() == eval.array()).all());
+      std::vector<float> memory(std::size_t(x.size()) + 64);
+      for (int offset = 0; offset < 16; offset += 5) {
+        Eigen::Map<Matrix> there(memory.data() + offset, rows, columns);
+        layer.forward(x, there, saved);
+        EXPECT_TRUE((there.array() == y.array()).all()) << offset;
+        there = x;
+        layer.forward(there, there, saved);
+        EXPECT_TRUE((there.array() == y.array()).all()) << offset << ", in place";
+        layer.backward(dy, x, saved, there, gradients);
+        EXPECT_TRUE((there.array() == dx.array()).all()) << offset;
+        trained.infer(x, there);
+        EXPECT_TRUE((there.array() == eval.array()).all()) << offset;
+      }
+    }
+}
+
 TEST(Matrices, GapsBetweenRowsChangeNothing) {
   using Matrix = Block::Matrix;
   struct Sizes {

@@ -286,6 +286,50 @@ TEST(ColumnWalk, TheSecondPassTakesStretchesOfRows) {
   }
 }
 
+// Every column of every row once, beside its coefficients, by vectors of every width; where they do not come again, nothing is called.
+TEST(ColumnWalk, HeldVectorsCoverTheRows) {
+  const auto check = [](const Shape& shape, const char* letters, Index w, Index head_columns) {
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, letters);
+    const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+    SCOPED_TRACE(testing::Message() << testing::PrintToString(shape) << letters << ", vectors of " << w << ", " << head_columns << " before them");
+    std::vector<int> times(static_cast<std::size_t>(nest.size()), 0);
+    bool beside_its_own = true, whole = true;
+    const auto mark = [&](Index from, Index column, Index n) {
+      for (Index i = from; i < from + n; ++i) {
+        ++times[static_cast<std::size_t>(i)];
+        beside_its_own &= (column + i - from) % walk.period == i % walk.period && column + i - from <= walk.width + n;
+      }
+    };
+    const auto head = [&](const Offsets&) { return head_columns; };
+    const auto rows = [&](auto vectors, const Offsets& at, Index column, Index n) {
+      EXPECT_LE(column + vectors * w, walk.width) << "as many coefficients as there are";
+      mark(at.data[0], column, vectors * w * n);
+      whole &= vectors * w % walk.period == 0;
+    };
+    const auto run = [&](const Offsets& at, Index column, Index n) {
+      EXPECT_LE(column + n, walk.width);
+      mark(at.data[1], column, n);
+    };
+    bool held = true;
+    for (Index p = 0; p < walk.problems.size(); ++p)
+      for (Index cut = 0; cut < 3; ++cut)
+        held = for_each_held<8>(walk, Strip(walk, p), RowRange::cut(walk.rows_of_group(), cut, 3), cut % 2 == 0, w, head, rows, run);
+    EXPECT_TRUE(beside_its_own && whole);
+    EXPECT_EQ(std::count(times.begin(), times.end(), held ? 1 : 0), nest.size());
+    return held;
+  };
+  for (const Index w : {4, 8, 16})
+    for (const Index head_columns : {Index{0}, Index{1}, w - 1}) {
+      int held = 0;
+      for (const Index channels : {1, 2, 3, 7, 8, 24, 31, 32, 33, 64, 96, 128, 200})
+        for (const Index pixels : {1, 2, 31, 100, 1500}) held += check({2, pixels, channels}, "rrK", w, head_columns) ? 1 : 0;
+      EXPECT_GT(held, 10);
+      EXPECT_TRUE(check({3, 500, 2, w}, "krkK", w, head_columns)) << "examples apart";
+      EXPECT_FALSE(check({64, 2048, 9}, "rKr", w, head_columns)) << "strips";
+      EXPECT_FALSE(check({3000, 100}, "rK", w, head_columns)) << "more vectors than registers";
+    }
+}
+
 TEST(ColumnWalk, RowsApartHaveNoStretches) {
   const LoopNest nest = nest_of_roles<Eigen::RowMajor>({32, 1024, 14, 14}, "rKrr");
   const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));

@@ -229,6 +229,11 @@ struct GradientMap : TwoInputs<T> {
     dx.fma(load(this->dy + i), scale.at(i, load));
     return dx;
   }
+  /// The map at i, for any x, and for dy from there on.
+  template <class Loader>
+  TENSORNORM_INLINE GradientMap<L, T, Uniform<L>> held(Index i, const Loader& load) const {
+    return {this->dy + i, {mean.at(i, load)}, {scale.at(i, load)}, {slope.at(i, load)}, {offset.at(i, load)}};
+  }
 };
 
 /// dx = dy * weight * scale + (x - mean) * slope + offset.

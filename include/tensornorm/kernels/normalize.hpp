@@ -42,6 +42,11 @@ struct ScaleMap {
     y.fma(x - mean.at(i, load), scale.at(i, load));
     return y;
   }
+  /// The map at i, for any x.
+  template <class Loader>
+  TENSORNORM_INLINE ScaleMap<L, Uniform<L>> held(Index i, const Loader& load) const {
+    return {{mean.at(i, load)}, {scale.at(i, load)}, {shift.at(i, load)}};
+  }
   template <class T>
   TENSORNORM_INLINE static void prefetch(const T* x, Index i, bool to_l2) {
     fetch(x + i, to_l2);
@@ -71,7 +76,7 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 ///
 /// Stores are aligned; where a first or a last vector overlaps those beside it, it is formed before anything is written. The
 /// streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
-/// usual: a line that is streamed must not be touched twice. On AMD's processors the last line is stored so even where it is whole: runs of
+/// usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. On AMD's processors the last line is stored so even where it is whole: runs of
 /// 4 KiB that were streamed to their ends took up to 1.3 times as long. On Intel's so did those that were not.
 template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map, const ReadAhead& ahead) {
@@ -81,12 +86,18 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
   const Index last_one = n - w;
   if constexpr (kStore == Store::streaming) {
+    constexpr bool masked = L::masks && w == kLine<Y> && std::is_same_v<A, Y>;
     const bool to_l2 = fetches_to_l2();
     const Index head = elements_to_alignment(y, kLine<Y>), kept = is_intel() ? 0 : 1;
     const Index lines_end = head + (n - head - kept) / kLine<Y> * kLine<Y>;
     Index i = 0;
-    for (; i + w <= head; i += w) at(i).store(y + i);
-    if (i < head) store_few(at(i), y + i, head - i);
+    if constexpr (masked) {
+      const LastLoader<L, A> few{head};
+      if (head > 0) store_few(map(few(x + head - w), head - w, few), y, head, w - head);
+    } else {
+      for (; i + w <= head; i += w) at(i).store(y + i);
+      if (i < head) store_few(at(i), y + i, head - i);
+    }
     i = head;
     for (const Index last_pair = lines_end - 2 * w; i <= last_pair; i += 2 * w) {
       if (ahead.distance != 0)
@@ -96,7 +107,12 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
     }
     for (; i < lines_end; i += w) at(i).template store<kStore>(y + i);
     for (; i <= last_one; i += w) at(i).store(y + i);
-    if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
+    if constexpr (masked) {
+      const FewLoader<L, A> few{n - i};
+      if (i < n) store_few(map(few(x + i), i, few), y + i, n - i);
+    } else {
+      if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
+    }
   } else {
     const Index last_pair = n - 2 * w;
     Index i = n >= 4 * w ? elements_to_alignment(y, w) : 0;
@@ -139,6 +155,22 @@ TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) 
   [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
     const L results[] = {map(L::load(x + at(k)), at(k), whole)...};
     (results[k].store(y + at(k)), ...);
+  }(std::make_integer_sequence<int, kVectors>());
+}
+
+/// Vectors of columns whose coefficients, so many for each, stay in registers while their rows are gone through.
+template <class I, int kCoefficients>
+inline constexpr int kHeldVectors = std::min(8, (I::bytes == 64 ? 32 : 16) / kCoefficients);
+
+/// transform_run() of n rows, one after the other, of kVectors vectors with the same coefficients each, which stay in registers.
+template <int kVectors, class A, class I, class T, class Y, class Map>
+TENSORNORM_INLINE void transform_rows(const T* x, Y* y, Index n, const Map& map) {
+  using L = HardwareLanes<A, I>;
+  constexpr Index w = L::width, columns = kVectors * w;
+  const WholeLoader<L> whole;
+  [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
+    decltype(map.held(0, whole)) maps[] = {map.held(k * w, whole)...};
+    for (Index i = 0, end = n * columns; i < end; i += columns) (maps[k](L::load(x + i + k * w), i, whole).store(y + i + k * w), ...);
   }(std::make_integer_sequence<int, kVectors>());
 }
 

@@ -59,7 +59,7 @@ struct ColumnForward {
   TENSORNORM_INLINE void run() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
-      const bool scaled = frozen ? given(strip) : moments<I>(strip);
+      const bool scaled = frozen ? given<I>(strip) : moments<I>(strip);
       if (args.y != nullptr) normalize<I>(strip, scaled);
     }
   }
@@ -73,9 +73,33 @@ struct ColumnForward {
     scratch.squares[k] = center.rest;
     return center.factor != A(1);
   }
-  bool given(const Strip& strip) const {
+  /// The same of as many statistics as V has lanes, from k on in the strip.
+  template <class V>
+  TENSORNORM_INLINE bool keep_lanes(Index k, const V& mean, const V& mean_lo, const V& rstd) const {
+    store_centers(mean, mean_lo, rstd, scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
+    std::fill_n(scratch.factor + k, V::width, A(1));
     bool scaled = false;
-    for (Index k = 0; k < strip.statistics; ++k) scaled |= keep(k, center_of<A, T>(args.statistics, strip.at.statistic + k));
+    for (Index i = 0; i < V::width; ++i) {
+      if (is_near<A, T>(scratch.sum[k + i])) continue;
+      S his[V::width], los[V::width];
+      mean.store(his);
+      mean_lo.store(los);
+      scaled |= keep(k + i, center_for<A, T>(his[i], los[i], scratch.sum[k + i]));
+    }
+    return scaled;
+  }
+  /// The same of a strip, from args.statistics.
+  template <class I>
+  TENSORNORM_INLINE bool given(const Strip& strip) const {
+    const StatisticsArrays<S>& from = args.statistics;
+    Index k = 0, at = strip.at.statistic;
+    bool scaled = false;
+    if constexpr (virtual_width<S> > 1) {
+      using V = HardwareLanes<S, I>;
+      for (; k + V::width <= strip.statistics; k += V::width, at += V::width)
+        scaled |= keep_lanes<V>(k, V::load(from.mean + at), from.mean_lo != nullptr ? V::load(from.mean_lo + at) : V(S(0)), V::load(from.rstd + at));
+    }
+    for (; k < strip.statistics; ++k, ++at) scaled |= keep(k, center_of<A, T>(from, at));
     return scaled;
   }
 
@@ -131,17 +155,7 @@ struct ColumnForward {
     const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
     const auto keep_all = [&](const FinishedStatistics<V>& all) TENSORNORM_INLINE_LAMBDA {
       all.write(args.statistics, statistic);
-      all.store_centers(scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
-      bool far = false;
-      for (Index i = k; i < k + V::width; ++i) {
-        scratch.factor[i] = A(1);
-        if (is_near<A, T>(scratch.sum[i])) continue;
-        S his[V::width], los[V::width];
-        all.mean.store(his);
-        all.mean_lo.store(los);
-        far |= keep(i, center_for<A, T>(his[i - k], los[i - k], scratch.sum[i]));
-      }
-      return far;
+      return keep_lanes<V>(k, all.mean, all.mean_lo, all.rstd);
     };
     if constexpr (keeps_rest<A, S>) return keep_all({args.rule, args.samples, pivot, sum, V::load(scratch.sum.rest + k), squares});
     else return keep_all({args.rule, args.samples, pivot, sum, squares});
@@ -256,6 +270,18 @@ struct ColumnForward {
       });
       if (few) return;
     }
+    if constexpr (L::fuses && virtual_width<A> > 1)
+      if (!scaled && !walk.affine && store == Store::ordinary) {
+        const auto map = [&](Index c) TENSORNORM_INLINE_LAMBDA { return ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}; };
+        const auto head = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return elements_to_alignment(args.y + at.data[1], L::width); };
+        const auto rows = [&](auto vectors, const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+          transform_rows<vectors, A, I>(args.x + at.data[0], args.y + at.data[1], n, map(c));
+        };
+        const auto one = [&](const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+          transform_run<A, I>(args.x + at.data[0], args.y + at.data[1], n, map(c), {}, store);
+        };
+        if (for_each_held<kHeldVectors<I, 3>>(walk, strip, range, !frozen, L::width, head, rows, one)) return;
+      }
     for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index row_param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);

@@ -106,6 +106,14 @@ constexpr bool finishes_in_lanes() {
   else return false;
 }
 
+/// The parts of the centers of several statistics, in lanes V, which need no scale.
+template <class V, class A, class S>
+TENSORNORM_INLINE void store_centers(const V& mean, const V& mean_lo, const V& rstd, A* mean_of, S* rest_of, S* rstd_of) {
+  mean.store(mean_of);
+  ((V::load(mean_of) - mean) - mean_lo).store(rest_of);
+  rstd.store(rstd_of);
+}
+
 /// What finish_statistic() makes of ordinary sums, in lanes V of several statistics: each the same bits as there.
 template <class V>
 struct FinishedStatistics {
@@ -129,13 +137,6 @@ struct FinishedStatistics {
     if (to.mean_lo != nullptr) mean_lo.store(to.mean_lo + k);
     if (to.rstd != nullptr) rstd.store(to.rstd + k);
     if (to.variance != nullptr) variance.store(to.variance + k);
-  }
-  /// The centers' parts, for statistics that need no scale.
-  template <class A, class S>
-  TENSORNORM_INLINE void store_centers(A* mean_of, S* rest_of, S* rstd_of) const {
-    mean.store(mean_of);
-    ((V::load(mean_of) - mean) - mean_lo).store(rest_of);
-    rstd.store(rstd_of);
   }
 
  private:

@@ -124,6 +124,7 @@ struct ColumnWalk {
   Strides row_stride{};    ///< from wide row to wide row, per operand
   Index row_param = 0;     ///< from wide row to wide row, in the parameters
   Index width = 1;         ///< columns of a wide row
+  Index period = 1;        ///< columns of one of the rows in it
   Index statistics = 1;    ///< statistics of a problem
   Index strips = 1;        ///< pieces a problem is cut into, along the first of `columns`
   Index strip_extent = 1;  ///< extent of that loop in a strip
@@ -252,7 +253,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
       walk.affine |= reduces(loop) && loop.param != 0;
     }
   }
-  walk.width = columns.size();
+  walk.width = walk.period = columns.size();
   walk.statistics = merged.statistics / walk.problems.size();
   // The innermost loop over rows is the group; without one a problem is a single row.
   const Loop row = any_row ? walk.groups.loops[--walk.groups.depth] : Loop{1, {}, 0, 0};

@@ -85,7 +85,7 @@ struct ShortRowForward {
         for (Index i = 0; i < kTogether; i += V::width) {
           const FinishedStatistics<V> all(args.rule, n, V::load(pivots + i), V::load(sums + i), V::load(squares + i));
           all.write(args.statistics, at.statistic + i);
-          all.template store_centers<A, S>(means + i, rests + i, rstds + i);
+          store_centers(all.mean, all.mean_lo, all.rstd, means + i, rests + i, rstds + i);
         }
         for (Index i = 0; i < kTogether; ++i) ordinary[i] = is_near<A, T>(rstds[i]);
       }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <tensornorm/core/inlining.hpp>
 #include <tensornorm/ops/schedule.hpp>
+#include <type_traits>
+#include <utility>
 
 namespace tensornorm {
 
@@ -42,26 +44,69 @@ inline LoopList first_columns(const Strip& strip, Index width) {
   return columns;
 }
 
-/// Calls f(at, row, columns, fresh) for each row of a strip (of its group, those in `range`): the offsets of its group, its number in
-/// it, how many columns it has, and whether the parameters beside them are others, or more, than those of the row before.
+/// Calls f(at, first, last, fresh) for the stretches of rows of a strip (of its groups, those in `range`): the offsets of a group, numbers in
+/// it, and whether it is another group than before.
 ///
 /// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.
 template <class F>
-TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
+TENSORNORM_INLINE void for_each_stretch(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
   const Index groups = walk.groups.size(), stretch = backwards ? walk.stretch : range.last - range.first;
   Odometer group(walk.groups, backwards ? groups - 1 : 0);
   for (Index g = groups; g > 0; --g) {
     const Offsets at = strip.at + group.offsets();
-    for (Index end = range.last, known = 0; end > range.first; end -= stretch) {
-      for (Index row = std::max(range.first, end - stretch); row < end; ++row) {
-        const Index width = walk.width_of_row(row, strip.width);
-        f(at, row, width, width > known || walk.row_param != 0);
-        known = width;
-      }
-    }
+    for (Index end = range.last; end > range.first; end -= stretch) f(at, std::max(range.first, end - stretch), end, end == range.last);
     if (backwards) group.previous();
     else group.next();
   }
+}
+
+/// Calls f(at, row, columns, fresh) for each row of them: the offsets of its group, its number in it, how many columns it has, and whether
+/// the parameters beside them are others, or more, than those of the row before.
+template <class F>
+TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
+  Index known = 0;
+  for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last, bool fresh) TENSORNORM_INLINE_LAMBDA {
+    if (fresh) known = 0;
+    for (Index row = first; row < last; ++row) {
+      const Index width = walk.width_of_row(row, strip.width);
+      f(at, row, width, width > known || walk.row_param != 0);
+      known = width;
+    }
+  });
+}
+
+/// Takes the rows of a strip that follow each other without a gap by the few vectors after which their coefficients come again, which stay in
+/// registers: calls rows(vectors, at, column, n) for n times so many of w columns, kMost or fewer, and run(at, column, n) for n columns
+/// before or after them, the first beside the coefficients of `column`. `head`(at): columns before the first whole vector of what is
+/// written. False where there are none such.
+template <int kMost, class Head, class F, class G>
+TENSORNORM_INLINE bool for_each_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, Index w,
+                                     const Head& head, const F& rows, const G& run) {
+  if (!walk.gapless) return false;
+  const auto by = [&](auto vectors) TENSORNORM_INLINE_LAMBDA {
+    const Index columns = vectors * w;
+    if (columns % walk.period != 0 || columns > walk.width) return false;
+    for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last, bool) TENSORNORM_INLINE_LAMBDA {
+      const auto advance = [&](Index n) TENSORNORM_INLINE_LAMBDA {
+        for (Index& offset : at.data) offset += n;
+      };
+      advance(first * walk.width);
+      Index left = (last - first) * walk.width - (last > walk.group_rows ? walk.width - walk.group_tail : 0), c = head(at);
+      if (c + columns > std::min(left, walk.width)) c = 0;
+      if (c > 0) {
+        run(at, Index{0}, c);
+        advance(c);
+        left -= c;
+      }
+      rows(vectors, at, c, left / columns);
+      advance(left / columns * columns);
+      if (left % columns > 0) run(at, c, left % columns);
+    });
+    return true;
+  };
+  return [&]<int... less>(std::integer_sequence<int, less...>) TENSORNORM_INLINE_LAMBDA {
+    return (by(std::integral_constant<int, kMost - less>()) || ...);
+  }(std::make_integer_sequence<int, (kMost + 1) / 2>());
 }
 
 /// Calls f(column, columns, param) for the runs of one weight in `width` columns of a row, each `run` wide or all there is, in parts of
