@@ -399,6 +399,8 @@ TEST_F(ChooseStore, StreamsWhatHasLeftTheCacheBeforeItIsRead) {
   EXPECT_EQ(of(cache_ / 2, kUnitBytes - 1, Walk::row, true, false), Store::ordinary) << "short statistics, given or far";
   EXPECT_EQ(of(cache_ / 2, kUnitBytes, Walk::row, true, false), Store::streaming);
   EXPECT_EQ(of(2 * cache_, kUnitBytes - 1, Walk::row, true, false), Store::streaming);
+  EXPECT_FALSE(leaves_cache(3 * cache_, 4 * cache_)) << "three tensors of a quarter of it each";
+  EXPECT_TRUE(leaves_cache(3 * cache_ + 1, 4 * cache_));
 }
 
 TEST_F(ChooseStore, NeverInPlaceNorToElementsAcrossLines) {

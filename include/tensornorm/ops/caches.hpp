@@ -68,7 +68,7 @@ inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_
 inline Index lasting_cache(bool far = last_level_is_far(), Index cache = last_level_cache()) { return far ? cache : cache / 2; }
 
 /// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
-inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 4 * traffic >= 3 * cache; }
+inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 4 * traffic > 3 * cache; }
 
 /// Streaming stores take runs of so many bytes.
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }

@@ -61,7 +61,7 @@ bool is_aligned(const T* p) {
 }
 
 /// Streaming stores where y will have left the cache before anybody reads it, by the time of the layer and a reader of y together:
-/// past the size of the cache for rows, three quarters of it for columns.
+/// past the size of the cache for rows, more than three quarters of it for columns.
 ///
 /// `traffic`: bytes read and written; `unit`: of one statistic's data, walked at once; `streamed_run`: what is_streamed_run(),
 /// is_streamed_row() or is_streamed_column() says of the runs written; `any_unit`: of fewer than kUnitBytes, too. Only out of place: a
