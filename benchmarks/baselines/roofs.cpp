@@ -12,7 +12,7 @@
 namespace bench {
 namespace {
 
-constexpr std::size_t kLine = 64;
+constexpr std::size_t kLine = 64, kPart = 16;
 
 #if defined(__AVX512F__)
 constexpr std::size_t kWidth = 64;
@@ -49,12 +49,20 @@ struct Streaming {
   }
 };
 
-/// The whole lines: what is missing of the first and of the last is nothing beside them.
 template <class Store, class Value>
 void sweep(std::byte* to, std::size_t bytes, Value value) {
-  for (std::size_t line = (0 - reinterpret_cast<std::uintptr_t>(to)) % kLine; line + kLine <= bytes; line += kLine) {
+  const std::size_t first = (0 - reinterpret_cast<std::uintptr_t>(to)) % kLine, last = bytes - (kLine - first) % kLine;
+  for (std::size_t line = first; line < last; line += kLine) {
     for (std::size_t i = line; i < line + kLine; i += kWidth) Store::store(to + i, value(i));
   }
+  const auto part = [&](std::size_t i, std::size_t end) {
+    for (; i < end; i += kPart) {
+      const Lanes lanes = value(i);
+      std::memcpy(to + i, &lanes, kPart);
+    }
+  };
+  part(0, first);
+  part(last, bytes);
   Store::finish();
 }
 

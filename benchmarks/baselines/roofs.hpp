@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /// What the memory allows: plain sweeps over bytes, with all the width the building machine has.
-/// Every range starts on a cache line and is a whole number of lines long, as a Buffer is.
+/// Every range is a whole number of cache lines long, as a Buffer is, and all of a call begin as far past one.
 #pragma once
 
 #include <cstddef>

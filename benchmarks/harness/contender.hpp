@@ -15,14 +15,15 @@
 
 namespace bench {
 
-/// Memory that begins so many bytes behind a cache line's boundary, a whole number of lines long, with every page touched. Copies share it.
+/// Memory that begins so many bytes, a multiple of 16, past a cache line's boundary, a whole number of lines long, with every page
+/// touched. Copies share it.
 class Buffer {
  public:
   static constexpr std::size_t kLine = 64;
 
   Buffer() = default;
   explicit Buffer(std::size_t bytes, std::size_t offset = 0) : bytes_((bytes + kLine - 1) / kLine * kLine) {
-    const std::size_t all = bytes_ + (offset + kLine - 1) / kLine * kLine;
+    const std::size_t all = bytes_ + (offset + kLine - 1) / kLine * kLine + kLine;  // vectors may reach past the end
     const std::shared_ptr<std::byte[]> memory(static_cast<std::byte*>(std::aligned_alloc(kLine, all)), std::free);
     if (!memory) throw std::bad_alloc();
     std::fill_n(memory.get(), all, std::byte{0});
@@ -43,7 +44,7 @@ class Buffer {
 /// One case's tensors, the same memory for every contender. A contender keeps everything else (saved statistics,
 /// parameter gradients) itself.
 struct Tensors {
-  /// x, dy and the result begin so many bytes behind a cache line's boundary.
+  /// x, dy and the result begin so many bytes past a cache line's boundary.
   explicit Tensors(const Case& c, std::size_t offset = 0);
 
   Buffer x, dy;

@@ -144,6 +144,11 @@ int run_suite(int argc, char** argv, const std::vector<Peer>& peers) {
   const Options options = {std::stoi(take_flag(argc, argv, "--rounds", "15")),
                            take_flag(argc, argv, "--without_eigen_expression", "").empty(),
                            std::stoul(take_flag(argc, argv, "--offset", "0"))};
+  if (options.offset % 16 != 0 || options.offset > 4096 || (options.offset > 0 && !peers.empty())) {
+    std::fprintf(stderr, "--offset takes a multiple of 16, at most 4096, and no peers: some take aligned tensors only\n");
+    return 2;
+  }
+  benchmark::AddCustomContext("offset", std::to_string(options.offset) + " bytes past a cache line");
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   add_context(peers);

@@ -13,6 +13,7 @@
 #include "support/compare.hpp"
 #include "support/dispatch_level.hpp"
 #include "support/instruction_sets.hpp"
+#include "support/pages.hpp"
 
 namespace tensornorm::kernels {
 namespace {
@@ -33,10 +34,12 @@ class Guarded {
     start_ = kMargin + (64 - address % 64) % 64 + offset;
   }
   T* data() { return reinterpret_cast<T*>(memory_.data() + start_); }
-  void fill(const std::vector<T>& values) { std::memcpy(memory_.data() + start_, values.data(), bytes_); }
+  void fill(const std::vector<T>& values) {
+    if (!values.empty()) std::memcpy(memory_.data() + start_, values.data(), bytes_);
+  }
   std::vector<T> values() const {
     std::vector<T> result(bytes_ / sizeof(T));
-    std::memcpy(result.data(), memory_.data() + start_, bytes_);
+    if (!result.empty()) std::memcpy(result.data(), memory_.data() + start_, bytes_);
     return result;
   }
   bool intact() const {
@@ -153,6 +156,32 @@ TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
   }
 }
 
+// Nothing is read beside x, or beside the coefficients, however much of a vector there is at the ends.
+TYPED_TEST(TransformRun, StreamsFromPagesWithNothingBesideThem) {
+  using T = TypeParam;
+  at_each_level([](Level) {
+    for (const support::Edge edge : {support::Edge::start, support::Edge::end})
+      for (Index n = 1; n <= 5 * TestFixture::N; ++n)
+        for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
+          const std::vector<T> values = integers<T>(n, 0, 101);
+          const Coefficients<T> c(n);
+          const support::Pages<T> x(values, edge), mean(c.mean, edge), scale(c.scale, edge), shift(c.shift, edge), weight(c.weight, edge), bias(c.bias, edge);
+          Guarded<T> y(n, offset);
+          const T* const from = x.data();
+          T* const to = y.data();
+          run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+            using P = PerElement<HardwareLanes<T, I>, T>;
+            const AffineMap<HardwareLanes<T, I>, P, P> map{{mean.data()}, {scale.data()}, {shift.data()}, {weight.data()}, {bias.data()}};
+            transform_run<T, I>(from, to, n, map, {}, Store::streaming);
+            fence<Store::streaming>();
+          });
+          std::vector<T> expected_y;
+          for (std::size_t i = 0; i < values.size(); ++i) expected_y.push_back(((values[i] - c.mean[i]) * c.scale[i] + c.shift[i]) * c.weight[i] + c.bias[i]);
+          ASSERT_TRUE(support::same_bits(y.values(), expected_y) && y.intact()) << "n = " << n << ", y + " << offset;
+        }
+  });
+}
+
 // Up to four vectors, in place as well: every size there is one for, from 8 numbers on whatever the instruction set.
 TYPED_TEST(TransformRun, FewVectorsWriteAllOfARunAndNothingElse) {
   at_each_level([](Level level) {
@@ -198,8 +227,8 @@ TYPED_TEST(TransformRun, RowsOfAFewVectorsHaveTheSameCoefficients) {
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
       using L = HardwareLanes<T, I>;
       const ScaleMap<L, PerElement<L, T>> map{{c.mean.data()}, {c.scale.data()}, {c.shift.data()}};
-      transform_rows<vectors, T, I>(from, to, rows, map);
-      transform_rows<vectors, T, I>(in_place, in_place, rows, map);
+      transform_rows<decltype(vectors)::value, T, I>(from, to, rows, map);
+      transform_rows<decltype(vectors)::value, T, I>(in_place, in_place, rows, map);
     });
     for (std::vector<T>* all : {&c.mean, &c.scale, &c.shift})
       for (Index i = columns; i < n; ++i) all->push_back((*all)[static_cast<std::size_t>(i - columns)]);

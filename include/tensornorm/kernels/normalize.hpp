@@ -61,6 +61,8 @@ struct AffineMap : ScaleMap<L, Coefficient> {
   TENSORNORM_INLINE AffineMap(const Coefficient& m, const Coefficient& a, const Coefficient& b, const Weight& w, const Bias& c)
       : ScaleMap<L, Coefficient>(m, a, b), weight(w), bias(c) {}
   template <class Loader>
+  TENSORNORM_INLINE ScaleMap<L, Uniform<L>> held(Index i, const Loader& load) const = delete;
+  template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
     L y = bias.at(i, load);
     y.fma(ScaleMap<L, Coefficient>::operator()(x, i, load), weight.at(i, load));
@@ -86,14 +88,18 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
   const Index last_one = n - w;
   if constexpr (kStore == Store::streaming) {
+    // What is not there counts as the element beside it, or a coefficient that is far from 0 might overflow.
     constexpr bool masked = L::masks && w == kLine<Y> && std::is_same_v<A, Y>;
+    const auto few = [&](const auto& load, Index from, Index first_one, Index count) TENSORNORM_INLINE_LAMBDA {
+      const L lanes = load_part<L, A>(x + from, first_one, first_one + count, load_one<A>(x + from + first_one));
+      store_few(map(lanes, from, load), y + from + first_one, count, first_one);
+    };
     const bool to_l2 = fetches_to_l2();
     const Index head = elements_to_alignment(y, kLine<Y>), kept = is_intel() ? 0 : 1;
     const Index lines_end = head + (n - head - kept) / kLine<Y> * kLine<Y>;
     Index i = 0;
     if constexpr (masked) {
-      const LastLoader<L, A> few{head};
-      if (head > 0) store_few(map(few(x + head - w), head - w, few), y, head, w - head);
+      if (head > 0) few(LastLoader<L, A>{head}, head - w, w - head, head);
     } else {
       for (; i + w <= head; i += w) at(i).store(y + i);
       if (i < head) store_few(at(i), y + i, head - i);
@@ -108,8 +114,7 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
     for (; i < lines_end; i += w) at(i).template store<kStore>(y + i);
     for (; i <= last_one; i += w) at(i).store(y + i);
     if constexpr (masked) {
-      const FewLoader<L, A> few{n - i};
-      if (i < n) store_few(map(few(x + i), i, few), y + i, n - i);
+      if (i < n) few(FewLoader<L, A>{n - i}, i, 0, n - i);
     } else {
       if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
     }
@@ -158,7 +163,7 @@ TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) 
   }(std::make_integer_sequence<int, kVectors>());
 }
 
-/// Vectors of columns whose coefficients, so many for each, stay in registers while their rows are gone through.
+/// Vectors of columns whose coefficients, so many for each, registers hold while rows are gone through; or all but a few of them.
 template <class I, int kCoefficients>
 inline constexpr int kHeldVectors = std::min(8, (I::bytes == 64 ? 32 : 16) / kCoefficients);
 

@@ -336,6 +336,7 @@ class Lanes<T, 1, 1> {
  public:
   using Number = T;
   static constexpr int width = 1;
+  static constexpr bool fuses = false, masks = false;
   Lanes() : v(0) {}
   explicit Lanes(T value) : v(value) {}
   template <class E>

@@ -197,22 +197,15 @@ struct ColumnBackward {
       });
       if (few) return;
     }
-    if constexpr (L::fuses && virtual_width<A> > 1)
-      if (!scaled && !walk.affine && store == Store::ordinary) {
-        const auto map = [&](const Offsets& at, Index c) TENSORNORM_INLINE_LAMBDA {
-          return GradientMap<L, T, P>(args.dy + at.data[1], {arrays.column_mean + c}, {arrays.column_scale + c}, {arrays.column_slope + c},
-                                      {arrays.column_offset + c});
-        };
-        const auto x_of = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.constant ? args.dy + at.data[1] : args.x + at.data[0]; };
-        const auto head = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return elements_to_alignment(args.dx + at.data[2], L::width); };
-        const auto rows = [&](auto vectors, const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
-          transform_rows<vectors, A, I>(x_of(at), args.dx + at.data[2], n, map(at, c));
-        };
-        const auto one = [&](const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
-          transform_run<A, I>(x_of(at), args.dx + at.data[2], n, map(at, c), {}, store);
-        };
-        if (for_each_held<kHeldVectors<I, 4>>(walk, strip, range, true, L::width, head, rows, one)) return;
-      }
+    if (!scaled && store == Store::ordinary) {
+      const auto x = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.constant ? args.dy + at.data[1] : args.x + at.data[0]; };
+      const auto dx = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.dx + at.data[2]; };
+      const auto map = [&](const Offsets& at, Index c) TENSORNORM_INLINE_LAMBDA {
+        return GradientMap<L, T, P>(args.dy + at.data[1], {arrays.column_mean + c}, {arrays.column_scale + c}, {arrays.column_slope + c},
+                                    {arrays.column_offset + c});
+      };
+      if (transform_held<4, A, I>(walk, strip, range, true, x, dx, map)) return;
+    }
     for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index row_param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) weigh<I>(arrays, first_columns(strip, width), row_param, width);

@@ -270,18 +270,12 @@ struct ColumnForward {
       });
       if (few) return;
     }
-    if constexpr (L::fuses && virtual_width<A> > 1)
-      if (!scaled && !walk.affine && store == Store::ordinary) {
-        const auto map = [&](Index c) TENSORNORM_INLINE_LAMBDA { return ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}; };
-        const auto head = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return elements_to_alignment(args.y + at.data[1], L::width); };
-        const auto rows = [&](auto vectors, const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
-          transform_rows<vectors, A, I>(args.x + at.data[0], args.y + at.data[1], n, map(c));
-        };
-        const auto one = [&](const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
-          transform_run<A, I>(args.x + at.data[0], args.y + at.data[1], n, map(c), {}, store);
-        };
-        if (for_each_held<kHeldVectors<I, 3>>(walk, strip, range, !frozen, L::width, head, rows, one)) return;
-      }
+    if (!scaled && store == Store::ordinary) {
+      const auto x = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.x + at.data[0]; };
+      const auto y = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.y + at.data[1]; };
+      const auto map = [&](const Offsets&, Index c) TENSORNORM_INLINE_LAMBDA { return ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}; };
+      if (transform_held<3, A, I>(walk, strip, range, !frozen, x, y, map)) return;
+    }
     for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index row_param = at.param + r * walk.row_param;
       if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);

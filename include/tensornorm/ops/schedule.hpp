@@ -285,10 +285,10 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Loop& first = walk.columns.loops[0];
   walk.strip_extent = first.extent;
   const Index unit = walk.width / first.extent;
-  const bool in_strips = walk.moment_rows * walk.width * element > kCacheBytes && !(once && leaves_cache(2 * nest.size() * element));
-  if (!reduces(first) && in_strips) {
-    const Index fitting = std::min(kTileColumns, kCacheBytes / (walk.moment_rows * element));
-    if (fitting >= std::max(unit, kNarrowestStrip)) {
+  if (!reduces(first) && !(once && leaves_cache(2 * nest.size() * element))) {
+    // As wide as the cache holds; where it holds all, or no strip is narrow enough, as wide as coefficients and sums stay in the L1 cache.
+    const Index column = walk.moment_rows * element, fitting = std::min(kTileColumns, kCacheBytes / column);
+    if (column * walk.width > kCacheBytes && fitting >= std::max(unit, kNarrowestStrip)) {
       const Index whole = whole_vectors(fitting / unit, unit);
       walk.strip_extent = std::min(first.extent, whole * unit < kNarrowestStrip ? fitting / unit : whole);
     } else if (walk.width >= 2 * kTileColumns && unit <= kTileColumns) {

@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <tensornorm/core/inlining.hpp>
 #include <tensornorm/ops/schedule.hpp>
-#include <type_traits>
 #include <utility>
 
 namespace tensornorm {
@@ -75,38 +74,66 @@ TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, 
   });
 }
 
-/// Takes the rows of a strip that follow each other without a gap by the few vectors after which their coefficients come again, which stay in
-/// registers: calls rows(vectors, at, column, n) for n times so many of w columns, kMost or fewer, and run(at, column, n) for n columns
-/// before or after them, the first beside the coefficients of `column`. `head`(at): columns before the first whole vector of what is
-/// written. False where there are none such.
-template <int kMost, class Head, class F, class G>
-TENSORNORM_INLINE bool for_each_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, Index w,
+/// Columns, of whole vectors of w, kMost or fewer, after which the coefficients of rows that follow each other without a gap come again; 0
+/// where there are none such. No fewer than half of kMost, of which there are twice as many as well.
+///
+/// A wide row is at least a vector wider: its columns may begin anywhere in it, for what is written to be aligned.
+template <int kMost>
+Index held_columns(const ColumnWalk& walk, Index w) {
+  if (!walk.gapless || walk.affine) return 0;
+  for (Index columns = kMost * w; 2 * columns > kMost * w; columns -= w)
+    if (columns % walk.period == 0 && columns + w <= walk.width) return columns;
+  return 0;
+}
+
+/// Takes such rows of a strip by so many columns: calls rows(at, column, n) for n times so many, and run(at, column, n) for n columns before or
+/// after them, the first of which meets the coefficients of `column`. `head`(at): columns before the first whole vector of what is written.
+template <class Head, class F, class G>
+TENSORNORM_INLINE void for_each_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, Index columns,
                                      const Head& head, const F& rows, const G& run) {
-  if (!walk.gapless) return false;
-  const auto by = [&](auto vectors) TENSORNORM_INLINE_LAMBDA {
-    const Index columns = vectors * w;
-    if (columns % walk.period != 0 || columns > walk.width) return false;
-    for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last, bool) TENSORNORM_INLINE_LAMBDA {
-      const auto advance = [&](Index n) TENSORNORM_INLINE_LAMBDA {
-        for (Index& offset : at.data) offset += n;
-      };
-      advance(first * walk.width);
-      Index left = (last - first) * walk.width - (last > walk.group_rows ? walk.width - walk.group_tail : 0), c = head(at);
-      if (c + columns > std::min(left, walk.width)) c = 0;
-      if (c > 0) {
-        run(at, Index{0}, c);
-        advance(c);
-        left -= c;
-      }
-      rows(vectors, at, c, left / columns);
-      advance(left / columns * columns);
-      if (left % columns > 0) run(at, c, left % columns);
-    });
+  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last, bool) TENSORNORM_INLINE_LAMBDA {
+    const auto advance = [&](Index n) TENSORNORM_INLINE_LAMBDA {
+      for (Index& offset : at.data) offset += n;
+    };
+    advance(first * walk.width);
+    Index left = (last - first) * walk.width - (last > walk.group_rows ? walk.width - walk.group_tail : 0), c = head(at);
+    if (c + columns > left) c = 0;
+    if (c > 0) {
+      run(at, Index{0}, c);
+      advance(c);
+      left -= c;
+    }
+    rows(at, c, left / columns);
+    advance(left / columns * columns);
+    if (left % columns > 0) run(at, c, left % columns);
+  });
+}
+
+/// Writes the rows of a strip with coefficients in registers, kCoefficients for each column; false where they do not come again soon enough.
+/// x(at), y(at): where an operand lies; map(at, column): the map from there on.
+template <int kCoefficients, class A, class I, class X, class Y, class MapAt>
+TENSORNORM_INLINE bool transform_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const X& x, const Y& y,
+                                      const MapAt& map) {
+  using L = kernels::HardwareLanes<A, I>;
+  // Where each lane is fused by itself, as in x86's baseline, coefficients are the least of it.
+  if constexpr (L::fuses) {
+    constexpr int most = kernels::kHeldVectors<I, kCoefficients>;
+    const Index columns = held_columns<most>(walk, L::width);
+    if (columns == 0) return false;
+    const auto head = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return kernels::elements_to_alignment(y(at), L::width); };
+    const auto run = [&](const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+      kernels::transform_run<A, I>(x(at), y(at), n, map(at, c), {}, kernels::Store::ordinary);
+    };
+    const auto rows = [&](const Offsets& at, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+      [&]<int... less>(std::integer_sequence<int, less...>) TENSORNORM_INLINE_LAMBDA {
+        ((columns == (most - less) * L::width ? kernels::transform_rows<most - less, A, I>(x(at), y(at), n, map(at, c)) : void()), ...);
+      }(std::make_integer_sequence<int, (most + 1) / 2>());
+    };
+    for_each_held(walk, strip, range, backwards, columns, head, rows, run);
     return true;
-  };
-  return [&]<int... less>(std::integer_sequence<int, less...>) TENSORNORM_INLINE_LAMBDA {
-    return (by(std::integral_constant<int, kMost - less>()) || ...);
-  }(std::make_integer_sequence<int, (kMost + 1) / 2>());
+  } else {
+    return false;
+  }
 }
 
 /// Calls f(column, columns, param) for the runs of one weight in `width` columns of a row, each `run` wide or all there is, in parts of
