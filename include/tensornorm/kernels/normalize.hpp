@@ -78,8 +78,9 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 ///
 /// Stores are aligned; where a first or a last vector overlaps those beside it, it is formed before anything is written. The
 /// streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
-/// usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. On AMD's processors the last line is stored so even where it is whole: runs of
-/// 4 KiB that were streamed to their ends took up to 1.3 times as long. On Intel's so did those that were not.
+/// usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. On AMD's processors the last line
+/// is stored so even where it is whole: runs of 4 KiB that were streamed to their ends took up to 1.3 times as long. On Intel's so did
+/// those that were not.
 template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map, const ReadAhead& ahead) {
   using L = HardwareLanes<A, I>;
