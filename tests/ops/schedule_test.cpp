@@ -215,6 +215,30 @@ TEST(ColumnWalk, WideRowsCoverTheRows) {
     }
 }
 
+// A ColMajor tensor's channels, each of all examples, whose parameters every pixel meets again, are columns; not where another parameter
+// changes further out, nor where they are too many.
+TEST(ColumnWalk, RowsThatMeetTheirParametersAgainAreColumns) {
+  const auto walk_of = [](const Shape& shape, const char* letters) {
+    const LoopNest nest = nest_of_roles<Eigen::ColMajor>(shape, letters);
+    const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+    EXPECT_EQ(walk.problems.size() * (walk.moment_rows * walk.width + walk.moment_tail), nest.size());
+    EXPECT_EQ(walk.groups.size() * (walk.group_rows * walk.width + walk.group_tail), nest.size());
+    return walk;
+  };
+  for (const Index channels : {1, 3, 64, 1000}) {
+    const ColumnWalk walk = walk_of({5, channels, 17, 10}, "kRrr");
+    EXPECT_TRUE(!walk.affine && walk.gapless);
+    EXPECT_EQ(walk.period, 5 * channels);
+    EXPECT_EQ(walk.width % walk.period, 0);
+    EXPECT_EQ(walk.statistics, 5);
+  }
+  EXPECT_EQ(walk_of({5, 2, 3, 17, 10}, "kRRrr").period, 30);
+  EXPECT_TRUE(walk_of({5, 6, 17, 10}, "kRrR").affine);
+  EXPECT_EQ(walk_of({5, 6, 17, 10}, "kRrR").period, 5);
+  EXPECT_EQ(walk_of({5, 6, 17, 10}, "kRRR").period, 5) << "met once";
+  EXPECT_EQ(walk_of({64, 1000, 7, 7}, "kRrr").period, 64) << "too many";
+}
+
 // Runs of one weight that can all be written alike: a partial row is not to be as wide as them.
 TEST(ColumnWalk, RowsAreWholeRunsOrNot) {
   const auto whole = [](const Shape& shape, const char* letters) {
@@ -275,7 +299,7 @@ TEST(ColumnWalk, TheSecondPassTakesStretchesOfRows) {
     for_each_row(walk, strip, range, true, [&](const Offsets&, Index row, Index width, bool fresh) {
       rows.push_back(row);
       EXPECT_EQ(fresh, width > known);
-      known = width;
+      known = std::max(known, width);
       EXPECT_EQ(width, row == walk.group_rows ? walk.group_tail : walk.width);
     });
     EXPECT_EQ(rows, expected);

@@ -135,7 +135,7 @@ template <class A>
 struct AffineRow {
   const A *mean, *rstd, *shift, *weight;
   TileSums<A> sums;  ///< += dy * weight, += dy * weight * (x - mean)
-  A *weight_terms, *bias_terms;  ///< = dy * norm, = dy
+  A *weight_terms, *bias_terms;  ///< += dy * norm, += dy
 
   /// The row without its weights and terms, from column c on.
   AffineRow from(Index c) const { return {mean + c, rstd + c, shift + c, nullptr, sums.from(c), nullptr, nullptr}; }
@@ -155,10 +155,11 @@ TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index w
     sum.fma(weighted, d);
     sum.store(row.sums.centered + c);
     // Not g * (d * rstd + shift): where x takes few values, that sum would be rounded the same way over and over.
-    H term = g * H::load(row.shift + c);
-    term.fma(g * H::load(row.rstd + c), d);
-    term.store(row.weight_terms + c);
-    g.store(row.bias_terms + c);
+    H terms = H::load(row.weight_terms + c);
+    terms.fma(g, H::load(row.shift + c));
+    terms.fma(g * H::load(row.rstd + c), d);
+    terms.store(row.weight_terms + c);
+    (H::load(row.bias_terms + c) + g).store(row.bias_terms + c);
   }
 }
 

@@ -72,7 +72,8 @@ struct ColumnBackward {
     });
   }
 
-  /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows.
+  /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows; so are the parameters' as long
+  /// as the same ones are met.
   template <class I>
   TENSORNORM_INLINE void affine_sums(const Strip& strip, bool scaled) const {
     expand<&Loop::statistic>(strip.columns, scratch.centers.rstd, scratch.column_rstd);
@@ -80,17 +81,32 @@ struct ColumnBackward {
     const CutSums<A, S>& sums = scratch.column_sums;
     sums.clear(0, strip.width, strip.width);
     ScaledBlock<A, T> copy;
-    Index pending = 0;
+    Index pending = 0, terms = 0, terms_of = 0;  // columns of the parameters from terms_of on, whose terms are to be folded
+    for (A* array : {scratch.weight_terms, scratch.bias_terms}) std::fill_n(array, strip.width + kLine<A>, A(0));
+    const auto fold_terms = [&]() TENSORNORM_INLINE_LAMBDA {
+      if (terms > 0 && args.gradients) {
+        const LoopList columns = first_columns(strip, terms);
+        fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight.from(terms_of));
+        fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias.from(terms_of));
+      }
+      for (A* array : {scratch.weight_terms, scratch.bias_terms}) std::fill_n(array, terms, A(0));
+      terms = 0;
+    };
     const auto flush = [&]() TENSORNORM_INLINE_LAMBDA {
       fold_tile<A, S, I>(sums.tile, strip.width, sums.plain, sums.centered);
+      fold_terms();
       pending = 0;
     };
     if (walk.weights > 0 && !scaled && adds_rows(walk.run_width(strip.width)))
       weighted_rows<I>(strip, flush, pending);
     else for_each_row(walk, strip, {0, walk.rows_of_group()}, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
       const Index param = at.param + r * walk.row_param;
-      const LoopList columns = first_columns(strip, width);
-      if (fresh) expand<&Loop::param>(columns, args.weight + param, scratch.weight);
+      if (fresh) {
+        fold_terms();
+        expand<&Loop::param>(first_columns(strip, width), args.weight + param, scratch.weight);
+        terms_of = param;
+      }
+      terms = std::max(terms, width);
       const Index step = scaled ? copy.size : width;
       for (Index c = 0; c < width; c += step) {
         const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
@@ -101,10 +117,6 @@ struct ColumnBackward {
                                sums.tile.from(c),
                                scratch.weight_terms + c, scratch.bias_terms + c};
         affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
-      }
-      if (args.gradients) {
-        fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight.from(param));
-        fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias.from(param));
       }
       if (++pending == kTileRows) flush();
     });

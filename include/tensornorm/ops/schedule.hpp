@@ -28,6 +28,8 @@ inline constexpr Index kLongRun = 32;
 inline constexpr Index kFrozenRun = 1024;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
+/// Columns of the widest rows that are made of others for the parameters' sake. Above that the arrays beside them are too long.
+inline constexpr Index kColumnsMetAgain = 8 * kTileColumns;
 /// Something is done once for each column of a wide row: one of more than kFewColumns columns takes so few rows together that at least
 /// kFewestRows wide rows are left. Half as many make LayerNorm of 16x512 ColMajor slower, twice as many no faster.
 inline constexpr Index kFewestRows = 32;
@@ -233,6 +235,21 @@ inline Index whole_vectors(Index most, Index width) {
   return most < step ? most : most / step * step;
 }
 
+/// Rows of so many elements with a parameter each that go on in each other and come again, so many together, in the rows around them, as those
+/// of GroupNorm's channels in a ColMajor tensor: columns of wider rows. 1 where there are none such. `first`: the first loop without gaps.
+inline Index rows_met_again(const LoopNest& nest, Index elements, int first) {
+  Index rows = 1;
+  bool again = false;
+  for (int i = nest.depth - 1; i >= 0; --i) {
+    const Loop& loop = nest.loops[i];
+    if (!reduces(loop) || loop.data[0] < elements) continue;
+    if (loop.param == 0) again = true;
+    else if (again || i < first) return 1;
+    else rows *= loop.extent;
+  }
+  return again && rows * elements <= kColumnsMetAgain ? rows : 1;
+}
+
 /// once: the elements are read once, the statistics being given.
 inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element, bool once = false) {
   ColumnWalk walk;
@@ -241,8 +258,9 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   // With nothing reduced the elements are columns of rows that are problems of their own. So are those that gaps part from others, as
   // the rows of a block of a matrix.
   const bool any_row = outermost < merged.depth - 1;
-  const Index row_elements = any_row ? merged.loops[outermost].data[0] : 0;
   const int first_column = any_row ? first_without_gaps(nest) : nest.depth - 1;
+  const Index rows = any_row ? rows_met_again(nest, merged.loops[outermost].data[0], first_column) : 1;
+  const Index row_elements = any_row ? rows * merged.loops[outermost].data[0] : 0;
   LoopList columns;
   for (int i = 0; i < nest.depth; ++i) {
     const Loop& loop = nest.loops[i];
@@ -259,7 +277,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Loop row = any_row ? walk.groups.loops[--walk.groups.depth] : Loop{1, {}, 0, 0};
   bool contiguous = any_row;
   for (Index stride : row.data) contiguous &= stride == walk.width;
-  const Index all_rows = any_row ? merged.loops[outermost].extent : 1;
+  const Index all_rows = any_row ? merged.loops[outermost].extent / rows : 1;
   const Index most = std::min(kTileColumns, std::max(kFewColumns, all_rows / kFewestRows * walk.width));
   const Index rows_that_fit = contiguous ? std::clamp<Index>(most / walk.width, 1, row.extent) : 1;
   // Not whole vectors where all rows are one wide row, of which no part is left over, or have weights of their own: that is worth more.

@@ -43,8 +43,7 @@ inline LoopList first_columns(const Strip& strip, Index width) {
   return columns;
 }
 
-/// Calls f(at, first, last, fresh) for the stretches of rows of a strip (of its groups, those in `range`): the offsets of a group, numbers in
-/// it, and whether it is another group than before.
+/// Calls f(at, first, last) for the stretches of rows of a strip (of its groups, those in `range`): the offsets of a group, numbers in it.
 ///
 /// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.
 template <class F>
@@ -53,23 +52,26 @@ TENSORNORM_INLINE void for_each_stretch(const ColumnWalk& walk, const Strip& str
   Odometer group(walk.groups, backwards ? groups - 1 : 0);
   for (Index g = groups; g > 0; --g) {
     const Offsets at = strip.at + group.offsets();
-    for (Index end = range.last; end > range.first; end -= stretch) f(at, std::max(range.first, end - stretch), end, end == range.last);
+    for (Index end = range.last; end > range.first; end -= stretch) f(at, std::max(range.first, end - stretch), end);
     if (backwards) group.previous();
     else group.next();
   }
 }
 
 /// Calls f(at, row, columns, fresh) for each row of them: the offsets of its group, its number in it, how many columns it has, and whether
-/// the parameters beside them are others, or more, than those of the row before.
+/// the parameters beside them are others, or more, than those before.
 template <class F>
 TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
-  Index known = 0;
-  for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last, bool fresh) TENSORNORM_INLINE_LAMBDA {
-    if (fresh) known = 0;
+  Index known = 0, known_param = 0;
+  for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last) TENSORNORM_INLINE_LAMBDA {
     for (Index row = first; row < last; ++row) {
-      const Index width = walk.width_of_row(row, strip.width);
-      f(at, row, width, width > known || walk.row_param != 0);
-      known = width;
+      const Index width = walk.width_of_row(row, strip.width), param = at.param + row * walk.row_param;
+      const bool fresh = width > known || param != known_param;
+      if (fresh) {
+        known = width;
+        known_param = param;
+      }
+      f(at, row, width, fresh);
     }
   });
 }
@@ -91,7 +93,7 @@ Index held_columns(const ColumnWalk& walk, Index w) {
 template <class Head, class F, class G>
 TENSORNORM_INLINE void for_each_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, Index columns,
                                      const Head& head, const F& rows, const G& run) {
-  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last, bool) TENSORNORM_INLINE_LAMBDA {
+  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last) TENSORNORM_INLINE_LAMBDA {
     const auto advance = [&](Index n) TENSORNORM_INLINE_LAMBDA {
       for (Index& offset : at.data) offset += n;
     };
