@@ -400,6 +400,82 @@ TEST(LargeBatches, WrittenPastTheCachesAsInPlace) {
   }
 }
 
+/// The roles of four axes.
+template <tn::AxisRole... kRoles>
+struct Roles {
+  static constexpr tn::AxisRole role(int axis, int /*rank*/) { return std::array{kRoles...}[std::size_t(axis)]; }
+};
+
+/// A tensor of either storage order has the same y, dx and gradients but for rounding, and the same bits for any number of threads.
+template <class S, class Policy>
+void compare_orders(std::array<Index, 4> shape, Policy) {
+  SCOPED_TRACE(testing::PrintToString(shape));
+  Index parameters = 1;
+  for (int axis = 0; axis < 4; ++axis) parameters *= tn::is_affine(Policy::role(axis, 4)) ? shape[std::size_t(axis)] : 1;
+  tn::Normalization<S, Policy> layer({parameters});
+  const auto weight = support::random_values<S>(parameters, 1);
+  std::copy(weight.begin(), weight.end(), layer.weight().data());
+  const auto results = [&](auto tensor, const auto& device) {
+    const auto fill = [&](unsigned seed) {
+      const auto values = support::random_values<S>(shape[0] * shape[1] * shape[2] * shape[3], seed);
+      decltype(tensor) t(shape[0], shape[1], shape[2], shape[3]);
+      for (Index a = 0, i = 0; a < shape[0]; ++a)
+        for (Index b = 0; b < shape[1]; ++b)
+          for (Index c = 0; c < shape[2]; ++c)
+            for (Index d = 0; d < shape[3]; ++d) t(a, b, c, d) = values[std::size_t(i++)];
+      return t;
+    };
+    const auto x = fill(2), dy = fill(3);
+    auto y = x, dx = x;
+    tn::SavedStats<S> saved;
+    auto gradients = layer.zero_gradients();
+    layer.forward(x, y, saved, device);
+    layer.backward(dy, x, saved, dx, gradients, device);
+    std::array<std::vector<S>, 4> all;
+    for (int k = 0; k < 2; ++k)
+      for (Index a = 0; a < shape[0]; ++a)
+        for (Index b = 0; b < shape[1]; ++b)
+          for (Index c = 0; c < shape[2]; ++c)
+            for (Index d = 0; d < shape[3]; ++d) all[std::size_t(k)].push_back((k == 0 ? y : dx)(a, b, c, d));
+    all[2].assign(gradients.weight.data(), gradients.weight.data() + parameters);
+    all[3].assign(gradients.bias.data(), gradients.bias.data() + parameters);
+    return all;
+  };
+  const Eigen::DefaultDevice device;
+  const Pool pool(3);
+  const auto rows = results(Eigen::Tensor<S, 4, Eigen::RowMajor>(), device), columns = results(Eigen::Tensor<S, 4>(), device);
+  EXPECT_EQ(results(Eigen::Tensor<S, 4>(), pool.device), columns);
+  for (std::size_t k = 0; k < 4; ++k) {
+    S largest(1), difference(0);
+    for (std::size_t i = 0; i < rows[k].size(); ++i) {
+      largest = std::max(largest, std::abs(rows[k][i]));
+      difference = std::max(difference, std::abs(rows[k][i] - columns[k][i]));
+    }
+    EXPECT_LE(difference, 16 * std::numeric_limits<S>::epsilon() * largest) << (k == 0 ? "y" : k == 1 ? "dx" : k == 2 ? "dweight" : "dbias");
+  }
+}
+
+// Rows that have a parameter each, which others meet again: many, few, too many or too seldom to be columns of wider rows, beside gradients
+// of parameters in another order, and so many that they are cut into parts for threads.
+TEST(LargeBatches, RowsThatMeetTheirParametersAgain) {
+  using enum tn::AxisRole;
+  const auto check = [](auto scalar) {
+    using S = decltype(scalar);
+    for (const std::array<Index, 4> shape :
+         {std::array<Index, 4>{5, 3, 9, 9}, {8, 130, 7, 8}, {64, 140, 4, 3}, {16, 64, 2, 2}, {64, 50, 20, 20}, {2, 1, 3, 5}, {1, 6, 5, 4}})
+      compare_orders<S>(shape, Roles<kept, reduced_affine, reduced, reduced>());
+    for (const std::array<Index, 4> shape : {std::array<Index, 4>{5, 4, 6, 7}, {3, 7, 20, 9}, {2, 40, 3, 33}}) {
+      compare_orders<S>(shape, Roles<kept, reduced_affine, reduced, reduced_affine>());
+      compare_orders<S>(shape, Roles<kept, reduced, reduced_affine, reduced>());
+      compare_orders<S>(shape, Roles<reduced_affine, reduced, reduced, kept_affine>());
+      compare_orders<S>(shape, Roles<reduced_affine, reduced, kept_affine, reduced>());
+      compare_orders<S>(shape, Roles<kept_affine, reduced_affine, reduced, kept>());
+    }
+  };
+  check(float());
+  check(double());
+}
+
 /// n rows of `width`, in a wider matrix or not; what is beside them is `around`.
 struct Block {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;

@@ -58,7 +58,7 @@ TEST(FinishedStatistics, AreThoseOfOneAtATime) {
             all.mean_lo.store(&mean_lo[k]);
             all.rstd.store(&rstd[k]);
             all.variance.store(&variance[k]);
-            all.store_centers(&center_mean[k], &center_rest[k], &center_rstd[k]);
+            store_centers(all.mean, all.mean_lo, all.rstd, &center_mean[k], &center_rest[k], &center_rstd[k]);
           }
         });
         for (Index i = 0; i < kCount; ++i) {

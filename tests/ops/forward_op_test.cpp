@@ -85,6 +85,7 @@ std::vector<Case> col_major_cases() {
       {"LayerNorm of three axes", "kRRR", {5, 4, 3, 7}, Walk::column, false, true},
       {"LayerNorm, weight along one of its axes", "krR", {6, 7, 50}, Walk::column, false, true},
       {"LayerNorm, weight along the other", "kRr", {6, 7, 50}, Walk::column, false, true},
+      {"LayerNorm, met again by few", "kRr", {6, 70, 3}, Walk::column, false, true},
       {"InstanceNorm", "kKrr", {2, 3, 13, 11}, Walk::column, false, true},
       {"GroupNorm", "kKRrr", {2, 6, 7, 9}, Walk::column, false, true, 3},
       {"GroupNorm of (N, C)", "kKR", {4, 12}, Walk::column, false, true, 4},

@@ -237,6 +237,7 @@ TEST(ColumnWalk, RowsThatMeetTheirParametersAgainAreColumns) {
   EXPECT_EQ(walk_of({5, 6, 17, 10}, "kRrR").period, 5);
   EXPECT_EQ(walk_of({5, 6, 17, 10}, "kRRR").period, 5) << "met once";
   EXPECT_EQ(walk_of({64, 1000, 7, 7}, "kRrr").period, 64) << "too many";
+  EXPECT_EQ(walk_of({5, 6, 7, 1}, "kRrr").period, 5) << "too seldom";
 }
 
 // Runs of one weight that can all be written alike: a partial row is not to be as wide as them.

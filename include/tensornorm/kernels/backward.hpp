@@ -245,7 +245,7 @@ struct WeightedGradientMap : GradientMap<L, T, Coefficient> {
                                         const Parameter& p)
       : GradientMap<L, T, Coefficient>(g, m, a, b, c), weight(p) {}
   template <class Loader>
-  TENSORNORM_INLINE GradientMap<L, T, Uniform<L>> held(Index i, const Loader& load) const = delete;
+  TENSORNORM_INLINE GradientMap<L, T, Uniform<L>> held(Index i, const Loader& load) const = delete;  // would leave the weight out
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
     L dx = this->offset.at(i, load);

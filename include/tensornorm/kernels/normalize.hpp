@@ -61,7 +61,7 @@ struct AffineMap : ScaleMap<L, Coefficient> {
   TENSORNORM_INLINE AffineMap(const Coefficient& m, const Coefficient& a, const Coefficient& b, const Weight& w, const Bias& c)
       : ScaleMap<L, Coefficient>(m, a, b), weight(w), bias(c) {}
   template <class Loader>
-  TENSORNORM_INLINE ScaleMap<L, Uniform<L>> held(Index i, const Loader& load) const = delete;
+  TENSORNORM_INLINE ScaleMap<L, Uniform<L>> held(Index i, const Loader& load) const = delete;  // would leave weight and bias out
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
     L y = bias.at(i, load);

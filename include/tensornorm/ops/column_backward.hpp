@@ -72,8 +72,8 @@ struct ColumnBackward {
     });
   }
 
-  /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows; so are the parameters' as long
-  /// as the same ones are met.
+  /// Weights that change from row to row: the rows one by one, their sums in A, folded into S every few rows; so are those of parameters that
+  /// row after row meets.
   template <class I>
   TENSORNORM_INLINE void affine_sums(const Strip& strip, bool scaled) const {
     expand<&Loop::statistic>(strip.columns, scratch.centers.rstd, scratch.column_rstd);
@@ -82,14 +82,16 @@ struct ColumnBackward {
     sums.clear(0, strip.width, strip.width);
     ScaledBlock<A, T> copy;
     Index pending = 0, terms = 0, terms_of = 0;  // columns of the parameters from terms_of on, whose terms are to be folded
-    for (A* array : {scratch.weight_terms, scratch.bias_terms}) std::fill_n(array, strip.width + kLine<A>, A(0));
+    const auto clear_terms = [&](Index n) TENSORNORM_INLINE_LAMBDA {
+      for (A* array : {scratch.weight_terms, scratch.bias_terms}) std::fill_n(array, n, A(0));
+    };
     const auto fold_terms = [&]() TENSORNORM_INLINE_LAMBDA {
       if (terms > 0 && args.gradients) {
         const LoopList columns = first_columns(strip, terms);
         fold<&Loop::param>(columns, scratch.weight_terms, totals.dweight.from(terms_of));
         fold<&Loop::param>(columns, scratch.bias_terms, totals.dbias.from(terms_of));
       }
-      for (A* array : {scratch.weight_terms, scratch.bias_terms}) std::fill_n(array, terms, A(0));
+      clear_terms(terms);
       terms = 0;
     };
     const auto flush = [&]() TENSORNORM_INLINE_LAMBDA {
@@ -97,6 +99,7 @@ struct ColumnBackward {
       fold_terms();
       pending = 0;
     };
+    clear_terms(strip.width + kLine<A>);
     if (walk.weights > 0 && !scaled && adds_rows(walk.run_width(strip.width)))
       weighted_rows<I>(strip, flush, pending);
     else for_each_row(walk, strip, {0, walk.rows_of_group()}, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
@@ -119,6 +122,7 @@ struct ColumnBackward {
         affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
       }
       if (++pending == kTileRows) flush();
+      else if (keeps_rest<A, S> && pending % kPlainTerms == 0) fold_terms();
     });
     flush();
     scratch.plain.clear(strip.statistics);

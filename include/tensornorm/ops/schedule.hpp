@@ -28,8 +28,9 @@ inline constexpr Index kLongRun = 32;
 inline constexpr Index kFrozenRun = 1024;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
-/// Columns of the widest rows that are made of others for the parameters' sake. Above that the arrays beside them are too long.
-inline constexpr Index kColumnsMetAgain = 8 * kTileColumns;
+/// Columns of the widest rows that are made of others for the parameters' sake, and how many such rows there are at least: something is done
+/// once for each column. Those that are more than a few vectors themselves are also as fast by themselves, unless they are met more often.
+inline constexpr Index kColumnsMetAgain = 8 * kTileColumns, kTimesMetAgain = 8;
 /// Something is done once for each column of a wide row: one of more than kFewColumns columns takes so few rows together that at least
 /// kFewestRows wide rows are left. Half as many make LayerNorm of 16x512 ColMajor slower, twice as many no faster.
 inline constexpr Index kFewestRows = 32;
@@ -235,19 +236,19 @@ inline Index whole_vectors(Index most, Index width) {
   return most < step ? most : most / step * step;
 }
 
-/// Rows of so many elements with a parameter each that go on in each other and come again, so many together, in the rows around them, as those
-/// of GroupNorm's channels in a ColMajor tensor: columns of wider rows. 1 where there are none such. `first`: the first loop without gaps.
+/// How many adjoining rows of so many elements, each with a parameter of its own, the loops around them repeat often enough: columns of a wider
+/// row, as GroupNorm's channels in a ColMajor tensor. 1 where there are none such. `first`: the first loop without gaps.
 inline Index rows_met_again(const LoopNest& nest, Index elements, int first) {
-  Index rows = 1;
-  bool again = false;
+  Index rows = 1, times = 1;
   for (int i = nest.depth - 1; i >= 0; --i) {
     const Loop& loop = nest.loops[i];
     if (!reduces(loop) || loop.data[0] < elements) continue;
-    if (loop.param == 0) again = true;
-    else if (again || i < first) return 1;
+    if (loop.param == 0) times *= loop.extent;
+    else if (times > 1 || i < first) return 1;
     else rows *= loop.extent;
   }
-  return again && rows * elements <= kColumnsMetAgain ? rows : 1;
+  const Index columns = rows * elements, most = elements <= kWholeVectors ? kColumnsMetAgain : std::min(kColumnsMetAgain, 16 * times);
+  return times >= kTimesMetAgain && columns <= most ? rows : 1;
 }
 
 /// once: the elements are read once, the statistics being given.
@@ -304,7 +305,8 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   walk.strip_extent = first.extent;
   const Index unit = walk.width / first.extent;
   if (!reduces(first) && !(once && leaves_cache(2 * nest.size() * element))) {
-    // As wide as the cache holds; where it holds all, or no strip is narrow enough, as wide as coefficients and sums stay in the L1 cache.
+    // As wide as the cache holds; where it holds all, or strips that it holds would be too narrow, wide rows in strips whose coefficients
+    // and sums stay in the L1 cache.
     const Index column = walk.moment_rows * element, fitting = std::min(kTileColumns, kCacheBytes / column);
     if (column * walk.width > kCacheBytes && fitting >= std::max(unit, kNarrowestStrip)) {
       const Index whole = whole_vectors(fitting / unit, unit);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <tensornorm/core/inlining.hpp>
+#include <tensornorm/kernels/normalize.hpp>
 #include <tensornorm/ops/schedule.hpp>
 #include <utility>
 
@@ -77,7 +78,7 @@ TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, 
 }
 
 /// Columns, of whole vectors of w, kMost or fewer, after which the coefficients of rows that follow each other without a gap come again; 0
-/// where there are none such. No fewer than half of kMost, of which there are twice as many as well.
+/// where there are none such. More than half of kMost: of fewer, twice as many come again as well.
 ///
 /// A wide row is at least a vector wider: its columns may begin anywhere in it, for what is written to be aligned.
 template <int kMost>
@@ -88,7 +89,7 @@ Index held_columns(const ColumnWalk& walk, Index w) {
   return 0;
 }
 
-/// Takes such rows of a strip by so many columns: calls rows(at, column, n) for n times so many, and run(at, column, n) for n columns before or
+/// Takes the rows of a strip by held_columns(): calls rows(at, column, n) for n times so many, and run(at, column, n) for n columns before or
 /// after them, the first of which meets the coefficients of `column`. `head`(at): columns before the first whole vector of what is written.
 template <class Head, class F, class G>
 TENSORNORM_INLINE void for_each_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, Index columns,
