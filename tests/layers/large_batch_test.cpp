@@ -415,31 +415,18 @@ void compare_orders(std::array<Index, 4> shape, Policy) {
   tn::Normalization<S, Policy> layer({parameters});
   const auto weight = support::random_values<S>(parameters, 1);
   std::copy(weight.begin(), weight.end(), layer.weight().data());
-  const auto results = [&](auto tensor, const auto& device) {
-    const auto fill = [&](unsigned seed) {
-      const auto values = support::random_values<S>(shape[0] * shape[1] * shape[2] * shape[3], seed);
-      decltype(tensor) t(shape[0], shape[1], shape[2], shape[3]);
-      for (Index a = 0, i = 0; a < shape[0]; ++a)
-        for (Index b = 0; b < shape[1]; ++b)
-          for (Index c = 0; c < shape[2]; ++c)
-            for (Index d = 0; d < shape[3]; ++d) t(a, b, c, d) = values[std::size_t(i++)];
-      return t;
+  const auto results = [&]<class X>(X, const auto& device) {
+    const support::Shape extents(shape.begin(), shape.end());
+    const auto random = [&](unsigned seed) {
+      return support::tensor_of<X>(extents, support::random_values<S>(support::size_of(extents), seed));
     };
-    const auto x = fill(2), dy = fill(3);
-    auto y = x, dx = x;
+    const X x = random(2), dy = random(3);
+    X y = x, dx = x;
     tn::SavedStats<S> saved;
     auto gradients = layer.zero_gradients();
     layer.forward(x, y, saved, device);
     layer.backward(dy, x, saved, dx, gradients, device);
-    std::array<std::vector<S>, 4> all;
-    for (int k = 0; k < 2; ++k)
-      for (Index a = 0; a < shape[0]; ++a)
-        for (Index b = 0; b < shape[1]; ++b)
-          for (Index c = 0; c < shape[2]; ++c)
-            for (Index d = 0; d < shape[3]; ++d) all[std::size_t(k)].push_back((k == 0 ? y : dx)(a, b, c, d));
-    all[2].assign(gradients.weight.data(), gradients.weight.data() + parameters);
-    all[3].assign(gradients.bias.data(), gradients.bias.data() + parameters);
-    return all;
+    return std::array{support::logical(y), support::logical(dx), support::logical(gradients.weight), support::logical(gradients.bias)};
   };
   const Eigen::DefaultDevice device;
   const Pool pool(3);

@@ -99,31 +99,33 @@ struct ColumnBackward {
       fold_terms();
       pending = 0;
     };
-    clear_terms(strip.width + kLine<A>);
-    if (walk.weights > 0 && !scaled && adds_rows(walk.run_width(strip.width)))
+    if (walk.weights > 0 && !scaled && adds_rows(walk.run_width(strip.width))) {
       weighted_rows<I>(strip, flush, pending);
-    else for_each_row(walk, strip, {0, walk.rows_of_group()}, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      const Index param = at.param + r * walk.row_param;
-      if (fresh) {
-        fold_terms();
-        expand<&Loop::param>(first_columns(strip, width), args.weight + param, scratch.weight);
-        terms_of = param;
-      }
-      terms = std::max(terms, width);
-      const Index step = scaled ? copy.size : width;
-      for (Index c = 0; c < width; c += step) {
-        const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
-        const Index n = std::min(step, width - c);
-        if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
-        const AffineRow<A> row{scratch.column_mean + c,  scratch.column_rstd + c,
-                               scratch.column_shift + c, scratch.weight + c,
-                               sums.tile.from(c),
-                               scratch.weight_terms + c, scratch.bias_terms + c};
-        affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
-      }
-      if (++pending == kTileRows) flush();
-      else if (keeps_rest<A, S> && pending % kPlainTerms == 0) fold_terms();
-    });
+    } else {
+      clear_terms(strip.width + kLine<A>);
+      for_each_row(walk, strip, {0, walk.rows_of_group()}, false, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+        const Index param = at.param + r * walk.row_param;
+        if (fresh) {
+          fold_terms();
+          expand<&Loop::param>(first_columns(strip, width), args.weight + param, scratch.weight);
+          terms_of = param;
+        }
+        terms = std::max(terms, width);
+        const Index step = scaled ? copy.size : width;
+        for (Index c = 0; c < width; c += step) {
+          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+          const Index n = std::min(step, width - c);
+          if (scaled) x = copy.fill(x, 1, 0, n, scratch.column_factor + c);
+          const AffineRow<A> row{scratch.column_mean + c,  scratch.column_rstd + c,
+                                 scratch.column_shift + c, scratch.weight + c,
+                                 sums.tile.from(c),
+                                 scratch.weight_terms + c, scratch.bias_terms + c};
+          affine_row_gradient_sums<A, I>(x, args.dy + at.data[1] + r * walk.row_stride[1] + c, n, row);
+        }
+        if (++pending == kTileRows) flush();
+        else if (keeps_rest<A, S> && pending % kPlainTerms == 0) fold_terms();
+      });
+    }
     flush();
     scratch.plain.clear(strip.statistics);
     scratch.centered.clear(strip.statistics);

@@ -29,8 +29,10 @@ inline constexpr Index kFrozenRun = 1024;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
 /// Columns of the widest rows that are made of others for the parameters' sake, and how many such rows there are at least: something is done
-/// once for each column. Those that are more than a few vectors themselves are also as fast by themselves, unless they are met more often.
+/// once for each column.
 inline constexpr Index kColumnsMetAgain = 8 * kTileColumns, kTimesMetAgain = 8;
+/// Rows of more than kWholeVectors elements are as fast by themselves, unless there are no more columns than so many for each time they are met.
+inline constexpr Index kColumnsEachTime = 16;
 /// Something is done once for each column of a wide row: one of more than kFewColumns columns takes so few rows together that at least
 /// kFewestRows wide rows are left. Half as many make LayerNorm of 16x512 ColMajor slower, twice as many no faster.
 inline constexpr Index kFewestRows = 32;
@@ -247,7 +249,7 @@ inline Index rows_met_again(const LoopNest& nest, Index elements, int first) {
     else if (times > 1 || i < first) return 1;
     else rows *= loop.extent;
   }
-  const Index columns = rows * elements, most = elements <= kWholeVectors ? kColumnsMetAgain : std::min(kColumnsMetAgain, 16 * times);
+  const Index columns = rows * elements, most = elements <= kWholeVectors ? kColumnsMetAgain : std::min(kColumnsMetAgain, kColumnsEachTime * times);
   return times >= kTimesMetAgain && columns <= most ? rows : 1;
 }
 
