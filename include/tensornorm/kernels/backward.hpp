@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <type_traits>
 #include <utility>
+#include <tensornorm/kernels/lane_sums.hpp>
 #include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 
@@ -55,13 +56,12 @@ TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i, bool to_l2) 
   fetch(dy + i, to_l2);
 }
 
-/// Row kernel: adds those of n contiguous elements to sums with rests, blocks of kBlock added in A and folded into S.
+/// Row kernel: f(plain, centered) is given the lanes of the two sums of n contiguous elements, block by block, and of what whole vectors leave.
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
-/// `ahead`: what is fetched of x and dy, which then come from memory. A row taken in parts of kBlock elements gives the same bits.
-template <bool kWeighted, bool kGradients, class A, class S, class I, class T, class P>
-TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A, P>& row, const ReadAhead& ahead,
-                                         GradientSums<S>& total, GradientSums<S>& rests) {
+/// `ahead`: what is fetched of x and dy, which then come from memory.
+template <bool kWeighted, bool kGradients, class A, class I, class T, class P, class F>
+TENSORNORM_INLINE void row_gradient_lanes(const T* x, const T* dy, Index n, const RowGradients<A, P>& row, const ReadAhead& ahead, const F& f) {
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width;
   const L mean(row.mean), rstd(row.rstd), shift(row.shift);
@@ -84,8 +84,7 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
       add(i + w, plain1, centered1);
     }
     if (i < end) add(i, plain0, centered0);
-    accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S((plain0 + plain1).sum()));
-    accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S((centered0 + centered1).sum()));
+    f(plain0 + plain1, centered0 + centered1);
   }
   if constexpr (w > 1) {
     if (full < n) {
@@ -99,11 +98,65 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
       if (n >= w) add_last(whole, store_all);
       else
         add_last(LastLoader<L, A>{n}, [&](const L& lanes, P* to) TENSORNORM_INLINE_LAMBDA { store_few(lanes, to + first, rest, first); });
-      accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S(plain.sum()));
-      accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));
+      f(plain, centered);
     }
   }
 }
+
+/// The same added to sums with rests, blocks of kBlock added in A and folded into S. A row taken in parts of kBlock elements gives the same
+/// bits.
+template <bool kWeighted, bool kGradients, class A, class S, class I, class T, class P>
+TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const RowGradients<A, P>& row, const ReadAhead& ahead,
+                                         GradientSums<S>& total, GradientSums<S>& rests) {
+  const auto add = [&](const auto& plain, const auto& centered) TENSORNORM_INLINE_LAMBDA {
+    accumulate<keeps_rest<A, S>>(total.plain, rests.plain, S(plain.sum()));
+    accumulate<keeps_rest<A, S>>(total.centered, rests.centered, S(centered.sum()));
+  };
+  row_gradient_lanes<kWeighted, kGradients, A, I>(x, dy, n, row, ahead, add);
+}
+
+/// The sums of gradients of `count` statistics, at most kTogether, or of runs, of one block each; or of a few short slices, whose lanes are
+/// added up before a sum is taken. Of one slice the same bits as of row_gradient_sums().
+template <class A, class S, class I>
+struct ShortGradientSums {
+  using L = VirtualLanes<A, I>;
+  S plain[kTogether], centered[kTogether];
+
+  /// add(j, i, f) calls f as row_gradient_lanes() does, for n elements: slice j of the i-th; or not at all, where that is to be 0.
+  template <class F>
+  TENSORNORM_INLINE ShortGradientSums(Index count, Index slices, Index n, const F& add) {
+    constexpr Index w = L::width;
+    const int parts = n < w || n % w == 0 ? 1 : 2;
+    A plain_lanes[2][kTogether][w], centered_lanes[2][kTogether][w], sums[kTogether];
+    for (Index j = 0; j < slices; ++j)
+      for (Index i = 0; i < count; ++i) {
+        int part = 0;
+        const auto keep = [&](const L& p, const L& q) TENSORNORM_INLINE_LAMBDA {
+          A *const to = plain_lanes[part][i], *const centered_to = centered_lanes[part][i];
+          ++part;
+          if (j == 0) {
+            p.store(to);
+            q.store(centered_to);
+          } else {
+            (p + L::load(to)).store(to);
+            (q + L::load(centered_to)).store(centered_to);
+          }
+        };
+        add(j, i, keep);
+        while (part < parts) keep(L(), L());
+      }
+    // As accumulate() adds two terms: where it keeps a rest, that is not asked for.
+    const auto add_up = [&](A (&lanes)[2][kTogether][w], S* to) TENSORNORM_INLINE_LAMBDA {
+      sums_of_rows<L>(lanes[0], count, sums);
+      for (Index i = 0; i < count; ++i) to[i] = S(sums[i]);
+      if (parts == 1) return;
+      sums_of_rows<L>(lanes[1], count, sums);
+      for (Index i = 0; i < count; ++i) to[i] = to[i] + S(sums[i]);
+    };
+    add_up(plain_lanes, plain);
+    add_up(centered_lanes, centered);
+  }
+};
 
 /// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
 ///

@@ -150,22 +150,26 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
   }
 }
 
-/// The mean of the first vector of elements, or of a power of two of fewer: close to the mean of what follows, and exactly c where all of
-/// them are c.
+/// The first vector of n elements, or a power of two of fewer: the beginnings of `slices` slices, as many as that again, add up to a mean.
+template <class A, class I>
+struct Beginning {
+  using L = VirtualLanes<A, I>;
+  Index count;
+  A share;  ///< of each element: their sum might overflow
+
+  TENSORNORM_INLINE Beginning(Index n, Index slices)
+      : count(n >= L::width ? L::width : Index(std::bit_floor(std::size_t(n)))), share(A(1) / A(count * slices)) {}
+  template <class T>
+  TENSORNORM_INLINE void add(const T* x, L& to) const {
+    to.fma(count == L::width ? L::load(x) : load_few<L, A>(x, count), L(share));
+  }
+};
+/// The mean of the beginning of a row: close to the mean of what follows, and exactly c where all of them are c.
 template <class A, class I, class T>
 TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
-  using L = VirtualLanes<A, I>;
-  const Index count = n >= L::width ? L::width : Index(std::bit_floor(std::size_t(n)));
-  const L first = n >= L::width ? L::load(x) : load_few<L, A>(x, count);
-  const L part(A(1) / A(count));  // of each: their sum might overflow
-  if constexpr (HardwareLanes<A, I>::width == L::width) {
-    return (first * part).sum();
-  } else {
-    // Of several registers a product would be fused with the one it is added to: of denormals, which it rounds, other bits.
-    L scaled;
-    scaled.fma(first, part);
-    return scaled.sum();
-  }
+  VirtualLanes<A, I> lanes;
+  Beginning<A, I>(n, 1).add(x, lanes);
+  return lanes.sum();
 }
 
 /// Row kernel: adds n contiguous elements to the state, in one read: sums about a pivot, merged in S.

@@ -35,7 +35,7 @@ class Lanes {
  public:
   using Number = T;
   using Half = Lanes<T, kWidth / 2, kHardware>;
-  static constexpr int width = kWidth;
+  static constexpr int width = kWidth, hardware = kHardware;
   static constexpr bool fuses = Half::fuses;
 
   TENSORNORM_INLINE Lanes() {}
@@ -88,7 +88,9 @@ class Lanes {
     lo.fma(a.lo, b.lo);
     hi.fma(a.hi, b.hi);
   }
-  TENSORNORM_INLINE T sum() const { return (lo + hi).sum(); }
+  /// The first half of the lanes plus the last.
+  TENSORNORM_INLINE Half halved() const { return lo + hi; }
+  TENSORNORM_INLINE T sum() const { return halved().sum(); }
   /// Lanes below `first` become +0.
   TENSORNORM_INLINE Lanes zero_below(int first) const { return Lanes(lo.zero_below(first), hi.zero_below(first - kWidth / 2)); }
   /// Lanes below 0 become 0; NaN stays.
@@ -113,7 +115,7 @@ class Lanes<T, kLanes, kLanes> {
   using Number = T;
   using Vector = typename vector_of<T, kLanes>::type;
   using Integers = typename vector_of<typename lane_integer<T>::type, kLanes>::type;
-  static constexpr int width = kLanes;
+  static constexpr int width = kLanes, hardware = kLanes;
   /// fma() rounds once.
 #if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
   static constexpr bool fuses = true;
@@ -252,15 +254,22 @@ class Lanes<T, kLanes, kLanes> {
 #endif
     v = a.v * b.v + v;
   }
+  TENSORNORM_INLINE auto halved() const
+    requires(kLanes > 2)
+  {
+    typename vector_of<T, kLanes / 2>::type low, high;
+    __builtin_memcpy(&low, &v, sizeof low);
+    __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+    return Lanes<T, kLanes / 2, kLanes / 2>(low + high);
+  }
   TENSORNORM_INLINE T sum() const {
-    if constexpr (kLanes > 2) {
-      typename vector_of<T, kLanes / 2>::type low, high;
-      __builtin_memcpy(&low, &v, sizeof low);
-      __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
-      return Lanes<T, kLanes / 2, kLanes / 2>(low + high).sum();
-    } else {
-      return v[0] + v[1];
-    }
+    if constexpr (kLanes > 2) return halved().sum();
+    else return v[0] + v[1];
+  }
+  /// Every lane is at least that of `least` and at most that of `most`; NaN is not, nor infinity.
+  TENSORNORM_INLINE bool is_within(const Lanes& least, const Lanes& most) const {
+    // Of comparisons with anything but 0 g++ 12 makes one number after the other.
+    return ((least - *this).not_below_zero() + (*this - most).not_below_zero()).sum() == T(0);
   }
   TENSORNORM_INLINE Lanes zero_below(int first) const {
     Integers mask, bits;
@@ -335,7 +344,7 @@ template <class T>
 class Lanes<T, 1, 1> {
  public:
   using Number = T;
-  static constexpr int width = 1;
+  static constexpr int width = 1, hardware = 1;
   static constexpr bool fuses = false, masks = false;
   Lanes() : v(0) {}
   explicit Lanes(T value) : v(value) {}

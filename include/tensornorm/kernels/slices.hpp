@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <tensornorm/kernels/lane_sums.hpp>
 #include <tensornorm/kernels/moments.hpp>
 
 namespace tensornorm::kernels {
@@ -15,15 +16,7 @@ struct ShortSlice {
   A pivot;
   S sum, squares;  ///< as in PivotSums
 
-  ShortSlice() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
   TENSORNORM_INLINE ShortSlice(A about, S sum_about, S squares_about) : pivot(about), sum(sum_about), squares(squares_about) {}
-  template <class I, class T>
-  TENSORNORM_INLINE void add_up(const T* x, Index n, bool centered) {
-    pivot = centered ? first_pivot<A, I>(x, n) : A(0);
-    const BlockTotals<A, S, I> block(x, n, pivot);
-    sum = block.sum;
-    squares = block.squares.sum();
-  }
   /// Neither another pivot nor a scale is needed.
   template <class T>
   TENSORNORM_INLINE bool is_ordinary(Index n, bool centered) const {
@@ -34,6 +27,62 @@ struct ShortSlice {
     return centered ? Welford<S>::of_sums(n, S(pivot), sum, squares) : Welford<S>(n, S(0), S(0), squares);
   }
 };
+
+/// The sums of `count` statistics, at most kTogether, of one short slice of n elements each, or a few: about a pivot of each, or about 0.
+///
+/// Of one slice the same bits as of row_moments(). Of several lanes are added up before the sum of a slice is taken.
+template <class A, class S, class I>
+struct ShortSums {
+  using L = VirtualLanes<A, I>;
+
+  A pivots[kTogether], sums[kTogether];  // an array each: objects of several numbers, copied whole, wait for the stores of their parts
+  S squares[kTogether];
+
+  /// x(j, i): slice j of the i-th.
+  template <class F>
+  TENSORNORM_INLINE ShortSums(Index count, Index slices, Index n, bool centered, const F& x) {
+    constexpr std::size_t w = L::width;
+    A lanes[kTogether][w], square_lanes[kTogether][w];
+    if (centered) {
+      const Index begun = Index(std::bit_floor(std::size_t(slices)));
+      const Beginning<A, I> beginning(n, begun);
+      for (Index j = 0; j < begun; ++j)
+        for (Index i = 0; i < count; ++i) {
+          L first;
+          if (j > 0) first = L::load(lanes[i]);
+          beginning.add(x(j, i), first);
+          first.store(lanes[i]);
+        }
+      sums_of_rows<L>(lanes, count, pivots);
+    } else {
+      for (A& pivot : pivots) pivot = A(0);
+    }
+    for (Index j = 0; j < slices; ++j)
+      for (Index i = 0; i < count; ++i) {
+        L sum, square_sum;
+        block_sums<A, I>(x(j, i), n, pivots[i], sum, square_sum);
+        if (j > 0) {
+          sum = sum + L::load(lanes[i]);
+          square_sum = square_sum + L::load(square_lanes[i]);
+        }
+        sum.store(lanes[i]);
+        square_sum.store(square_lanes[i]);
+      }
+    sums_of_rows<L>(lanes, count, sums);
+    sums_of_rows<FoldLanes<A, S, I>>(square_lanes, count, squares);
+  }
+  TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], S(sums[i]), squares[i]}; }
+};
+
+/// All are as ShortSlice::is_ordinary() asks; not where one of them might just be.
+template <class A, class T, class V>
+TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, const V& sum, const V& squares) {
+  using S = typename V::Number;
+  bool all = true;
+  if (centered) all = (sum * sum).is_within(V(), squares * V(S(0.5) * S(n)));
+  if constexpr (may_scale<A, T>) return all & squares.is_within(V(S(n) * S(SafeScale<A>::least)), V(S(SafeScale<A>::most)));
+  else return all & (pivot - pivot).is_within(V(), V());
+}
 
 /// Sums of several slices about one pivot, close to the mean of each: none waits for those before it to be merged, as in row_moments().
 template <class A, class S, class I>

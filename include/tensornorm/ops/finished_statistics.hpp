@@ -47,6 +47,14 @@ TENSORNORM_INLINE bool is_near(S rstd) {
   else return true;
 }
 
+/// The same of lanes, all of them.
+template <class A, class T, class V>
+TENSORNORM_INLINE bool all_near(const V& rstd) {
+  using S = typename V::Number;
+  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>) return rstd.is_within(V(S(1 / SafeScale<A>::coefficient)), V(S(SafeScale<A>::coefficient)));
+  else return true;
+}
+
 template <class A, class T, class S>
 TENSORNORM_INLINE Center<A, S> center_for(S hi, S lo, S rstd) {
   if constexpr (may_scale<A, T> && !std::is_same_v<A, S>)

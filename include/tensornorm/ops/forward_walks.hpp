@@ -39,14 +39,23 @@ TENSORNORM_INLINE auto uniform(A value) {
   return Uniform<L>{L(value)};
 }
 
-/// What a run with one statistic, one weight and one bias is normalized with: (x - mean) * scale + shift.
+/// Weight and bias are multiplied and added element by element.
+template <class Args>
+TENSORNORM_INLINE bool lies_beside(const Args& args, bool beside) {
+  if constexpr (Narrow<typename Args::Element>)
+    if (args.given_weight != nullptr) return beside;
+  return beside && args.weight != nullptr;
+}
+
+/// What a run with one statistic is normalized with: (x - mean) * scale + shift. That holds weight and bias where they do not lie `beside`.
 template <class A>
 struct Coefficients {
   A mean, scale, shift;
 };
 template <class Args, class C>
-TENSORNORM_INLINE Coefficients<typename Args::A> coefficients(const Args& args, const C& center, Index param) {
+TENSORNORM_INLINE Coefficients<typename Args::A> coefficients(const Args& args, const C& center, Index param, bool beside = false) {
   using S = typename Args::S;
+  if (lies_beside(args, beside)) return {center.mean, center.scale(S(1)), center.shift(S(1), S(-0.0))};
   const S w = args.weight != nullptr ? S(args.weight[param]) : S(1), b = args.bias != nullptr ? S(args.bias[param]) : S(-0.0);
   return {center.mean, center.scale(w), center.shift(w, b)};
 }
@@ -58,26 +67,27 @@ TENSORNORM_INLINE auto uniform_map(const Coefficients<A>& k) {
   return ScaleMap<L, Uniform<L>>{uniform<A, I>(k.mean), uniform<A, I>(k.scale), uniform<A, I>(k.shift)};
 }
 
-/// n elements with one statistic, which are not scaled; weight and bias from `param` on, one value each, or `beside` the elements.
-template <class I, class Args, class C>
-TENSORNORM_INLINE void normalize_elements(const Args& args, const C& center, const typename Args::Element* x, typename Args::Element* y, Index n,
-                                          Index param, bool beside, const ReadAhead& ahead, Store store) {
+/// Calls f(map), where map(coefficients, param) is the map of a run with one statistic; where weight and bias lie beside it, from `param` on.
+template <class I, class Args, class F>
+TENSORNORM_INLINE void with_map(const Args& args, bool beside, const F& f) {
   using A = typename Args::A;
-  using S = typename Args::S;
   using L = HardwareLanes<A, I>;
+  if (!lies_beside(args, beside))
+    return f([](const Coefficients<A>& k, Index) TENSORNORM_INLINE_LAMBDA { return uniform_map<A, I>(k); });
   const auto affine = [&]<class P>(const P* weight, const P* bias) TENSORNORM_INLINE_LAMBDA {
-    const auto write = [&](auto last) TENSORNORM_INLINE_LAMBDA {
-      AffineMap<L, Uniform<L>, PerElement<L, P>, decltype(last)> map{
-          uniform<A, I>(center.mean), uniform<A, I>(center.scale(S(1))), uniform<A, I>(center.shift(S(1), S(-0.0))), {weight + param}, last};
-      transform_run<A, I>(x, y, n, map, ahead, store);
+    const auto with_bias = [&](const auto& last) TENSORNORM_INLINE_LAMBDA {
+      f([&](const Coefficients<A>& k, Index param) TENSORNORM_INLINE_LAMBDA {
+        auto bias_of_run = last(param);
+        return AffineMap<L, Uniform<L>, PerElement<L, P>, decltype(bias_of_run)>{
+            uniform<A, I>(k.mean), uniform<A, I>(k.scale), uniform<A, I>(k.shift), {weight + param}, bias_of_run};
+      });
     };
-    if (bias != nullptr) write(PerElement<L, P>{bias + param});
-    else write(uniform<A, I>(A(-0.0)));
+    if (bias != nullptr) with_bias([&](Index param) TENSORNORM_INLINE_LAMBDA { return PerElement<L, P>{bias + param}; });
+    else with_bias([](Index) TENSORNORM_INLINE_LAMBDA { return uniform<A, I>(A(-0.0)); });
   };
   if constexpr (Narrow<typename Args::Element>)
     if (args.given_weight != nullptr) return affine(args.given_weight, args.given_bias);
-  if (!beside || args.weight == nullptr) transform_run<A, I>(x, y, n, uniform_map<A, I>(coefficients(args, center, param)), ahead, store);
-  else affine(args.weight, args.bias);
+  affine(args.weight, args.bias);
 }
 
 /// One run with one statistic; weight and bias one value each, or beside the elements.
@@ -92,7 +102,10 @@ TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Of
     ScaledBlock<A, T> copy;
     const T* x = args.x + at.data[0] + i;
     if (scaled) x = copy.fill(x, n, center.factor);
-    normalize_elements<I>(args, center, x, args.y + at.data[1] + i, n, at.param + i * run.param, run.param != 0, ahead, store);
+    const Index param = at.param + i * run.param;
+    with_map<I>(args, run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
+      transform_run<A, I>(x, args.y + at.data[1] + i, n, map(coefficients(args, center, param, run.param != 0), param), ahead, store);
+    });
   }
 }
 

@@ -78,6 +78,14 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool st
   return !in_place && aligned && large && streamed_run ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
+/// Slices of a statistic that are added up as if they were one: by their shape alone, wherever they are, since it decides how sums are rounded.
+struct FewSlices {
+  Index vector = 1;  ///< elements that are added up side by side
+  Index most = 0;    ///< of those in the vectors that all slices fill
+
+  bool hold(Index slices, Index length) const { return slices > 1 && slices * ((length + vector - 1) / vector) * vector <= most; }
+};
+
 /// One statistic at a time, each over slices of contiguous elements.
 struct RowWalk {
   LoopList kept;        ///< enumerates the statistics
@@ -93,6 +101,8 @@ struct RowWalk {
     if (4 * traffic > last_level_cache()) most = std::min(most, kShortRunBytes / element);
     return runs.depth == 0 && slices.depth == 0 && run.extent <= most;
   }
+  /// Every statistic is of a few short slices with one parameter.
+  bool has_few_slices(const FewSlices& few) const { return !affine && few.hold(slices.size(), length); }
   /// Given statistics: short runs of one statistic and one parameter each, which only the innermost of `kept` leads on to others: the same
   /// ones are met every time it begins anew.
   bool meets_again() const {
@@ -164,14 +174,14 @@ struct ColumnWalk {
 
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. `forward`:
 /// slices as short as is_streamed_row() takes them are as fast from memory. Not in place, but the bits there are to be the same.
-inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward) {
+inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward, const FewSlices& few = {}) {
   const Loop& slice = merged.innermost();
   // An example of one element as it would be among others, which are columns of one row.
   if (!reduces(slice) || merged.size() == 1) return Walk::column;
   Index slices = 1;
   for (int i = 0; i + 1 < merged.depth; ++i)
     if (reduces(merged.loops[i])) slices *= merged.loops[i].extent;
-  if (slices == 1 || slice.extent >= kLongSlice) return Walk::row;
+  if (slices == 1 || slice.extent >= kLongSlice || few.hold(slices, slice.extent)) return Walk::row;
   // Not of the examples around a statistic: their number is not to be seen in one's bits.
   for (int i = 0; !reduces(merged.loops[i]); ++i) traffic /= merged.loops[i].extent;
   const Index bytes = slice.extent * element;
