@@ -6,8 +6,10 @@
 
 namespace tensornorm::kernels {
 
-/// Rows that are taken together: what is done once for each of them is done in lanes, a row each, and none waits for the one before.
-inline constexpr Index kTogether = 8;
+/// Rows that are taken together, at most: what is done once for each of them is done in lanes, a row each, and none waits for the one before.
+inline constexpr Index kTogether = 16;
+/// So many of them, or a multiple, are added up in lanes.
+inline constexpr Index kRowsInLanes = 8;
 
 inline namespace TENSORNORM_ABI {
 
@@ -74,17 +76,13 @@ TENSORNORM_INLINE auto halved_to(const L& lanes) {
 template <class L, class A, std::size_t kLanes, class To>
 TENSORNORM_INLINE void sums_of_rows(const A (*rows)[kLanes], Index count, To* to) {
   using T = typename L::Number;
-  if (count == kTogether) {
-    constexpr int most = smaller(int(kTogether), L::hardware);
-    for (int base = 0; base < int(kTogether); base += most) {
-      const auto at = [&](int vector) TENSORNORM_INLINE_LAMBDA {
-        return halved_to<most>(L::load(rows[base + lane_of_sum<T, most, most>(vector)]));
-      };
-      added_up<T, most, most>(0, at).store(to + base);
-    }
-  } else {
-    for (Index i = 0; i < count; ++i) to[i] = static_cast<To>(L::load(rows[i]).sum());
+  Index i = 0;
+  constexpr int most = smaller(int(kRowsInLanes), L::hardware);
+  for (const Index end = count / kRowsInLanes * kRowsInLanes; i < end; i += most) {
+    const auto at = [&](int vector) TENSORNORM_INLINE_LAMBDA { return halved_to<most>(L::load(rows[i + lane_of_sum<T, most, most>(vector)])); };
+    added_up<T, most, most>(0, at).store(to + i);
   }
+  for (; i < count; ++i) to[i] = static_cast<To>(L::load(rows[i]).sum());
 }
 
 }  // namespace TENSORNORM_ABI

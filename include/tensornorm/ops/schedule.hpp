@@ -19,6 +19,8 @@ inline namespace TENSORNORM_ABI {
 /// Slices at least this long, or of so many elements for each slice that a statistic has, are taken one statistic at a time; others as
 /// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column.
 inline constexpr Index kLongSlice = 1024, kSliceElements = 12;
+/// The same where slices are so few that their statistics are taken together.
+inline constexpr Index kFewSliceElements = 3;
 /// From so many bytes read and written, when columns are written past the caches, slices too short for that are taken so only if so
 /// few make a statistic. A constant: the walk decides how sums are rounded, which is not to depend on the machine.
 inline constexpr Index kFewSlices = 8, kFromMemoryBytes = Index{24} << 20;
@@ -83,7 +85,9 @@ struct FewSlices {
   Index vector = 1;  ///< elements that are added up side by side
   Index most = 0;    ///< of those in the vectors that all slices fill
 
-  bool hold(Index slices, Index length) const { return slices > 1 && slices * ((length + vector - 1) / vector) * vector <= most; }
+  bool hold(Index slices, Index length) const {
+    return slices > 1 && length >= kFewSliceElements * slices && slices * ((length + vector - 1) / vector) * vector <= most;
+  }
 };
 
 /// One statistic at a time, each over slices of contiguous elements.

@@ -24,11 +24,38 @@ struct SliceOffsets {
   }
 };
 
-/// Calls f(k, count, at, row) for the statistics [first, last) of a walk: `count` of them from the k-th on, which stands at `at`, each a
-/// step of `row` after the one before. No call reaches across a multiple of kTogether, counted from `first`.
+/// Statistics that are taken together: `count` of them from the k-th on, which stands at `at`, each a step of `row` after the one before.
+struct FewStatistics {
+  Index k, count;
+  const Offsets& at;
+  const Loop& row;
+  const SliceOffsets& slices;
+
+  /// Slice j of the i-th in an operand.
+  template <class T>
+  TENSORNORM_INLINE T* run(T* data, int operand, Index j, Index i) const {
+    return data + at.data[operand] + slices.data[operand][j] + i * row.data[operand];
+  }
+  TENSORNORM_INLINE Index statistic(Index i) const { return at.statistic + i * row.statistic; }
+  TENSORNORM_INLINE Index param(Index i) const { return at.param + i * row.param; }
+  /// Parameters of those from the i-th on in lanes: `none` where there are none.
+  template <class V, class A>
+  TENSORNORM_INLINE V parameters(const A* values, Index i, V none) const {
+    if (values == nullptr) return none;
+    const A* const from = values + param(i);
+    return row.param == 1 ? V::load(from) : V::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return typename V::Number(from[lane * row.param]); });
+  }
+};
+
+/// Of longer rows, or of several slices, half as many are taken together: what is done for each takes as long as waiting.
+inline constexpr Index kShortestRow = 128;
+
+/// Calls f(FewStatistics) for the statistics [first, last) of a walk, at most kTogether of them. No call reaches across a multiple of as many
+/// as are taken together, counted from `first`.
 template <class F>
 TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
-  static_assert((kTogether & (kTogether - 1)) == 0);
+  const SliceOffsets slices(walk.slices);
+  const Index together = slices.count == 1 && walk.length <= kShortestRow ? kTogether : kRowsInLanes;
   const int around = std::max(walk.kept.depth - 1, 0);
   const Loop row = walk.kept.depth > 0 ? walk.kept.loops[around] : Loop{1, {}, 0, 0};
   const Index begun = first > 0 ? first / row.extent : 0;
@@ -38,8 +65,8 @@ TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last
     Offsets at = group.offsets();
     if (begin > 0) at.advance(row, begin);
     for (const Index end = k + std::min(row.extent - begin, last - k);;) {
-      const Index count = std::min(kTogether - ((k - first) & (kTogether - 1)), end - k);
-      f(k, count, at, row);
+      const Index count = std::min(together - ((k - first) & (together - 1)), end - k);
+      f(FewStatistics{k, count, at, row, slices});
       k += count;
       if (k == end) break;
       at.advance(row, count);
@@ -62,10 +89,7 @@ struct ShortRowForward {
 
   template <class I>
   TENSORNORM_INLINE void run() const {
-    const SliceOffsets slices(walk.slices);
-    for_each_few(walk, first, last, [&](Index k, Index count, const Offsets& at, const Loop& row) TENSORNORM_INLINE_LAMBDA {
-      normalize<I>(k, count, at, row, slices);
-    });
+    for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_INLINE_LAMBDA { normalize<I>(few); });
   }
 
  private:
@@ -77,49 +101,41 @@ struct ShortRowForward {
   };
 
   template <class I>
-  TENSORNORM_INLINE void normalize(Index k, Index count, const Offsets& at, const Loop& row, const SliceOffsets& slices) const {
+  TENSORNORM_INLINE void normalize(const FewStatistics& few) const {
     const Index n = walk.length;
+    const ShortSums<A, S, I> sums(few.count, few.slices.count, n, args.rule.centered,
+                                  [&](Index j, Index i) TENSORNORM_INLINE_LAMBDA { return few.run(args.x, 0, j, i); });
     FewCoefficients all;
     bool ordinary = false;
-    const auto x_of = [x = args.x + at.data[0], &slices, &row](Index j, Index i) TENSORNORM_INLINE_LAMBDA {
-      return x + slices.data[0][j] + i * row.data[0];
-    };
-    const ShortSums<A, S, I> sums(count, slices.count, n, args.rule.centered, x_of);
-    if constexpr (finishes_in_lanes<S, I>()) ordinary = count == kTogether && row.statistic == 1 && finish_in_lanes<I>(sums, at, row, all);
-    if (!ordinary) ordinary = finish<I>(sums, count, at, row, all);
+    if constexpr (finishes_in_lanes<S, I>())
+      ordinary = few.count % kRowsInLanes == 0 && few.row.statistic == 1 && finish_in_lanes<I>(sums, few, all);
+    if (!ordinary) ordinary = finish<I>(sums, few, all);
     with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
-      for (Index j = 0; j < slices.count; ++j) {
-        T* y = args.y + at.data[1] + slices.data[1][j];
-        Index param = at.param;
-        for (Index i = 0; i < count; ++i, y += row.data[1], param += row.param)
-          if (ordinary || all.ordinary[i]) transform_run<A, I>(x_of(j, i), y, n, map(all[i], param), {}, Store::ordinary);
-      }
+      for (Index j = 0; j < few.slices.count; ++j)
+        for (Index i = 0; i < few.count; ++i)
+          if (ordinary || all.ordinary[i])
+            transform_run<A, I>(few.run(args.x, 0, j, i), few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {}, Store::ordinary);
     });
     if (ordinary) return;
-    for (Index i = 0; i < count; ++i)
-      if (!all.ordinary[i]) alone(k + i);
+    for (Index i = 0; i < few.count; ++i)
+      if (!all.ordinary[i]) alone(few.k + i);
   }
 
-  /// All kTogether, unless one of them might not be ordinary; then what it has written is to be written again.
+  /// All of them, unless one might not be ordinary; then what has been written is to be written again.
   template <class I>
-  TENSORNORM_INLINE bool finish_in_lanes(const ShortSums<A, S, I>& sums, const Offsets& at, const Loop& row, FewCoefficients& to) const {
+  TENSORNORM_INLINE bool finish_in_lanes(const ShortSums<A, S, I>& sums, const FewStatistics& few, FewCoefficients& to) const {
     using V = HardwareLanes<S, I>;
-    static_assert(kTogether % V::width == 0);
+    static_assert(kRowsInLanes % V::width == 0);
     const bool beside = lies_beside(args, walk.run.param != 0);
+    const A *const weights = beside ? nullptr : args.weight, *const biases = beside ? nullptr : args.bias;
     bool all = true;
-    for (Index i = 0; i < kTogether; i += V::width) {
+    for (Index i = 0; i < few.count; i += V::width) {
       const V pivot = V::load(sums.pivots + i), sum = V::load(sums.sums + i), squares = V::load(sums.squares + i);
-      all &= all_ordinary<A, T>(args.samples, args.rule.centered, pivot, sum, squares);
       const FinishedStatistics<V> finished(args.rule, args.samples, pivot, sum, squares);
-      all &= all_near<A, T>(finished.rstd);
-      finished.write(args.statistics, at.statistic + i);
-      const auto of_rows = [&](const A* values, V none) TENSORNORM_INLINE_LAMBDA {
-        if (values == nullptr || beside) return none;
-        const A* const from = values + at.param + i * row.param;
-        return row.param == 1 ? V::load(from) : V::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return S(from[lane * row.param]); });
-      };
+      all &= all_ordinary<A, T>(args.samples, args.rule.centered, pivot, sum, squares) && all_near<A, T>(finished.rstd);
+      finished.write(args.statistics, few.statistic(i));
       finished.mean.store(to.mean + i);
-      const V weight = of_rows(args.weight, V(S(1))), bias = of_rows(args.bias, V(S(-0.0)));
+      const V weight = few.parameters(weights, i, V(S(1))), bias = few.parameters(biases, i, V(S(-0.0)));
       const V rest = (V::load(to.mean + i) - finished.mean) - finished.mean_lo, scale = finished.rstd * weight;
       scale.store(to.scale + i);
       fused(rest, scale, bias).or_where_zero(rest, bias).store(to.shift + i);
@@ -127,20 +143,20 @@ struct ShortRowForward {
     return all;
   }
   template <class I>
-  TENSORNORM_INLINE bool finish(const ShortSums<A, S, I>& sums, Index count, const Offsets& at, const Loop& row, FewCoefficients& to) const {
+  TENSORNORM_INLINE bool finish(const ShortSums<A, S, I>& sums, const FewStatistics& few, FewCoefficients& to) const {
     const bool centered = args.rule.centered;
     bool all = true;
-    for (Index i = 0; i < count; ++i) {
+    for (Index i = 0; i < few.count; ++i) {
       const ShortSlice<A, S> slice = sums[i];
       bool ordinary = slice.template is_ordinary<T>(args.samples, centered);
       // As in chunk_sums(): zeros, say, are ordinary.
       if constexpr (!std::is_same_v<A, S>)
-        if (!ordinary && slice.squares == S(0) && walk.slices.depth == 0)
-          ordinary = all_equal<A, I>(args.x + at.data[0] + i * row.data[0], walk.length, slice.pivot);
+        if (!ordinary && slice.squares == S(0) && few.slices.count == 1)
+          ordinary = all_equal<A, I>(few.run(args.x, 0, 0, i), walk.length, slice.pivot);
       if (ordinary) {
-        const Center<A, S> center = finish_statistic<A, T>(args.rule, args.samples, {slice.state(args.samples, centered)}, args.statistics,
-                                                           at.statistic + i * row.statistic);
-        const Coefficients<A> k = coefficients(args, center, at.param + i * row.param, walk.run.param != 0);
+        const Center<A, S> center =
+            finish_statistic<A, T>(args.rule, args.samples, {slice.state(args.samples, centered)}, args.statistics, few.statistic(i));
+        const Coefficients<A> k = coefficients(args, center, few.param(i), walk.run.param != 0);
         to.mean[i] = k.mean;
         to.scale[i] = k.scale;
         to.shift[i] = k.shift;

@@ -27,89 +27,126 @@ struct ShortRowBackward {
   template <class I>
   TENSORNORM_INLINE void run() const {
     static_assert(kRowsPerFold % kTogether == 0);
-    const SliceOffsets slices(walk.slices);
     const bool beside = walk.run.param != 0;
     Index pending = 0;
-    for_each_few(walk, first, last, [&](Index k, Index count, const Offsets& at, const Loop& row) TENSORNORM_INLINE_LAMBDA {
-      differentiate<I>(k, count, at, row, slices);
-      pending += count;
-      if (!beside || (pending < kRowsPerFold && k + count < last) || totals.dweight.sum == nullptr) return;
+    for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_INLINE_LAMBDA {
+      if (!beside) return apart<I>(few);
+      differentiate<I>(few);
+      pending += few.count;
+      if ((pending < kRowsPerFold && few.k + few.count < last) || totals.dweight.sum == nullptr) return;
       fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
       pending = 0;
     });
   }
 
  private:
-  template <class I>
-  TENSORNORM_INLINE void differentiate(Index k, Index count, const Offsets& at, const Loop& row, const SliceOffsets& slices) const {
-    using L = HardwareLanes<A, I>;
-    using U = Uniform<L>;
-    const Index n = walk.run.extent;
-    S rests[kTogether], units[kTogether];
-    A means[kTogether], factors[kTogether], rstds[kTogether], shifts[kTogether], slopes[kTogether], offsets[kTogether];
-    const GradientCenterArrays<A, S> centers{rests, units, means, factors, rstds, shifts, slopes, offsets};
-    const auto made = centers.template set<I>(args, at.statistic, row.statistic, count);
-    const auto x_of = [x = args.x + at.data[0], &slices, &row](Index j, Index i) TENSORNORM_INLINE_LAMBDA {
-      return x + slices.data[0][j] + i * row.data[0];
-    };
-    const auto dy_of = [dy = args.dy + at.data[1], &slices, &row](Index j, Index i) TENSORNORM_INLINE_LAMBDA {
-      return dy + slices.data[1][j] + i * row.data[1];
-    };
-    const auto param_of = [&](Index i) TENSORNORM_INLINE_LAMBDA { return at.param + i * row.param; };
-    /// write(i, x, dy, dx) for all that are not scaled
-    const auto for_each_run = [&](const auto& write) TENSORNORM_INLINE_LAMBDA {
-      for (Index j = 0; j < slices.count; ++j) {
-        T* dx = args.dx + at.data[2] + slices.data[2][j];
-        for (Index i = 0; i < count; ++i, dx += row.data[2])
-          if (!made.scaled || factors[i] == A(1)) write(i, x_of(j, i), dy_of(j, i), dx);
-      }
-    };
-    if (walk.run.param != 0) {
-      ShortGradientSums<A, S, I> sums(count, 1, n, [&](Index j, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
-        if (factors[i] != A(1)) return alone(k + i);  // here, since gradients are added up in the order of rows
-        with_parameters(args, dweight, dbias, param_of(i), [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
-          const RowGradients<A, P> beside{means[i], rstds[i], shifts[i], weight, dweight_beside, dbias_beside};
-          row_gradient_lanes<true, true, A, I>(x_of(j, i), dy_of(j, i), n, beside, {}, f);
-        });
-      });
-      centers.template finish<I>(args, at.statistic, row.statistic, count, made.in_lanes, sums.plain, sums.centered);
-      for_each_run([&](Index i, const T* x, const T* dy, T* dx) TENSORNORM_INLINE_LAMBDA {
-        with_parameters(args, dweight, dbias, param_of(i), [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
-          WeightedGradientMap<L, T, U, PerElement<L, P>> map(dy, uniform<A, I>(means[i]), uniform<A, I>(rstds[i]), uniform<A, I>(slopes[i]),
-                                                            uniform<A, I>(offsets[i]), {weight});
-          transform_run<A, I>(x, dx, n, map, {}, Store::ordinary);
-        });
-      });
-    } else {
-      ShortGradientSums<A, S, I> sums(count, slices.count, n, [&](Index j, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
-        if (factors[i] != A(1)) return;
-        const RowGradients<A> row_of{means[i], A(0), A(0), nullptr, nullptr, nullptr};
-        row_gradient_lanes<false, false, A, I>(x_of(j, i), dy_of(j, i), n, row_of, {}, f);
-      });
-      A scales[kTogether];
-      for (Index i = 0; i < count; ++i) {
-        if (factors[i] != A(1)) {
-          alone(k + i);
-          continue;
-        }
-        const S weight = args.weight != nullptr ? S(args.weight[param_of(i)]) : S(1);
-        if (args.gradients) {
-          totals.dweight.add(param_of(i), units[i], fused<S>(rests[i], sums.plain[i], sums.centered[i]));
-          totals.dbias.add(param_of(i), sums.plain[i]);
-        }
-        sums.plain[i] = weight * sums.plain[i];
-        sums.centered[i] = weight * sums.centered[i];
-      }
-      centers.template finish<I>(args, at.statistic, row.statistic, count, made.in_lanes, sums.plain, sums.centered);
-      for (Index i = 0; i < count; ++i)
-        scales[i] = static_cast<A>(S(rstds[i]) * (args.weight != nullptr ? S(args.weight[param_of(i)]) : S(1)));
-      if (args.dx != nullptr)
-        for_each_run([&](Index i, const T* x, const T* dy, T* dx) TENSORNORM_INLINE_LAMBDA {
-          GradientMap<L, T, U> map(dy, uniform<A, I>(means[i]), uniform<A, I>(scales[i]), uniform<A, I>(slopes[i]), uniform<A, I>(offsets[i]));
-          transform_run<A, I>(x, dx, n, map, {}, Store::ordinary);
-        });
+  /// What the gradients of a few statistics meet.
+  struct FewCenters {
+    S rest[kTogether], unit[kTogether];
+    A mean[kTogether], factor[kTogether], rstd[kTogether], shift[kTogether], slope[kTogether], offset[kTogether];
+    bool scaled;       ///< some have another factor than 1
+    Index in_lanes;    ///< so many, from the first on, have not
+
+    TENSORNORM_INLINE GradientCenterArrays<A, S> arrays() { return {rest, unit, mean, factor, rstd, shift, slope, offset}; }
+    template <class I>
+    TENSORNORM_INLINE void set(const Args& args, const FewStatistics& few) {
+      const auto made = arrays().template set<I>(args, few.at.statistic, few.row.statistic, few.count);
+      scaled = made.scaled;
+      in_lanes = made.in_lanes;
     }
+    template <class I>
+    TENSORNORM_INLINE void finish(const Args& args, const FewStatistics& few, const ShortGradientSums<A, S, I>& sums) {
+      arrays().template finish<I>(args, few.at.statistic, few.row.statistic, few.count, in_lanes, sums.plain, sums.centered);
+    }
+  };
+  /// dx of all but those that are scaled, by map(i, dy).
+  template <class I, class Map>
+  TENSORNORM_INLINE void write(const FewStatistics& few, const FewCenters& centers, const Map& map) const {
+    const Index n = walk.run.extent;
+    for (Index j = 0; j < few.slices.count; ++j)
+      for (Index i = 0; i < few.count; ++i)
+        if (!centers.scaled || centers.factor[i] == A(1))
+          transform_run<A, I>(few.run(args.x, 0, j, i), few.run(args.dx, 2, j, i), n, map(i, few.run(args.dy, 1, j, i)), {},
+                              Store::ordinary);
   }
+
+  /// One run each, beside its parameters.
+  template <class I>
+  TENSORNORM_INLINE void differentiate(const FewStatistics& few) const {
+    using L = HardwareLanes<A, I>;
+    const Index n = walk.run.extent;
+    FewCenters centers;
+    centers.template set<I>(args, few);
+    const auto with_those_of = [&](Index i, const auto& f) TENSORNORM_INLINE_LAMBDA { with_parameters(args, dweight, dbias, few.param(i), f); };
+    const auto add = [&](Index, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
+      if (centers.factor[i] != A(1)) return alone(few.k + i);  // here: gradients of parameters are added up in the order of rows
+      with_those_of(i, [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
+        const RowGradients<A, P> beside{centers.mean[i], centers.rstd[i], centers.shift[i], weight, dweight_beside, dbias_beside};
+        row_gradient_lanes<true, true, A, I>(few.run(args.x, 0, 0, i), few.run(args.dy, 1, 0, i), n, beside, {}, f);
+      });
+    };
+    const ShortGradientSums<A, S, I> sums(few.count, 1, n, add);
+    centers.template finish<I>(args, few, sums);
+    with_those_of(0, [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
+      write<I>(few, centers, [&](Index i, const T* dy) TENSORNORM_INLINE_LAMBDA {
+        return WeightedGradientMap<L, T, Uniform<L>, PerElement<L, P>>(dy, uniform<A, I>(centers.mean[i]), uniform<A, I>(centers.rstd[i]),
+                                                                       uniform<A, I>(centers.slope[i]), uniform<A, I>(centers.offset[i]),
+                                                                       {weight + i * few.row.param});
+      });
+    });
+  }
+
+  /// A few runs each, or one, of one weight.
+  template <class I>
+  TENSORNORM_INLINE void apart(const FewStatistics& few) const {
+    using L = HardwareLanes<A, I>;
+    const Index n = walk.run.extent;
+    FewCenters centers;
+    centers.template set<I>(args, few);
+    const auto add = [&](Index j, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
+      if (centers.factor[i] != A(1)) return;
+      const RowGradients<A> row{centers.mean[i], A(0), A(0), nullptr, nullptr, nullptr};
+      row_gradient_lanes<false, false, A, I>(few.run(args.x, 0, j, i), few.run(args.dy, 1, j, i), n, row, {}, f);
+    };
+    ShortGradientSums<A, S, I> sums(few.count, few.slices.count, n, add);
+    S weights[kTogether];
+    Index i = 0;
+    if constexpr (finishes_in_lanes<S, I>()) {
+      using V = HardwareLanes<S, I>;
+      for (const Index end = few.row.param == 1 || !args.gradients ? centers.in_lanes : 0; i < end; i += V::width) {
+        const V plain = V::load(sums.plain + i), centered = V::load(sums.centered + i), weight = few.parameters(args.weight, i, V(S(1)));
+        if (args.gradients) {
+          totals.dweight.add(few.param(i), V::load(centers.unit + i), fused(V::load(centers.rest + i), plain, centered));
+          totals.dbias.add(few.param(i), plain);
+        }
+        weight.store(weights + i);
+        (weight * plain).store(sums.plain + i);
+        (weight * centered).store(sums.centered + i);
+      }
+    }
+    for (; i < few.count; ++i) {
+      weights[i] = args.weight != nullptr ? S(args.weight[few.param(i)]) : S(1);
+      if (centers.factor[i] != A(1)) {
+        alone(few.k + i);
+        continue;
+      }
+      if (args.gradients) {
+        totals.dweight.add(few.param(i), centers.unit[i], fused<S>(centers.rest[i], sums.plain[i], sums.centered[i]));
+        totals.dbias.add(few.param(i), sums.plain[i]);
+      }
+      sums.plain[i] = weights[i] * sums.plain[i];
+      sums.centered[i] = weights[i] * sums.centered[i];
+    }
+    if (args.dx == nullptr) return;
+    centers.template finish<I>(args, few, sums);
+    write<I>(few, centers, [&](Index at, const T* dy) TENSORNORM_INLINE_LAMBDA {
+      // Rounded twice, as in write_elements().
+      const A scale = static_cast<A>(S(centers.rstd[at]) * weights[at]);
+      return GradientMap<L, T, Uniform<L>>(dy, uniform<A, I>(centers.mean[at]), uniform<A, I>(scale), uniform<A, I>(centers.slope[at]),
+                                           uniform<A, I>(centers.offset[at]));
+    });
+  }
+
   /// Beside parameters without totals nothing is folded.
   TENSORNORM_RARE void alone(Index k) const {
     const ParameterSums<A, S> none;
