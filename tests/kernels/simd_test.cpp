@@ -2,12 +2,14 @@
 // Lanes of every hardware width against loops over scalars, and the reduction tree against itself written out.
 #include <gtest/gtest.h>
 
+#include <tensornorm/kernels/lane_sums.hpp>
 #include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/sums.hpp>
 
 #include <algorithm>
 #include <cfenv>
 #include <cmath>
+#include <iterator>
 #include <limits>
 #include <vector>
 
@@ -192,6 +194,64 @@ TYPED_TEST(Simd, TheReductionTreeIsTheSameOnEveryInstructionSet) {
       EXPECT_TRUE(same_bits(sum, expected)) << seed;
     });
   }
+}
+
+// Rows taken together and the rest of them, in their own type and in double.
+TYPED_TEST(Simd, SumsOfRowsAreThoseOfEach) {
+  using T = TypeParam;
+  constexpr std::size_t n = Simd<T>::N;
+  T rows[kTogether][n];
+  for (Index count = 1; count <= kTogether; ++count) {
+    std::vector<T> expected;
+    std::vector<double> expected_wide;
+    for (Index i = 0; i < count; ++i) {
+      const auto lanes = support::random_values<T>(n, unsigned(100 * count + i), 1e3, 1e3);
+      std::copy(lanes.begin(), lanes.end(), rows[i]);
+      expected.push_back(tree(lanes));
+      expected_wide.push_back(tree(std::vector<double>(lanes.begin(), lanes.end())));
+    }
+    at_each_level([&](Level) {
+      std::vector<T> sums(std::size_t(count) + 1, T(7));
+      std::vector<double> wide(sums.size(), 7);
+      run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+        sums_of_rows<VirtualLanes<T, I>>(rows, count, sums.data());
+        sums_of_rows<FoldLanes<T, double, I>>(rows, count, wide.data());
+      });
+      EXPECT_TRUE(sums.back() == T(7) && wide.back() == 7) << count;
+      sums.pop_back();
+      wide.pop_back();
+      EXPECT_TRUE(same_bits(sums, expected)) << count;
+      EXPECT_TRUE(same_bits(wide, expected_wide)) << count;
+    });
+  }
+}
+
+TYPED_TEST(Simd, IsWithinAsksForEveryLane) {
+  using T = TypeParam;
+  at_each_level([](Level) {
+    std::vector<char> wrong;
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      using L = HardwareLanes<T, I>;
+      if constexpr (L::width > 1) {
+        const L least(T(-2)), most(T(3));
+        T values[L::width];
+        const auto is = [&]() TENSORNORM_INLINE_LAMBDA { return L::load(values).is_within(least, most); };
+        for (int lane = 0; lane < L::width; ++lane) {
+          std::fill(std::begin(values), std::end(values), T(1));
+          for (const T inside : {T(-2), T(-0.0), T(3)}) {
+            values[lane] = inside;
+            if (!is()) wrong.push_back('i');
+          }
+          constexpr T inf = std::numeric_limits<T>::infinity();
+          for (const T outside : {std::nextafter(T(-2), T(-3)), std::nextafter(T(3), T(4)), inf, -inf, std::numeric_limits<T>::quiet_NaN()}) {
+            values[lane] = outside;
+            if (is()) wrong.push_back('o');
+          }
+        }
+      }
+    });
+    EXPECT_EQ(wrong.size(), 0U);
+  });
 }
 
 TYPED_TEST(Simd, ZeroBelowClearsWhateverIsThere) {

@@ -100,6 +100,27 @@ TEST(ChooseWalk, ShortSlicesByTheirNumberAndWhereTheyLie) {
   EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun / 4 - 1, memory, sizeof(float), true));
 }
 
+// Added up as one, slices are rows from fewer elements on, by their shape alone; and no more than a block of vectors.
+TEST(ChooseWalk, FewSlicesAreRows) {
+  const FewSlices few{16, 512};
+  const auto rows = [&](Index images, Index length) {
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>({images, 3, length}, "rKr");
+    const bool near = choose_walk(without_params(nest), 0, sizeof(float), true, few) == Walk::row;
+    EXPECT_EQ(choose_walk(without_params(nest), 100 * kFromMemoryBytes, sizeof(float), true, few) == Walk::row, near);
+    EXPECT_EQ(make_row_walk(nest, without_params(nest)).has_few_slices(few), few.hold(images, length));
+    return near;
+  };
+  EXPECT_TRUE(rows(2, 2 * kFewSliceElements));
+  EXPECT_FALSE(rows(2, 2 * kFewSliceElements - 1));
+  EXPECT_TRUE(rows(8, 8 * kFewSliceElements));
+  EXPECT_FALSE(rows(8, 8 * kFewSliceElements - 1));
+  EXPECT_TRUE(rows(8, 64));
+  EXPECT_FALSE(rows(8, 65)) << "more than a block";
+  EXPECT_FALSE(few.hold(1, 64)) << "a slice is all of a statistic";
+  const LoopNest weighted = nest_of_roles<Eigen::RowMajor>({2, 3, 49}, "RKr");
+  EXPECT_FALSE(make_row_walk(weighted, without_params(weighted)).has_few_slices(few)) << "a weight for each slice";
+}
+
 TEST(ChooseWalk, IsThatOfAnExampleAlone) {
   for (const char* letters : {"krKR", "krKr", "kKrr"})
     for (const Index channels : {16, 128, 500}) {

@@ -125,8 +125,8 @@ struct ShortGradientSums {
   /// add(j, i, f) calls f as row_gradient_lanes() does, for n elements: slice j of the i-th; or not at all, where that is to be 0.
   template <class F>
   TENSORNORM_INLINE ShortGradientSums(Index count, Index slices, Index n, const F& add) {
-    constexpr Index w = L::width;
-    const int parts = n < w || n % w == 0 ? 1 : 2;
+    constexpr std::size_t w = L::width;
+    const int parts = n < L::width || n % L::width == 0 ? 1 : 2;
     A plain_lanes[2][kTogether][w], centered_lanes[2][kTogether][w], sums[kTogether];
     for (Index j = 0; j < slices; ++j)
       for (Index i = 0; i < count; ++i) {
@@ -148,7 +148,7 @@ struct ShortGradientSums {
     // As accumulate() adds two terms: where it keeps a rest, that is not asked for.
     const auto add_up = [&](A (&lanes)[2][kTogether][w], S* to) TENSORNORM_INLINE_LAMBDA {
       sums_of_rows<L>(lanes[0], count, sums);
-      for (Index i = 0; i < count; ++i) to[i] = S(sums[i]);
+      Widen<S, A>{sums, to, count}.template run<I>();
       if (parts == 1) return;
       sums_of_rows<L>(lanes[1], count, sums);
       for (Index i = 0; i < count; ++i) to[i] = to[i] + S(sums[i]);

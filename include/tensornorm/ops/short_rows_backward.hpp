@@ -8,6 +8,25 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
+/// What the gradients of a few statistics meet.
+template <class A, class S>
+struct FewGradientCenters {
+  S rest[kTogether], unit[kTogether];
+  A mean[kTogether], factor[kTogether], rstd[kTogether], shift[kTogether], slope[kTogether], offset[kTogether];
+  GradientCenterArrays<A, S> arrays{rest, unit, mean, factor, rstd, shift, slope, offset};
+  typename GradientCenterArrays<A, S>::Made made;
+
+  template <class I, class Args>
+  TENSORNORM_INLINE void set(const Args& args, const FewStatistics& few) {
+    made = arrays.template set<I>(args, few.at.statistic, few.row.statistic, few.count);
+  }
+  template <class I, class Args>
+  TENSORNORM_INLINE void finish(const Args& args, const FewStatistics& few, const ShortGradientSums<A, S, I>& sums) {
+    arrays.template finish<I>(args, few.at.statistic, few.row.statistic, few.count, made.in_lanes, sums.plain, sums.centered);
+  }
+  TENSORNORM_INLINE bool is_scaled(Index i) const { return made.scaled && factor[i] != A(1); }
+};
+
 /// RowBackward where each statistic is of one short run, or of a few: of kTogether statistics first all sums, then all coefficients, then all
 /// elements. Beside its parameters only where gradients are wanted. One whose x needs a scale goes to RowBackward. Of one run the same bits as
 /// of RowBackward.
@@ -16,6 +35,7 @@ struct ShortRowBackward {
   using T = typename Args::Element;
   using A = typename Args::A;
   using S = typename Args::S;
+  using FewCenters = FewGradientCenters<A, S>;
 
   const Args& args;
   const RowWalk& walk;
@@ -40,32 +60,13 @@ struct ShortRowBackward {
   }
 
  private:
-  /// What the gradients of a few statistics meet.
-  struct FewCenters {
-    S rest[kTogether], unit[kTogether];
-    A mean[kTogether], factor[kTogether], rstd[kTogether], shift[kTogether], slope[kTogether], offset[kTogether];
-    bool scaled;       ///< some have another factor than 1
-    Index in_lanes;    ///< so many, from the first on, have not
-
-    TENSORNORM_INLINE GradientCenterArrays<A, S> arrays() { return {rest, unit, mean, factor, rstd, shift, slope, offset}; }
-    template <class I>
-    TENSORNORM_INLINE void set(const Args& args, const FewStatistics& few) {
-      const auto made = arrays().template set<I>(args, few.at.statistic, few.row.statistic, few.count);
-      scaled = made.scaled;
-      in_lanes = made.in_lanes;
-    }
-    template <class I>
-    TENSORNORM_INLINE void finish(const Args& args, const FewStatistics& few, const ShortGradientSums<A, S, I>& sums) {
-      arrays().template finish<I>(args, few.at.statistic, few.row.statistic, few.count, in_lanes, sums.plain, sums.centered);
-    }
-  };
   /// dx of all but those that are scaled, by map(i, dy).
   template <class I, class Map>
   TENSORNORM_INLINE void write(const FewStatistics& few, const FewCenters& centers, const Map& map) const {
     const Index n = walk.run.extent;
     for (Index j = 0; j < few.slices.count; ++j)
       for (Index i = 0; i < few.count; ++i)
-        if (!centers.scaled || centers.factor[i] == A(1))
+        if (!centers.is_scaled(i))
           transform_run<A, I>(few.run(args.x, 0, j, i), few.run(args.dx, 2, j, i), n, map(i, few.run(args.dy, 1, j, i)), {},
                               Store::ordinary);
   }
@@ -79,7 +80,7 @@ struct ShortRowBackward {
     centers.template set<I>(args, few);
     const auto with_those_of = [&](Index i, const auto& f) TENSORNORM_INLINE_LAMBDA { with_parameters(args, dweight, dbias, few.param(i), f); };
     const auto add = [&](Index, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
-      if (centers.factor[i] != A(1)) return alone(few.k + i);  // here: gradients of parameters are added up in the order of rows
+      if (centers.is_scaled(i)) return alone(few.k + i);  // here: gradients of parameters are added up in the order of rows
       with_those_of(i, [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
         const RowGradients<A, P> beside{centers.mean[i], centers.rstd[i], centers.shift[i], weight, dweight_beside, dbias_beside};
         row_gradient_lanes<true, true, A, I>(few.run(args.x, 0, 0, i), few.run(args.dy, 1, 0, i), n, beside, {}, f);
@@ -104,7 +105,7 @@ struct ShortRowBackward {
     FewCenters centers;
     centers.template set<I>(args, few);
     const auto add = [&](Index j, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
-      if (centers.factor[i] != A(1)) return;
+      if (centers.is_scaled(i)) return;
       const RowGradients<A> row{centers.mean[i], A(0), A(0), nullptr, nullptr, nullptr};
       row_gradient_lanes<false, false, A, I>(few.run(args.x, 0, j, i), few.run(args.dy, 1, j, i), n, row, {}, f);
     };
@@ -113,7 +114,7 @@ struct ShortRowBackward {
     Index i = 0;
     if constexpr (finishes_in_lanes<S, I>()) {
       using V = HardwareLanes<S, I>;
-      for (const Index end = few.row.param == 1 || !args.gradients ? centers.in_lanes : 0; i < end; i += V::width) {
+      for (const Index end = few.row.param == 1 || !args.gradients ? centers.made.in_lanes : 0; i < end; i += V::width) {
         const V plain = V::load(sums.plain + i), centered = V::load(sums.centered + i), weight = few.parameters(args.weight, i, V(S(1)));
         if (args.gradients) {
           totals.dweight.add(few.param(i), V::load(centers.unit + i), fused(V::load(centers.rest + i), plain, centered));
@@ -126,7 +127,7 @@ struct ShortRowBackward {
     }
     for (; i < few.count; ++i) {
       weights[i] = args.weight != nullptr ? S(args.weight[few.param(i)]) : S(1);
-      if (centers.factor[i] != A(1)) {
+      if (centers.is_scaled(i)) {
         alone(few.k + i);
         continue;
       }
