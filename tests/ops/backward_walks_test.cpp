@@ -56,7 +56,7 @@ class BackwardWalksTest : public testing::Test {
     std::vector<S> dweight, dbias;
   };
 
-  enum class By { rows, rows_beside_next, cached_rows };
+  enum class By { rows, rows_beside_next, cached_rows, short_rows };
 
   /// By the walk asked for; dx begins `offset` elements after an address of 64 bytes.
   static Result run(const Case& c, Index offset, By by, bool gradients, bool extreme, Index first) {
@@ -93,6 +93,9 @@ class BackwardWalksTest : public testing::Test {
     const kernels::ParameterSums<A, S> totals{sums(result.dweight), sums(result.dbias)};
     if (by == By::cached_rows)
       kernels::dispatch(kernels::CachedRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals});
+    else if (by == By::short_rows)
+      kernels::dispatch(kernels::ShortRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals, few_dweight.data(),
+                                                                                few_dbias.data(), beside ? nest.params : 0});
     else
       kernels::dispatch(kernels::RowBackward<kernels::BackwardArguments<T>>{args, walk, Store::streaming, by == By::rows_beside_next, first,
                                                                             walk.kept.size(), totals, few_dweight.data(), few_dbias.data(),
@@ -108,6 +111,10 @@ class BackwardWalksTest : public testing::Test {
             {"an element after the last part", "kR", {3, 1025}},
             {"several runs of a statistic", "rKr", {4, 3, 1543}},
             {"a weight for each run", "kRr", {3, 4, 800}},
+            {"short rows beside their parameters", "kR", {43, 77}},
+            {"short rows, a weight for each", "kKr", {3, 21, 49}},
+            {"short rows of part of a vector, a weight for many", "Kkr", {2, 19, 7}},
+            {"short rows without parameters", "kkr", {2, 25, 64}},
             {"no parameters", "kkr", {2, 3, 1111}}};
   }
 };
@@ -129,8 +136,10 @@ TYPED_TEST(BackwardWalksTest, GiveTheSameBits) {
           const Index first = extreme && c.shape[0] > 1 ? 1 : 0;  // a chunk that is not the first
           support::at_each_level([&](kernels::Level) {
             const auto expected = this->run(c, offset, Walk::rows, gradients, extreme, first);
-            for (const Walk by : {Walk::rows_beside_next, Walk::cached_rows}) {
-              if (by == Walk::cached_rows && c.letters.back() == 'R') continue;  // its runs have one weight each
+            for (const Walk by : {Walk::rows_beside_next, Walk::cached_rows, Walk::short_rows}) {
+              const bool beside = c.letters.back() == 'R';
+              if (by == Walk::cached_rows && beside) continue;  // its runs have one weight each
+              if (by == Walk::short_rows && (std::string(c.name).rfind("short rows", 0) != 0 || (beside && !gradients))) continue;
               const auto actual = this->run(c, offset, by, gradients, extreme, first);
               EXPECT_TRUE(support::same_bits(actual.dx, expected.dx));
               EXPECT_TRUE(support::same_bits(actual.dweight, expected.dweight));

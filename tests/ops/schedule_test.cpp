@@ -101,24 +101,24 @@ TEST(ChooseWalk, ShortSlicesByTheirNumberAndWhereTheyLie) {
 }
 
 // Added up as one, slices are rows from fewer elements on, by their shape alone; and no more than a block of vectors.
-TEST(ChooseWalk, FewSlicesAreRows) {
-  const FewSlices few{16, 512};
+TEST(ChooseWalk, JoinedSlicesAreRows) {
+  const JoinedSlices joined{16, 512};
   const auto rows = [&](Index images, Index length) {
     const LoopNest nest = nest_of_roles<Eigen::RowMajor>({images, 3, length}, "rKr");
-    const bool near = choose_walk(without_params(nest), 0, sizeof(float), true, few) == Walk::row;
-    EXPECT_EQ(choose_walk(without_params(nest), 100 * kFromMemoryBytes, sizeof(float), true, few) == Walk::row, near);
-    EXPECT_EQ(make_row_walk(nest, without_params(nest)).has_few_slices(few), few.hold(images, length));
+    const bool near = choose_walk(without_params(nest), 0, sizeof(float), true, joined) == Walk::row;
+    EXPECT_EQ(choose_walk(without_params(nest), 100 * kFromMemoryBytes, sizeof(float), true, joined) == Walk::row, near);
+    EXPECT_EQ(make_row_walk(nest, without_params(nest)).has_joined_slices(joined), joined.hold(images, length));
     return near;
   };
-  EXPECT_TRUE(rows(2, 2 * kFewSliceElements));
-  EXPECT_FALSE(rows(2, 2 * kFewSliceElements - 1));
-  EXPECT_TRUE(rows(8, 8 * kFewSliceElements));
-  EXPECT_FALSE(rows(8, 8 * kFewSliceElements - 1));
+  EXPECT_TRUE(rows(2, 2 * kJoinedSliceElements));
+  EXPECT_FALSE(rows(2, 2 * kJoinedSliceElements - 1));
+  EXPECT_TRUE(rows(8, 8 * kJoinedSliceElements));
+  EXPECT_FALSE(rows(8, 8 * kJoinedSliceElements - 1));
   EXPECT_TRUE(rows(8, 64));
   EXPECT_FALSE(rows(8, 65)) << "more than a block";
-  EXPECT_FALSE(few.hold(1, 64)) << "a slice is all of a statistic";
+  EXPECT_FALSE(joined.hold(1, 64)) << "a slice is all of a statistic";
   const LoopNest weighted = nest_of_roles<Eigen::RowMajor>({2, 3, 49}, "RKr");
-  EXPECT_FALSE(make_row_walk(weighted, without_params(weighted)).has_few_slices(few)) << "a weight for each slice";
+  EXPECT_FALSE(make_row_walk(weighted, without_params(weighted)).has_joined_slices(joined)) << "a weight for each slice";
 }
 
 TEST(ChooseWalk, IsThatOfAnExampleAlone) {
@@ -126,7 +126,8 @@ TEST(ChooseWalk, IsThatOfAnExampleAlone) {
     for (const Index channels : {16, 128, 500}) {
       const auto walk = [&](Index examples) {
         const Shape shape = {examples, 9, 4, channels};
-        return choose_walk(without_params(nest_of_roles<Eigen::RowMajor>(shape, letters)), 8 * support::size_of(shape), sizeof(float), true);
+        return choose_walk(without_params(nest_of_roles<Eigen::RowMajor>(shape, letters)), 8 * support::size_of(shape), sizeof(float), true,
+                           kernels::joined_slices<float>);
       };
       EXPECT_EQ(walk(1), walk(10000)) << letters << ' ' << channels;
     }
@@ -166,6 +167,11 @@ TEST(ChooseWalk, AStatisticWhoseWeightsComeAgainSoonIsColumns) {
   EXPECT_EQ(few_pixels.walk, Walk::row);
   EXPECT_EQ(few_pixels.row.length, 2 * 2 * 48) << "one slice";
   EXPECT_EQ(few_pixels.row.run.extent, 48);
+  // Slices that weights change within are not joined.
+  EXPECT_EQ(plan({8, 2, 2, 32}, "krrR").walk, Walk::column);
+  EXPECT_EQ(plan({2, 4, 32, 16}, "krKR").walk, Walk::column);
+  EXPECT_EQ(plan({4, 32, 16}, "RKr").walk, Walk::column);
+  EXPECT_EQ(plan({4, 32, 16}, "rKr").walk, Walk::row);
   EXPECT_EQ(plan({8, 28, 28, 3}, "kRRR").walk, Walk::row) << "a weight for each element";
   EXPECT_EQ(plan({8, 28, 28, 3}, "krrr").walk, Walk::row) << "none";
   EXPECT_EQ(plan({8, 1, 1, 3}, "krrR").walk, Walk::row) << "once";

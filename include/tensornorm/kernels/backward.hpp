@@ -115,7 +115,7 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
   row_gradient_lanes<kWeighted, kGradients, A, I>(x, dy, n, row, ahead, add);
 }
 
-/// The sums of gradients of `count` statistics, at most kTogether, or of runs, of one block each; or of a few short slices, whose lanes are
+/// The sums of gradients of `count` statistics, at most kTogether, of one slice of no more than a block, or of joined ones, whose lanes are
 /// added up before a sum is taken. Of one slice the same bits as of row_gradient_sums().
 template <class A, class S, class I>
 struct ShortGradientSums {

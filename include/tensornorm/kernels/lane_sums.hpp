@@ -14,7 +14,7 @@ inline constexpr Index kRowsInLanes = 8;
 inline namespace TENSORNORM_ABI {
 
 // The lanes of several vectors are summed up at once: two vectors become one, in which what sum() would add of each lies in a lane of its
-// own, until each lane is a sum. The same additions as those of sum(), in as many instructions as a third of them.
+// own, until each lane is a sum. The same additions as those of sum(), in a third of the instructions.
 
 /// How two vectors of kLanes become one, of which parts of 2 * kHalf lanes are each to be added up: the first halves of all parts of both,
 /// plus the last ones. Within 16 bytes parts stay where they are.

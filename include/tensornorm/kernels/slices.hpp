@@ -28,9 +28,10 @@ struct ShortSlice {
   }
 };
 
-/// The sums of `count` statistics, at most kTogether, of one short slice of n elements each, or a few: about a pivot of each, or about 0.
+/// The sums of `count` statistics, at most kTogether, of one slice of n elements each, no more than a block, or of joined ones: about a pivot
+/// of each, or about 0.
 ///
-/// Of one slice the same bits as of row_moments(). Of several lanes are added up before the sum of a slice is taken.
+/// Of one slice the same bits as of row_moments(). Of joined ones lanes are added up before a sum is taken.
 template <class A, class S, class I>
 struct ShortSums {
   using L = VirtualLanes<A, I>;
@@ -74,14 +75,17 @@ struct ShortSums {
   TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], S(sums[i]), squares[i]}; }
 };
 
-/// All are as ShortSlice::is_ordinary() asks; not where one of them might just be.
+/// All are as ShortSlice::is_ordinary() asks; not where one of them might just be. Squares of 0 are, which zeros have, or too small numbers.
 template <class A, class T, class V>
 TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, const V& sum, const V& squares) {
   using S = typename V::Number;
-  bool all = true;
-  if (centered) all = (sum * sum).is_within(V(), squares * V(S(0.5) * S(n)));
-  if constexpr (may_scale<A, T>) return all & squares.is_within(V(S(n) * S(SafeScale<A>::least)), V(S(SafeScale<A>::most)));
-  else return all & (pivot - pivot).is_within(V(), V());
+  if constexpr (may_scale<A, T>) {  // first: squares of others might overflow, and their pivots be no numbers
+    const V least(S(n) * S(SafeScale<A>::least));
+    if (!squares.or_where_zero(squares, least).is_within(least, V(S(SafeScale<A>::most)))) return false;
+  } else {
+    if (!(pivot - pivot).is_within(V(), V())) return false;
+  }
+  return !centered || (sum * sum).is_within(V(), squares * V(S(0.5) * S(n)));
 }
 
 /// Sums of several slices about one pivot, close to the mean of each: none waits for those before it to be merged, as in row_moments().

@@ -42,7 +42,7 @@ struct BackwardPlan {
   ColumnWalk column;
   kernels::Store store;
   bool beside_next = false;   ///< see writes_beside_next()
-  bool short_rows;            ///< statistics of one short run each, or a few; beside parameters only where all are differentiated by
+  bool short_rows;            ///< statistics of one short run each, or of joined slices; beside parameters only where all are differentiated by
   bool one_row;               ///< a single run beside its parameters, whose gradients are as many terms
   Index pieces;               ///< strips of columns, or statistics
   Index chunks;               ///< parts of the work that do not depend on each other
@@ -58,8 +58,8 @@ struct BackwardPlan {
     const LoopNest& walked = order.nest();
     const Index bytes = size * element;
     const LoopNest merged = kRowsOnly ? without_params(walked) : nest_of_statistics(walked, 3 * bytes, element, false);
-    const FewSlices few_slices = options.constant ? FewSlices() : kernels::few_slices<A>;
-    walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element, false, few_slices);
+    const JoinedSlices joined = options.constant || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
+    walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element, false, joined);
     Index unit = 3 * samples * element;
     bool streamed = false;
     if (kRowsOnly || walk == Walk::row) {
@@ -84,7 +84,7 @@ struct BackwardPlan {
                     writes_beside_next(2 * samples * element, kArrays * beside * Index(sizeof(A)));
     }
     const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(kernels::kBlock<A>, 3 * bytes, element);
-    short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_few_slices(few_slices));
+    short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));
     differentiated = options.gradients ? order.affine().size() : 0;
     // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
     const bool apart = differentiated == statistics && !order.within();

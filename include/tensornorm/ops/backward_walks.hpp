@@ -63,15 +63,20 @@ TENSORNORM_INLINE void add_elements(const T* x, const T* dy, Index n, const Read
   const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr};
   row_gradient_sums<false, false, A, S, I>(x, dy, n, row, ahead, run, rests);
 }
+/// Adds to the gradients of the parameter at p, or of a vector of them from there on, the sums of what has such a center.
+template <class Args, class A, class S, class V>
+TENSORNORM_INLINE void add_to_parameters(const Args& args, const ParameterSums<A, S>& totals, Index p, const V& unit, const V& rest, const V& plain,
+                                         const V& centered) {
+  if (!args.gradients) return;
+  totals.dweight.add(p, unit, fused<V>(rest, plain, centered));
+  totals.dbias.add(p, plain);
+}
 /// Adds a run of one weight to its statistic and to the gradients of its parameters.
 template <class Args, class A, class S>
 TENSORNORM_INLINE void add_to_statistic(const Args& args, const ParameterSums<A, S>& totals, Index param, const GradientCenter<A, S>& center,
                                         const GradientSums<S>& run, GradientSums<S>& sums, GradientSums<S>& rests) {
   const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
-  if (args.gradients) {
-    totals.dweight.add(param, center.unit, center.centered(run));
-    totals.dbias.add(param, run.plain);
-  }
+  add_to_parameters(args, totals, param, center.unit, center.rest, run.plain, run.centered);
   accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, weight, run.plain);
   accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, weight, run.centered);
 }

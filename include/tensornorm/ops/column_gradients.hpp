@@ -72,7 +72,7 @@ struct ColumnGradients {
     for (; i < strip.statistics; ++i, at.next()) {
       const Index k = at.offsets().statistic, p = strip.at.param + at.offsets().param;
       GradientSums<S> sums{scratch.plain[k], scratch.centered[k]};
-      give(p, scratch.centers.unit[k], scratch.centers.rest[k], sums.plain, sums.centered);
+      add_to_parameters(args, totals, p, scratch.centers.unit[k], scratch.centers.rest[k], sums.plain, sums.centered);
       if (args.weight == nullptr) continue;
       scratch.plain[k] = sums.plain * S(args.weight[p]);
       scratch.centered[k] = sums.centered * S(args.weight[p]);
@@ -102,21 +102,13 @@ struct ColumnGradients {
     scratch.centered.clear(strip.statistics);
   }
 
-  /// To the gradients of the parameter at p, or of a vector of them from there on.
-  template <class V>
-  TENSORNORM_INLINE void give(Index p, const V& unit, const V& rest, const V& plain, const V& centered) const {
-    if (!args.gradients) return;
-    totals.dweight.add(p, unit, fused<V>(rest, plain, centered));
-    totals.dbias.add(p, plain);
-  }
-
   /// of_statistics() for a vector of them from k on, beside each of which is the next parameter.
   template <class I>
   TENSORNORM_INLINE void statistics_of(const Strip& strip, Index k) const {
     using V = HardwareLanes<S, I>;
     const Index p = strip.at.param + k;
     const V plain = V::load(scratch.plain.sum + k), sum = V::load(scratch.centered.sum + k);
-    give(p, V::load(scratch.centers.unit + k), V::load(scratch.centers.rest + k), plain, sum);
+    add_to_parameters(args, totals, p, V::load(scratch.centers.unit + k), V::load(scratch.centers.rest + k), plain, sum);
     if (args.weight == nullptr) return;
     const V weight = V::load(args.weight + p);
     (plain * weight).store(scratch.plain.sum + k);
@@ -126,7 +118,7 @@ struct ColumnGradients {
   /// Column c, of statistic k.
   TENSORNORM_INLINE void column_of(Index c, Index k, Index param) const {
     const GradientSums<S> sums{scratch.column_sums.plain[c], scratch.column_sums.centered[c]};
-    give(param, scratch.centers.unit[k], scratch.centers.rest[k], sums.plain, sums.centered);
+    add_to_parameters(args, totals, param, scratch.centers.unit[k], scratch.centers.rest[k], sums.plain, sums.centered);
     const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
     scratch.plain.add(k, weight, sums.plain);
     scratch.centered.add(k, weight, sums.centered);
@@ -141,7 +133,7 @@ struct ColumnGradients {
     Index i = 0;
     for (; i + V::width <= n; i += V::width) {
       const V plain = V::load(scratch.column_sums.plain + c + i), centered = V::load(scratch.column_sums.centered + c + i);
-      give(param + i, unit, rest, plain, centered);
+      add_to_parameters(args, totals, param + i, unit, rest, plain, centered);
       const V weight = args.weight != nullptr ? V::load(args.weight + param + i) : V(S(1));
       accumulate<keeps_rest<A, S>>(plain_sum, plain_rest, weight, plain);
       accumulate<keeps_rest<A, S>>(centered_sum, centered_rest, weight, centered);

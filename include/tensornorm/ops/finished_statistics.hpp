@@ -114,11 +114,15 @@ constexpr bool finishes_in_lanes() {
   else return false;
 }
 
-/// The parts of the centers of several statistics, in lanes V, which need no scale.
+/// The parts of the centers of several statistics, in lanes V, which need no scale: stores the rounded mean, and returns the rest.
+template <class V, class A>
+TENSORNORM_INLINE V store_mean(const V& mean, const V& mean_lo, A* rounded) {
+  mean.store(rounded);
+  return (V::load(rounded) - mean) - mean_lo;
+}
 template <class V, class A, class S>
 TENSORNORM_INLINE void store_centers(const V& mean, const V& mean_lo, const V& rstd, A* mean_of, S* rest_of, S* rstd_of) {
-  mean.store(mean_of);
-  ((V::load(mean_of) - mean) - mean_lo).store(rest_of);
+  store_mean(mean, mean_lo, mean_of).store(rest_of);
   rstd.store(rstd_of);
 }
 

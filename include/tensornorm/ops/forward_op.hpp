@@ -45,7 +45,7 @@ struct ForwardPlan {
   RowWalk row;
   ColumnWalk column;
   kernels::Store store;
-  bool short_rows;   ///< statistics of one short run each, or a few
+  bool short_rows;   ///< statistics of one short run each, or of joined slices
   bool meets_again;  ///< short runs with given statistics, the same ones again and again
   bool staged;       ///< those, written past the caches
   bool as_given = false;  ///< few rows of a 16-bit type beside parameters of it
@@ -58,12 +58,12 @@ struct ForwardPlan {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
     const LoopNest merged = rows_only ? without_params(walked) : nest_of_statistics(walked, 2 * bytes, element, true);
-    constexpr FewSlices few = frozen ? FewSlices() : kernels::few_slices<A>;
+    const JoinedSlices joined = frozen || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
     Index cache = lasting_cache();
     const auto store_of = [&](Index unit, bool streamed) {
       return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, !frozen, cache);
     };
-    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element, true, few);
+    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element, true, joined);
     if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled
       row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
       order.leave_bias_out();
@@ -81,9 +81,9 @@ struct ForwardPlan {
       store = store_of(bytes, column.is_streamed(element));
       column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
-    const bool writes_rows = walk == Walk::row && options.writes, in_caches = writes_rows && store == kernels::Store::ordinary;
+    const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
     short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, 2 * bytes, element)) ||
-                             (writes_rows && row.has_few_slices(few)));
+                             (walk == Walk::row && row.has_joined_slices(joined)));
     meets_again = in_caches && frozen && row.meets_again();
     staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
              store_of(bytes, is_streamed_run(row.gapless(1) * element, element)) == kernels::Store::streaming;

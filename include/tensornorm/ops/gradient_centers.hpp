@@ -67,8 +67,7 @@ struct GradientCenterLanes {
   template <class Args>
   TENSORNORM_INLINE static bool are_near(const Args& args, Index k) {
     if constexpr (may_scale<A, typename Args::Element>) {
-      const V rstds = V::load(args.statistics.rstd + k), most{S(SafeScale<A>::gradient)}, least{S(1 / SafeScale<A>::gradient)};
-      return ((rstds - most).not_below_zero() + (least - rstds).not_below_zero()).sum() == S(0);
+      return V::load(args.statistics.rstd + k).is_within(V(S(1 / SafeScale<A>::gradient)), V(S(SafeScale<A>::gradient)));
     } else {
       return true;
     }

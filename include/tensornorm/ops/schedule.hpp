@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <cstdint>
 #include <numeric>
-#include <tensornorm/axes/loop_nest.hpp>
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/kernels/normalize.hpp>
-#include <tensornorm/ops/caches.hpp>
+#include <tensornorm/ops/walks.hpp>
 
 namespace tensornorm {
 
@@ -19,15 +18,11 @@ inline namespace TENSORNORM_ABI {
 /// Slices at least this long, or of so many elements for each slice that a statistic has, are taken one statistic at a time; others as
 /// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column.
 inline constexpr Index kLongSlice = 1024, kSliceElements = 12;
-/// The same where slices are so few that their statistics are taken together.
-inline constexpr Index kFewSliceElements = 3;
 /// From so many bytes read and written, when columns are written past the caches, slices too short for that are taken so only if so
 /// few make a statistic. A constant: the walk decides how sums are rounded, which is not to depend on the machine.
 inline constexpr Index kFewSlices = 8, kFromMemoryBytes = Index{24} << 20;
 /// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
 inline constexpr Index kLongRun = 32;
-/// Runs at most this long are normalized with coefficients made before, where those are met again; beside longer ones they cost nothing.
-inline constexpr Index kFrozenRun = 1024;
 /// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
 inline constexpr Index kTileColumns = 1024;
 /// Columns of the widest rows that are made of others for the parameters' sake, and how many such rows there are at least: something is done
@@ -49,8 +44,6 @@ inline constexpr Index kWeightPeriod = 64;
 inline constexpr Index kWholeVectors = 16;
 /// A strip of columns narrower than this is worse than passing twice over memory.
 inline constexpr Index kNarrowestStrip = 384;
-/// Runs of so many bytes are short wherever they come from.
-inline constexpr Index kShortRunBytes = 256;
 /// Parameters of 16 bits are converted beside the elements of so few rows; for more of them once before.
 inline constexpr Index kRowsAsGiven = 4;
 /// Bytes of adjoining rows of x (backward of x and dy together) that the second of two passes takes in memory's order, which the
@@ -58,8 +51,6 @@ inline constexpr Index kRowsAsGiven = 4;
 inline constexpr Index kStretchBytes = Index{256} << 10;
 /// Rows of columns are cut into at most so many parts, each of at least so many rows and bytes.
 inline constexpr Index kMostCuts = 16, kFewestCutRows = 64, kCutBytes = 2 * kBytesPerThread;
-
-enum class Walk { row, column };
 
 /// Every element at p lies within a cache line.
 template <class T>
@@ -80,112 +71,17 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool st
   return !in_place && aligned && large && streamed_run ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
-/// Slices of a statistic that are added up as if they were one: by their shape alone, wherever they are, since it decides how sums are rounded.
-struct FewSlices {
-  Index vector = 1;  ///< elements that are added up side by side
-  Index most = 0;    ///< of those in the vectors that all slices fill
-
-  bool hold(Index slices, Index length) const {
-    return slices > 1 && length >= kFewSliceElements * slices && slices * ((length + vector - 1) / vector) * vector <= most;
-  }
-};
-
-/// One statistic at a time, each over slices of contiguous elements.
-struct RowWalk {
-  LoopList kept;        ///< enumerates the statistics
-  LoopList slices;      ///< reduced loops around a slice
-  Index length = 1;     ///< elements of a slice
-  LoopList runs;        ///< reduced loops around a run
-  Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
-  bool affine = false;  ///< a parameter changes within a statistic
-
-  /// Every statistic is of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes read and
-  /// written, is more than a quarter of the last-level cache: rows taken together keep memory waiting.
-  bool is_short(Index most, Index traffic, Index element) const {
-    if (4 * traffic > last_level_cache()) most = std::min(most, kShortRunBytes / element);
-    return runs.depth == 0 && slices.depth == 0 && run.extent <= most;
-  }
-  /// Every statistic is of a few short slices with one parameter.
-  bool has_few_slices(const FewSlices& few) const { return !affine && few.hold(slices.size(), length); }
-  /// Given statistics: short runs of one statistic and one parameter each, which only the innermost of `kept` leads on to others: the same
-  /// ones are met every time it begins anew.
-  bool meets_again() const {
-    if (kept.depth < 2 || run.extent > kFrozenRun || run.param != 0) return false;
-    for (int i = 0; i < kept.depth - 1; ++i)
-      if (kept.loops[i].statistic != 0 || kept.loops[i].param != 0) return false;
-    return true;
-  }
-  /// Elements of an operand that the innermost of `kept` leads through from run to run without a gap; 0 where there are gaps.
-  Index gapless(int operand) const {
-    const Loop& inner = kept.loops[kept.depth - 1];
-    return inner.data[operand] == run.extent ? inner.extent * run.extent : 0;
-  }
-  /// Runs one after the other that lie beside other parameters each, before a parameter is met again.
-  Index runs_apart() const {
-    Index result = 1;
-    for (int i = runs.depth; i > 0 && runs.loops[i - 1].param != 0; --i) result *= runs.loops[i - 1].extent;
-    return result;
-  }
-};
-
-/// Rows of neighbouring columns: `problems` independent ones, cut into strips of columns.
-///
-/// Rows are grouped: weight and bias are the same functions of the column throughout a group. Several short rows that follow each
-/// other without a gap are taken as one wide row, whose columns begin with a loop over them; a group may end with a part of one.
-struct ColumnWalk {
-  LoopList problems;       ///< kept loops around all reduced ones
-  LoopList groups;         ///< reduced loops around a group of rows
-  LoopList columns;        ///< loops inside a wide row
-  Index group_rows = 1;    ///< wide rows of a group
-  Index group_tail = 0;    ///< columns of the partial one after them
-  Index moment_rows = 1;   ///< wide rows of all groups together, as the statistics see them
-  Index moment_tail = 0;   ///< columns of the partial one after them
-  Strides row_stride{};    ///< from wide row to wide row, per operand
-  Index row_param = 0;     ///< from wide row to wide row, in the parameters
-  Index width = 1;         ///< columns of a wide row
-  Index period = 1;        ///< columns of one of the rows in it
-  Index statistics = 1;    ///< statistics of a problem
-  Index strips = 1;        ///< pieces a problem is cut into, along the first of `columns`
-  Index strip_extent = 1;  ///< extent of that loop in a strip
-  Index cuts = 1;          ///< parts the rows of a strip are taken in, each with sums of its own
-  Index stretch = 1;       ///< adjoining wide rows that the second of two passes takes in memory's order
-  bool gapless = false;    ///< a wide row goes on in the next one
-  bool cached = false;     ///< a strip is still in the cache when the second pass reads it
-  bool affine = false;     ///< a parameter changes from row to row
-  Index weights = 0;       ///< where `affine`: 1 for all of a wide row, or one for each row in it; 0 where columns have their own, or short
-                           ///< rows in a wide one theirs
-  Index weight_step = 0;   ///< from one of them to the next, in the parameters
-
-  /// Columns of one weight in a strip, or all where they have none or their own.
-  Index run_width(Index strip_width) const { return weights > 0 ? strip_width / weights : strip_width; }
-  /// Whether what is written of a strip's rows streams.
-  bool is_streamed(Index element) const { return is_streamed_column(run_width(strip_width()) * element, element, gapless); }
-  /// Whether all rows of a strip are runs of that width, the partial one among them.
-  bool has_whole_runs(Index strip_width) const { return weights > 0 && group_tail % run_width(strip_width) == 0; }
-  /// Columns of the widest strip.
-  Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
-  /// Statistics of the widest strip.
-  Index strip_statistics() const { return strips == 1 ? statistics : statistics / columns.loops[0].extent * strip_extent; }
-  /// From a row of x to the one that the second of two passes fetches ahead; 0 where there is nothing to fetch.
-  Index second_pass_stride() const { return cached ? 0 : stretch > 1 ? row_stride[0] : -row_stride[0]; }
-  /// Rows of a group, the partial one included.
-  Index rows_of_group() const { return group_rows + (group_tail > 0 ? 1 : 0); }
-  /// Those of all groups together, as the statistics see them.
-  Index rows_of_moments() const { return moment_rows + (moment_tail > 0 ? 1 : 0); }
-  /// Columns of row r, in a strip of `strip_width`; only a walk of one strip has a partial row.
-  Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }
-};
-
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. `forward`:
-/// slices as short as is_streamed_row() takes them are as fast from memory. Not in place, but the bits there are to be the same.
-inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward, const FewSlices& few = {}) {
+/// slices as short as is_streamed_row() takes them are as fast from memory. Not in place, but the bits there are to be the same. `joined`:
+/// what is taken so.
+inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward, const JoinedSlices& joined = {}) {
   const Loop& slice = merged.innermost();
   // An example of one element as it would be among others, which are columns of one row.
   if (!reduces(slice) || merged.size() == 1) return Walk::column;
   Index slices = 1;
   for (int i = 0; i + 1 < merged.depth; ++i)
     if (reduces(merged.loops[i])) slices *= merged.loops[i].extent;
-  if (slices == 1 || slice.extent >= kLongSlice || few.hold(slices, slice.extent)) return Walk::row;
+  if (slices == 1 || slice.extent >= kLongSlice || joined.hold(slices, slice.extent)) return Walk::row;
   // Not of the examples around a statistic: their number is not to be seen in one's bits.
   for (int i = 0; !reduces(merged.loops[i]); ++i) traffic /= merged.loops[i].extent;
   const Index bytes = slice.extent * element;

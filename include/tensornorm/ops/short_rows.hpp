@@ -10,12 +10,13 @@ inline namespace TENSORNORM_ABI {
 
 /// No more than a block, whose lanes are added up in A.
 template <class A>
-inline constexpr FewSlices few_slices{virtual_width<A>, kBlock<A>};
+inline constexpr JoinedSlices joined_slices{virtual_width<A>, kBlock<A>};
+inline constexpr Index kMostJoined = 32;
 
 /// Where the slices of a statistic that are taken together lie, counted from the first of them.
 struct SliceOffsets {
   Index count;
-  Index data[kMaxOperands][std::size_t(kBlock<float> / virtual_width<float>)];  // FewSlices::hold() no more
+  Index data[kMaxOperands][kMostJoined];
 
   TENSORNORM_INLINE explicit SliceOffsets(const LoopList& slices) : count(slices.size()) {
     Odometer slice(slices);
@@ -47,15 +48,16 @@ struct FewStatistics {
   }
 };
 
-/// Of longer rows, or of several slices, half as many are taken together: what is done for each takes as long as waiting.
-inline constexpr Index kShortestRow = 128;
+/// Rows no longer than that are taken kTogether at once; of longer ones, or of joined slices, half as many: what is done for each of them
+/// takes as long as waiting.
+inline constexpr Index kRowWorthWaiting = 128;
 
 /// Calls f(FewStatistics) for the statistics [first, last) of a walk, at most kTogether of them. No call reaches across a multiple of as many
 /// as are taken together, counted from `first`.
 template <class F>
 TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
   const SliceOffsets slices(walk.slices);
-  const Index together = slices.count == 1 && walk.length <= kShortestRow ? kTogether : kRowsInLanes;
+  const Index together = slices.count == 1 && walk.length <= kRowWorthWaiting ? kTogether : kRowsInLanes;
   const int around = std::max(walk.kept.depth - 1, 0);
   const Loop row = walk.kept.depth > 0 ? walk.kept.loops[around] : Loop{1, {}, 0, 0};
   const Index begun = first > 0 ? first / row.extent : 0;
@@ -75,13 +77,14 @@ TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last
   }
 }
 
-/// RowForward where each statistic is of one short run, or of a few: of kTogether statistics first all sums, then all centers, then all elements.
-/// One that is not ordinary goes to RowForward. Of one run the same bits as of RowForward.
+/// RowForward where each statistic is of one short run, or of joined slices: of a few statistics first all sums, then all centers, then all
+/// elements. One that is not ordinary goes to RowForward. Of one run the same bits as of RowForward.
 template <class Args>
 struct ShortRowForward {
   using T = typename Args::Element;
   using A = typename Args::A;
   using S = typename Args::S;
+  static_assert(kBlock<A> / virtual_width<A> <= kMostJoined);
 
   const Args& args;
   const RowWalk& walk;
@@ -110,36 +113,46 @@ struct ShortRowForward {
     if constexpr (finishes_in_lanes<S, I>())
       ordinary = few.count % kRowsInLanes == 0 && few.row.statistic == 1 && finish_in_lanes<I>(sums, few, all);
     if (!ordinary) ordinary = finish<I>(sums, few, all);
-    with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
-      for (Index j = 0; j < few.slices.count; ++j)
-        for (Index i = 0; i < few.count; ++i)
-          if (ordinary || all.ordinary[i])
-            transform_run<A, I>(few.run(args.x, 0, j, i), few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {}, Store::ordinary);
-    });
+    if (args.y != nullptr)
+      with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
+        for (Index j = 0; j < few.slices.count; ++j)
+          for (Index i = 0; i < few.count; ++i)
+            if (ordinary || all.ordinary[i])
+              transform_run<A, I>(few.run(args.x, 0, j, i), few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {}, Store::ordinary);
+      });
     if (ordinary) return;
     for (Index i = 0; i < few.count; ++i)
       if (!all.ordinary[i]) alone(few.k + i);
   }
 
-  /// All of them, unless one might not be ordinary; then what has been written is to be written again.
+  /// All of them; where one might not be ordinary, those before it at most. Nothing is computed of one that is not: it might overflow.
   template <class I>
   TENSORNORM_INLINE bool finish_in_lanes(const ShortSums<A, S, I>& sums, const FewStatistics& few, FewCoefficients& to) const {
     using V = HardwareLanes<S, I>;
     static_assert(kRowsInLanes % V::width == 0);
     const bool beside = lies_beside(args, walk.run.param != 0);
     const A *const weights = beside ? nullptr : args.weight, *const biases = beside ? nullptr : args.bias;
-    bool all = true;
+    for (Index i = 0; i < few.count; ++i)
+      if (sums.squares[i] == S(0) && !is_constant<I>(few, i, sums.pivots[i])) return false;
     for (Index i = 0; i < few.count; i += V::width) {
       const V pivot = V::load(sums.pivots + i), sum = V::load(sums.sums + i), squares = V::load(sums.squares + i);
+      if (!all_ordinary<A, T>(args.samples, args.rule.centered, pivot, sum, squares)) return false;
       const FinishedStatistics<V> finished(args.rule, args.samples, pivot, sum, squares);
-      all &= all_ordinary<A, T>(args.samples, args.rule.centered, pivot, sum, squares) && all_near<A, T>(finished.rstd);
       finished.write(args.statistics, few.statistic(i));
-      finished.mean.store(to.mean + i);
+      if (!all_near<A, T>(finished.rstd)) return false;
       const V weight = few.parameters(weights, i, V(S(1))), bias = few.parameters(biases, i, V(S(-0.0)));
-      const V rest = (V::load(to.mean + i) - finished.mean) - finished.mean_lo, scale = finished.rstd * weight;
+      const V rest = store_mean(finished.mean, finished.mean_lo, to.mean + i), scale = finished.rstd * weight;
       scale.store(to.scale + i);
       fused(rest, scale, bias).or_where_zero(rest, bias).store(to.shift + i);
     }
+    return true;
+  }
+  /// All elements are the pivot, given that the squares of their differences are 0: as in chunk_sums(), zeros, say, are ordinary.
+  template <class I>
+  TENSORNORM_INLINE bool is_constant(const FewStatistics& few, Index i, A pivot) const {
+    if constexpr (std::is_same_v<A, S>) return false;
+    bool all = true;
+    for (Index j = 0; j < few.slices.count; ++j) all &= all_equal<A, I>(few.run(args.x, 0, j, i), walk.length, pivot);
     return all;
   }
   template <class I>
@@ -149,10 +162,7 @@ struct ShortRowForward {
     for (Index i = 0; i < few.count; ++i) {
       const ShortSlice<A, S> slice = sums[i];
       bool ordinary = slice.template is_ordinary<T>(args.samples, centered);
-      // As in chunk_sums(): zeros, say, are ordinary.
-      if constexpr (!std::is_same_v<A, S>)
-        if (!ordinary && slice.squares == S(0) && few.slices.count == 1)
-          ordinary = all_equal<A, I>(few.run(args.x, 0, 0, i), walk.length, slice.pivot);
+      if (!ordinary && slice.squares == S(0)) ordinary = is_constant<I>(few, i, slice.pivot);
       if (ordinary) {
         const Center<A, S> center =
             finish_statistic<A, T>(args.rule, args.samples, {slice.state(args.samples, centered)}, args.statistics, few.statistic(i));

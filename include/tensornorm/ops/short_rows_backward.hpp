@@ -16,6 +16,9 @@ struct FewGradientCenters {
   GradientCenterArrays<A, S> arrays{rest, unit, mean, factor, rstd, shift, slope, offset};
   typename GradientCenterArrays<A, S>::Made made;
 
+  FewGradientCenters() {}  // NOLINT(modernize-use-equals-default): leaves everything unset
+  FewGradientCenters(const FewGradientCenters&) = delete;  // points to itself
+  FewGradientCenters& operator=(const FewGradientCenters&) = delete;
   template <class I, class Args>
   TENSORNORM_INLINE void set(const Args& args, const FewStatistics& few) {
     made = arrays.template set<I>(args, few.at.statistic, few.row.statistic, few.count);
@@ -27,8 +30,8 @@ struct FewGradientCenters {
   TENSORNORM_INLINE bool is_scaled(Index i) const { return made.scaled && factor[i] != A(1); }
 };
 
-/// RowBackward where each statistic is of one short run, or of a few: of kTogether statistics first all sums, then all coefficients, then all
-/// elements. Beside its parameters only where gradients are wanted. One whose x needs a scale goes to RowBackward. Of one run the same bits as
+/// RowBackward where each statistic is of one short run, or of joined slices: of a few statistics first all sums, then all coefficients, then
+/// all elements. Beside its parameters only where gradients are wanted. One whose x needs a scale goes to RowBackward. Of one run the same bits as
 /// of RowBackward.
 template <class Args>
 struct ShortRowBackward {
@@ -116,10 +119,7 @@ struct ShortRowBackward {
       using V = HardwareLanes<S, I>;
       for (const Index end = few.row.param == 1 || !args.gradients ? centers.made.in_lanes : 0; i < end; i += V::width) {
         const V plain = V::load(sums.plain + i), centered = V::load(sums.centered + i), weight = few.parameters(args.weight, i, V(S(1)));
-        if (args.gradients) {
-          totals.dweight.add(few.param(i), V::load(centers.unit + i), fused(V::load(centers.rest + i), plain, centered));
-          totals.dbias.add(few.param(i), plain);
-        }
+        add_to_parameters(args, totals, few.param(i), V::load(centers.unit + i), V::load(centers.rest + i), plain, centered);
         weight.store(weights + i);
         (weight * plain).store(sums.plain + i);
         (weight * centered).store(sums.centered + i);
@@ -131,10 +131,7 @@ struct ShortRowBackward {
         alone(few.k + i);
         continue;
       }
-      if (args.gradients) {
-        totals.dweight.add(few.param(i), centers.unit[i], fused<S>(centers.rest[i], sums.plain[i], sums.centered[i]));
-        totals.dbias.add(few.param(i), sums.plain[i]);
-      }
+      add_to_parameters(args, totals, few.param(i), centers.unit[i], centers.rest[i], sums.plain[i], sums.centered[i]);
       sums.plain[i] = weights[i] * sums.plain[i];
       sums.centered[i] = weights[i] * sums.centered[i];
     }

@@ -28,7 +28,7 @@ struct Shape {
 };
 
 template <class T>
-class FewSlices : public testing::Test {
+class JoinedSlices : public testing::Test {
  protected:
   using X = Eigen::Tensor<T, 3, Eigen::RowMajor>;
   struct Result {
@@ -84,7 +84,7 @@ class FewSlices : public testing::Test {
            equal(a.variance, b.variance) && equal(a.saved_mean, b.saved_mean) && equal(a.rstd, b.rstd);
   }
 
-  /// Sides about those of vectors, numbers of channels about those that are taken together; the last is no longer so few.
+  /// Lengths about those of vectors, numbers of channels about those that are taken together; the last are too long for some.
   static std::vector<Shape> shapes() {
     std::vector<Shape> result;
     for (const Index images : {2, 3, 4, 7, 8})
@@ -94,14 +94,14 @@ class FewSlices : public testing::Test {
   }
 };
 using Types = testing::Types<float, double>;
-TYPED_TEST_SUITE(FewSlices, Types);
+TYPED_TEST_SUITE(JoinedSlices, Types);
 
-TYPED_TEST(FewSlices, AreTheSumsOfLongDoubles) {
+TYPED_TEST(JoinedSlices, AreTheSumsOfLongDoubles) {
   using T = TypeParam;
   Index held = 0;
   for (const Shape& s : this->shapes()) {
     SCOPED_TRACE(testing::PrintToString(std::vector<Index>{s.images, s.channels, s.length}));
-    held += tn::kernels::few_slices<T>.hold(s.images, s.length);
+    held += tn::kernels::joined_slices<T>.hold(s.images, s.length);
     const auto x = this->random(s, 1, T(3)), dy = this->random(s, 2, T(0.25));
     const Wide n = Wide(s.images * s.length);
     support::at_each_level([&](tn::kernels::Level) {
@@ -141,10 +141,10 @@ TYPED_TEST(FewSlices, AreTheSumsOfLongDoubles) {
 }
 
 // Zeros, constants, numbers to be scaled, far means, infinity: whatever stands beside a channel is not to be seen in it.
-TYPED_TEST(FewSlices, AChannelIsTheSameAsAlone) {
+TYPED_TEST(JoinedSlices, AChannelIsTheSameAsAlone) {
   using T = TypeParam;
   for (const Shape& shape : {Shape{2, 19, 49}, Shape{4, 24, 25}, Shape{3, 16, 64}, Shape{8, 9, 49}, Shape{2, 40, 7}}) {
-    ASSERT_TRUE(tn::kernels::few_slices<T>.hold(shape.images, shape.length) || sizeof(T) > 4);
+    ASSERT_TRUE(tn::kernels::joined_slices<T>.hold(shape.images, shape.length) || shape.images == 8);
     for (const Index odd : {0, 3, 8}) {
       auto x = this->random(shape, 3, T(1));
       const auto dy = this->random(shape, 4, T(0));
@@ -155,8 +155,9 @@ TYPED_TEST(FewSlices, AChannelIsTheSameAsAlone) {
       if (odd > 0) {
         each(odd, [](T, Index, Index) { return T(0); });
         each(odd - 1, [](T, Index, Index) { return T(0.1); });
-        each(odd - 2, [](T v, Index, Index) { return v * T(1e30); });
-        each(odd - 3, [](T v, Index, Index) { return v * T(1e-30); });
+        const T large = sizeof(T) == 4 ? T(1e30F) : T(1e200);
+        each(odd - 2, [large](T v, Index, Index) { return v * large; });
+        each(odd - 3, [large](T v, Index, Index) { return v / large; });
       }
       if (odd > 3) {
         each(odd - 4, [](T v, Index i, Index) { return v + T(10 * i); });
@@ -190,7 +191,7 @@ TYPED_TEST(FewSlices, AChannelIsTheSameAsAlone) {
   }
 }
 
-TYPED_TEST(FewSlices, GiveTheSameBitsOnEveryInstructionSetWithFma) {
+TYPED_TEST(JoinedSlices, GiveTheSameBitsOnEveryInstructionSetWithFma) {
   for (const Shape& s : this->shapes()) {
     const auto x = this->random(s, 5, TypeParam(7)), dy = this->random(s, 6, TypeParam(-1));
     std::vector<typename TestFixture::Result> results;
@@ -202,7 +203,7 @@ TYPED_TEST(FewSlices, GiveTheSameBitsOnEveryInstructionSetWithFma) {
 }
 
 // dx written over x or dy; gradients, or dx, alone.
-TYPED_TEST(FewSlices, WhatIsAskedForChangesNoBit) {
+TYPED_TEST(JoinedSlices, WhatIsAskedForChangesNoBit) {
   using T = TypeParam;
   for (const Shape& s : {Shape{2, 21, 49}, Shape{4, 8, 20}}) {
     const auto x = this->random(s, 7, T(2)), dy = this->random(s, 8, T(1));
