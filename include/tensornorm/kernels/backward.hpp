@@ -127,7 +127,9 @@ struct ShortGradientSums {
   TENSORNORM_INLINE ShortGradientSums(Index count, Index slices, Index n, const F& add) {
     constexpr std::size_t w = L::width;
     const int parts = n < L::width || n % L::width == 0 ? 1 : 2;
-    A plain_lanes[2][kTogether][w], centered_lanes[2][kTogether][w], sums[kTogether];
+    alignas(64) A plain_lanes[2][kTogether][w];
+    alignas(64) A centered_lanes[2][kTogether][w];
+    A sums[kTogether];
     for (Index j = 0; j < slices; ++j)
       for (Index i = 0; i < count; ++i) {
         int part = 0;
@@ -148,7 +150,7 @@ struct ShortGradientSums {
     // As accumulate() adds two terms: where it keeps a rest, that is not asked for.
     const auto add_up = [&](A (&lanes)[2][kTogether][w], S* to) TENSORNORM_INLINE_LAMBDA {
       sums_of_rows<L>(lanes[0], count, sums);
-      Widen<S, A>{sums, to, count}.template run<I>();
+      for (Index i = 0; i < count; ++i) to[i] = S(sums[i]);
       if (parts == 1) return;
       sums_of_rows<L>(lanes[1], count, sums);
       for (Index i = 0; i < count; ++i) to[i] = to[i] + S(sums[i]);

@@ -158,7 +158,9 @@ struct Beginning {
   A share;  ///< of each element: their sum might overflow
 
   TENSORNORM_INLINE Beginning(Index n, Index slices)
-      : count(n >= L::width ? L::width : Index(std::bit_floor(std::size_t(n)))), share(A(1) / A(count * slices)) {}
+      : count(n >= L::width ? L::width : Index(std::bit_floor(std::size_t(n)))), share(A(1) / A(L::width)) {
+    if (count * slices != L::width) share = A(1) / A(count * slices);
+  }
   template <class T>
   TENSORNORM_INLINE void add(const T* x, L& to) const {
     to.fma(count == L::width ? L::load(x) : load_few<L, A>(x, count), L(share));

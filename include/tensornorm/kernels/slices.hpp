@@ -43,7 +43,8 @@ struct ShortSums {
   template <class F>
   TENSORNORM_INLINE ShortSums(Index count, Index slices, Index n, bool centered, const F& x) {
     constexpr std::size_t w = L::width;
-    A lanes[kTogether][w], square_lanes[kTogether][w];
+    alignas(64) A lanes[kTogether][w];
+    alignas(64) A square_lanes[kTogether][w];
     if (centered) {
       const Index begun = Index(std::bit_floor(std::size_t(slices)));
       const Beginning<A, I> beginning(n, begun);

@@ -18,10 +18,16 @@ struct SliceOffsets {
   Index count;
   Index data[kMaxOperands][kMostJoined];
 
-  TENSORNORM_INLINE explicit SliceOffsets(const LoopList& slices) : count(slices.size()) {
+  TENSORNORM_INLINE explicit SliceOffsets(const LoopList& slices) : count(1) {
+    for (auto& first : data) first[0] = 0;
+    if (slices.depth > 0) set(slices);
+  }
+
+ private:
+  TENSORNORM_RARE void set(const LoopList& slices) {
     Odometer slice(slices);
-    for (Index j = 0; j < count; ++j, slice.next())
-      for (int k = 0; k < kMaxOperands; ++k) data[k][j] = slice.offsets().data[k];
+    for (count = 0; count < slices.size(); ++count, slice.next())
+      for (int k = 0; k < kMaxOperands; ++k) data[k][count] = slice.offsets().data[k];
   }
 };
 

@@ -39,11 +39,11 @@ struct RowWalk {
   Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
   bool affine = false;  ///< a parameter changes within a statistic
 
-  /// Every statistic is of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes read and
-  /// written, is more than a quarter of the last-level cache: rows taken together keep memory waiting.
+  /// There are several statistics, each of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes
+  /// read and written, is more than a quarter of the last-level cache: rows taken together keep memory waiting.
   bool is_short(Index most, Index traffic, Index element) const {
     if (4 * traffic > last_level_cache()) most = std::min(most, kShortRunBytes / element);
-    return runs.depth == 0 && slices.depth == 0 && run.extent <= most;
+    return kept.size() > 1 && runs.depth == 0 && slices.depth == 0 && run.extent <= most;
   }
   /// Every statistic is of slices that are added up as one, with one parameter.
   bool has_joined_slices(const JoinedSlices& joined) const { return !affine && joined.hold(slices.size(), length); }
