@@ -137,14 +137,16 @@ TYPED_TEST(JoinedSlices, AreTheSumsOfLongDoubles) {
       }
     });
   }
-  EXPECT_GE(held, sizeof(T) == 4 ? 50 : 40);
+  const Index wanted = sizeof(T) == 4 ? 50 : 0;  // doubles are not joined
+  EXPECT_GE(held, wanted);
 }
 
 // Zeros, constants, numbers to be scaled, far means, infinity: whatever stands beside a channel is not to be seen in it.
 TYPED_TEST(JoinedSlices, AChannelIsTheSameAsAlone) {
   using T = TypeParam;
+  if (sizeof(T) > 4) return;  // doubles are not joined
   for (const Shape& shape : {Shape{2, 19, 49}, Shape{4, 24, 25}, Shape{3, 16, 64}, Shape{8, 9, 49}, Shape{2, 40, 7}}) {
-    ASSERT_TRUE(tn::kernels::joined_slices<T>.hold(shape.images, shape.length) || shape.images == 8);
+    ASSERT_TRUE(tn::kernels::joined_slices<T>.hold(shape.images, shape.length));
     for (const Index odd : {0, 3, 8}) {
       auto x = this->random(shape, 3, T(1));
       const auto dy = this->random(shape, 4, T(0));
@@ -155,9 +157,8 @@ TYPED_TEST(JoinedSlices, AChannelIsTheSameAsAlone) {
       if (odd > 0) {
         each(odd, [](T, Index, Index) { return T(0); });
         each(odd - 1, [](T, Index, Index) { return T(0.1); });
-        const T large = sizeof(T) == 4 ? T(1e30F) : T(1e200);
-        each(odd - 2, [large](T v, Index, Index) { return v * large; });
-        each(odd - 3, [large](T v, Index, Index) { return v / large; });
+        each(odd - 2, [](T v, Index, Index) { return v * T(1e30F); });
+        each(odd - 3, [](T v, Index, Index) { return v * T(1e-30F); });
       }
       if (odd > 3) {
         each(odd - 4, [](T v, Index i, Index) { return v + T(10 * i); });
