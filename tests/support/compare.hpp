@@ -72,6 +72,12 @@ testing::AssertionResult all_near(const std::vector<A>& actual, const std::vecto
   return all_near(actual, expected, std::vector<long double>(expected.size(), tolerance));
 }
 
+/// The same bits, or NaN both: its sign is the processor's choice.
+template <class T>
+bool same_number(const T& a, const T& b) {
+  return std::memcmp(&a, &b, sizeof a) == 0 || (a != a && b != b);
+}
+
 template <class T>
 testing::AssertionResult same_bits(const std::vector<T>& actual, const std::vector<T>& expected) {
   if (actual.size() != expected.size())

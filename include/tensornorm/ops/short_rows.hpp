@@ -12,6 +12,7 @@ inline namespace TENSORNORM_ABI {
 /// 4.5 ulp off.
 template <class A>
 inline constexpr JoinedSlices joined_slices{virtual_width<A>, keeps_rest<A, statistic_t<A>> ? 0 : kBlock<A>};
+/// Slices of a statistic at most: of a vector each they fill a block.
 inline constexpr Index kMostJoined = 32;
 
 /// Where the slices of a statistic that are taken together lie, counted from the first of them.

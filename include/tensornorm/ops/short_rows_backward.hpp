@@ -53,8 +53,10 @@ struct ShortRowBackward {
     const bool beside = walk.run.param != 0;
     Index pending = 0;
     for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_INLINE_LAMBDA {
-      if (!beside) return apart<I>(few);
-      differentiate<I>(few);
+      FewCenters centers;
+      centers.template set<I>(args, few);
+      if (!beside) return apart<I>(few, centers);
+      differentiate<I>(few, centers);
       pending += few.count;
       if ((pending < kRowsPerFold && few.k + few.count < last) || totals.dweight.sum == nullptr) return;
       fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
@@ -76,11 +78,9 @@ struct ShortRowBackward {
 
   /// One run each, beside its parameters.
   template <class I>
-  TENSORNORM_INLINE void differentiate(const FewStatistics& few) const {
+  TENSORNORM_INLINE void differentiate(const FewStatistics& few, FewCenters& centers) const {
     using L = HardwareLanes<A, I>;
     const Index n = walk.run.extent;
-    FewCenters centers;
-    centers.template set<I>(args, few);
     const auto with_those_of = [&](Index i, const auto& f) TENSORNORM_INLINE_LAMBDA { with_parameters(args, dweight, dbias, few.param(i), f); };
     const auto add = [&](Index, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
       if (centers.is_scaled(i)) return alone(few.k + i);  // here: gradients of parameters are added up in the order of rows
@@ -102,11 +102,9 @@ struct ShortRowBackward {
 
   /// A few runs each, or one, of one weight.
   template <class I>
-  TENSORNORM_INLINE void apart(const FewStatistics& few) const {
+  TENSORNORM_INLINE void apart(const FewStatistics& few, FewCenters& centers) const {
     using L = HardwareLanes<A, I>;
     const Index n = walk.run.extent;
-    FewCenters centers;
-    centers.template set<I>(args, few);
     const auto add = [&](Index j, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
       if (centers.is_scaled(i)) return;
       const RowGradients<A> row{centers.mean[i], A(0), A(0), nullptr, nullptr, nullptr};
