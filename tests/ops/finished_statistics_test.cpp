@@ -84,25 +84,38 @@ TEST(FinishedStatistics, AreThoseOfOneAtATime) {
       });
 }
 
-TEST(RstdsOfVariances, AreThoseOfOneAtATime) {
-  std::vector<double> variances = support::random_values<double>(67, 5, 3, 1);
+template <class Value>
+void given_statistics_are_those_of_one_at_a_time(double small) {
+  const std::vector<Value> means = support::random_values<Value>(67, 6, 1e3, 1);
+  std::vector<Value> variances = support::random_values<Value>(67, 5, 3, 1);
   variances[0] = 0;
   variances[1] = -1;
-  variances[2] = std::numeric_limits<double>::infinity();
-  variances[3] = std::numeric_limits<double>::quiet_NaN();
-  variances[66] = 1e-310;
+  variances[2] = std::numeric_limits<Value>::infinity();
+  variances[3] = std::numeric_limits<Value>::quiet_NaN();
+  variances[66] = Value(small);
+  const std::vector<double> untouched(67, -7);
   for (const StatisticsRule& rule : {StatisticsRule{}, StatisticsRule{0, VarianceEstimator::biased, EpsAddedTo::variance, true},
                                      StatisticsRule{1e-3, VarianceEstimator::unbiased, EpsAddedTo::deviation, true}})
     support::at_each_level([&](Level) {
-      for (const Index count : {Index{0}, Index{1}, Index{7}, Index{8}, Index{67}}) {
-        std::vector<double> rstds = variances;
-        dispatch(RstdsOfVariances<double>{rule, rstds.data(), count});
-        for (std::size_t k = 0; k < variances.size(); ++k) {
-          const double one = Index(k) < count ? rule.rstd(variances[k]) : variances[k];
-          EXPECT_TRUE(same_bits(std::vector{rstds[k]}, std::vector{one}) || (rstds[k] != rstds[k] && one != one)) << k << " of " << count;
-        }
-      }
+      for (const double correction : {1.0, 1.25})
+        for (const bool asks_for_rest : {false, true})
+          for (const Index count : {Index{0}, Index{1}, Index{7}, Index{8}, Index{67}}) {
+            std::vector<double> mean = untouched, rest = untouched, rstd = untouched;
+            const StatisticsArrays<double> to{mean.data(), asks_for_rest ? rest.data() : nullptr, rstd.data(), nullptr};
+            dispatch(GivenStatistics<double, Value>{rule, means.data(), variances.data(), correction, to, count});
+            for (std::size_t k = 0; k < means.size(); ++k) {
+              const bool given = Index(k) < count;
+              EXPECT_EQ(mean[k], given ? double(means[k]) : -7) << k << " of " << count;
+              EXPECT_EQ(rest[k], given && asks_for_rest ? 0 : -7) << k << " of " << count;
+              EXPECT_TRUE(support::same_number(rstd[k], given ? rule.rstd(double(variances[k]) * correction) : -7)) << k << " of " << count;
+            }
+          }
     });
+}
+
+TEST(GivenStatistics, AreThoseOfOneAtATime) {
+  given_statistics_are_those_of_one_at_a_time<float>(1e-44);
+  given_statistics_are_those_of_one_at_a_time<double>(1e-310);
 }
 
 }  // namespace

@@ -14,6 +14,7 @@
 #include <type_traits>
 #include <vector>
 
+#include "support/instruction_sets.hpp"
 #include "support/logical.hpp"
 
 namespace tensornorm {
@@ -102,6 +103,40 @@ TYPED_TEST(RunningStatsOf, MomentumOneForgetsWhatWasNotFinite) {
   stats.update(Doubles{3}, Doubles{4}, 5);
   EXPECT_EQ(stats.mean()(0), 3);
   EXPECT_EQ(stats.variance()(0), 5);
+}
+
+// Wherever it stands among others: half an ulp of what long double says, and as much of double's rounding where that is stored; the same
+// bits as alone.
+TYPED_TEST(RunningStatsOf, EachFeatureMovesAsAlone) {
+  constexpr Index most = 150, images = 3;
+  const Doubles means = support::random_values<double>(most * images, 1, 0, 5), variances = support::random_values<double>(most * images, 2, 3, 0.3);
+  const auto before = support::random_values<TypeParam>(most, 3, 0, 5), spread = support::random_values<TypeParam>(most, 4, 3, 0.3);
+  support::at_each_level([&](kernels::Level) {
+    for (const Index repeats : {Index{1}, images})
+      for (const Index count : {Index{1}, Index{7}, Index{8}, Index{64}, Index{65}, most}) {
+        RunningStats<TypeParam> all(count, 0.1);
+        all.load(std::vector(before.begin(), before.begin() + count), std::vector(spread.begin(), spread.begin() + count), 1);
+        all.update(means.data(), variances.data(), 10, repeats, false);
+        for (Index c = 0; c < count; ++c) {
+          const auto k = static_cast<std::size_t>(c), first = static_cast<std::size_t>(c * repeats);
+          RunningStats<TypeParam> alone(1, 0.1);
+          alone.load(std::vector{before[k]}, std::vector{spread[k]}, 1);
+          alone.update(means.data() + first, variances.data() + first, 10, repeats, false);
+          EXPECT_EQ(all.mean()(c), alone.mean()(0)) << c << " of " << count;
+          EXPECT_EQ(all.variance()(c), alone.variance()(0)) << c << " of " << count;
+          long double mean = 0, variance = 0;
+          for (std::size_t i = 0; i < static_cast<std::size_t>(repeats); ++i) {
+            mean += static_cast<long double>(means[first + i]) / static_cast<long double>(repeats);
+            variance += static_cast<long double>(variances[first + i]) / static_cast<long double>(repeats) * 10 / 9;
+          }
+          mean = before[k] * 0.9L + mean * 0.1L;
+          variance = spread[k] * 0.9L + variance * 0.1L;
+          const long double ulp = std::numeric_limits<TypeParam>::epsilon() * (std::is_same_v<TypeParam, float> ? 1 : 2);
+          EXPECT_LE(std::abs(all.mean()(c) - mean), ulp * 8) << c << " of " << count;
+          EXPECT_LE(std::abs(all.variance()(c) - variance), ulp * variance) << c << " of " << count;
+        }
+      }
+  });
 }
 
 // Two images of three features: the images' means and variances are averaged, 3 of 4 samples being 4 unbiased.

@@ -9,7 +9,7 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <new>
+#include <cstdlib>
 #include <vector>
 
 namespace support {
@@ -25,11 +25,11 @@ class Pages {
     const std::size_t room = (n * sizeof(T) + page - 1) / page * page;
     size_ = room + 2 * page;
     void* memory = mmap(nullptr, size_, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (memory == MAP_FAILED) throw std::bad_alloc();
+    if (memory == MAP_FAILED) std::abort();
     memory_ = static_cast<std::byte*>(memory);
     inner_ = memory_ + page;
     inner_size_ = room;
-    if (room > 0 && mprotect(inner_, room, PROT_READ | PROT_WRITE) != 0) throw std::bad_alloc();
+    if (room > 0 && mprotect(inner_, room, PROT_READ | PROT_WRITE) != 0) std::abort();
     data_ = reinterpret_cast<T*>(edge == Edge::start ? inner_ : inner_ + room - n * sizeof(T));
   }
   Pages(const std::vector<T>& values, Edge edge) : Pages(values.size(), edge) {

@@ -242,16 +242,17 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
     A* const to = pivot + at.offsets().statistic;
     const Index from = at.offsets().data[0], step = inner.data[0];
     Index c = 0;
-    const auto add_vectors = [&]<class L>(L mean) {
-      for (; c + L::width <= inner.extent; c += L::width, mean = L()) {
-        for (Index i = 0; i < samples; ++i) mean.fma(L::load(sample[i] + from + c), L(share));
-        mean.store(to + c);
-      }
-    };
-    if (step == 1) {
-      add_vectors(VirtualLanes<A, Isa<16>>());  // a line at once, or half of one: those of rows that are pages apart push each other out
-      add_vectors(HardwareLanes<A, Isa<16>>());
-    }
+    if (step == 1 && inner.extent >= Few::width)
+      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {  // a share is a power of two: the same bits everywhere
+        const auto add_vectors = [&]<class L>(L mean) TENSORNORM_INLINE_LAMBDA {
+          for (; c + L::width <= inner.extent; c += L::width, mean = L()) {
+            for (Index i = 0; i < samples; ++i) mean.fma(L::load(sample[i] + from + c), L(share));
+            mean.store(to + c);
+          }
+        };
+        add_vectors(VirtualLanes<A, I>());  // a line at once, or half of one: those of rows that are pages apart push each other out
+        add_vectors(HardwareLanes<A, I>());
+      });
     for (; c < inner.extent; c += Few::width) {
       const Index count = std::min<Index>(Few::width, inner.extent - c);
       Few mean;
@@ -265,8 +266,9 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
     if (total >= kChunk)
       for (c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(sample[0] + from + c * step));
   }
-  for (Index k = 0; k < statistics; ++k)
-    if (!is_finite(pivot[k])) pivot[k] = A(0);  // so that an infinite element is the only one
+  Index k = 0;  // an infinite element is to be the only one
+  for (; k + Few::width <= statistics; k += Few::width) finite_or_zero(Few::load(pivot + k)).store(pivot + k);
+  for (; k < statistics; ++k) pivot[k] = finite_or_zero(pivot[k]);
 }
 
 }  // namespace TENSORNORM_ABI

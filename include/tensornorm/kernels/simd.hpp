@@ -389,6 +389,9 @@ using VirtualLanes = Lanes<A, virtual_width<A>, hardware_width<A, I>>;
 /// The lanes of elementwise work, where the width changes no bit: one hardware vector.
 template <class A, class I>
 using HardwareLanes = Lanes<A, hardware_width<A, I>, hardware_width<A, I>>;
+/// Lanes of S come from numbers in memory of type T, and go there.
+template <class S, class T>
+inline constexpr bool has_lanes_of = virtual_width<S> > 1 && (std::is_same_v<T, S> || (std::is_same_v<T, float> && std::is_same_v<S, double>));
 /// As many statistics-type lanes as VirtualLanes<A> has, into which float lanes are folded.
 template <class A, class S, class I>
 using FoldLanes = Lanes<S, virtual_width<A>, hardware_width<S, I>>;

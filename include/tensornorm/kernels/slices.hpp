@@ -76,13 +76,14 @@ struct ShortSums {
   TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], S(sums[i]), squares[i]}; }
 };
 
-/// All are as ShortSlice::is_ordinary() asks; not where one of them might just be. Squares of 0 are, which zeros have, or too small numbers.
-template <class A, class T, class V>
+/// All are as ShortSlice::is_ordinary() asks; not where one of them might just be. kZerosToo: squares of 0 are, which zeros have, or too
+/// small numbers.
+template <class A, class T, bool kZerosToo, class V>
 TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, const V& sum, const V& squares) {
   using S = typename V::Number;
   if constexpr (may_scale<A, T>) {  // first: squares of others might overflow, and their pivots be no numbers
     const V least(S(n) * S(SafeScale<A>::least));
-    if (!squares.or_where_zero(squares, least).is_within(least, V(S(SafeScale<A>::most)))) return false;
+    if (!(kZerosToo ? squares.or_where_zero(squares, least) : squares).is_within(least, V(S(SafeScale<A>::most)))) return false;
   } else {
     if (!(pivot - pivot).is_within(V(), V())) return false;
   }

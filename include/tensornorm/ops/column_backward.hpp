@@ -224,22 +224,30 @@ struct ColumnBackward {
       };
       if (transform_held<4, A, I>(walk, strip, range, true, x, dx, map)) return;
     }
-    for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      const Index row_param = at.param + r * walk.row_param;
-      if (walk.affine && fresh && walk.weights == 0) weigh<I>(arrays, first_columns(strip, width), row_param, width);
-      for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
-        const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
-        const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
-        if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
-        T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
-        const P mean{arrays.column_mean + c}, slope{arrays.column_slope + c}, offset{arrays.column_offset + c};
-        if (walk.weights > 0) {
-          transform_run<A, I>(x, dx, n, weighted_map(I(), dy, c, param), ahead, store);
-        } else {
-          transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {arrays.column_scale + c}, slope, offset), ahead, store);
-        }
+    if (!scaled && !walk.affine && walk.weights == 0) {
+      for_each_plain_row(walk, strip, range, true, [&](const Offsets& at, Index width) TENSORNORM_INLINE_LAMBDA {
+        const T* dy = args.dy + at.data[1];
+        const GradientMap<L, T, P> map(dy, {arrays.column_mean}, {arrays.column_scale}, {arrays.column_slope}, {arrays.column_offset});
+        transform_run<A, I>(args.constant ? dy : args.x + at.data[0], args.dx + at.data[2], width, map, ahead, store);
       });
-    });
+    } else {
+      for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+        const Index row_param = at.param + r * walk.row_param;
+        if (walk.affine && fresh && walk.weights == 0) weigh<I>(arrays, first_columns(strip, width), row_param, width);
+        for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
+          const T* dy = args.dy + at.data[1] + r * walk.row_stride[1] + c;
+          const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0] + c;  // constants: dx does not depend on x
+          if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
+          T* dx = args.dx + at.data[2] + r * walk.row_stride[2] + c;
+          const P mean{arrays.column_mean + c}, slope{arrays.column_slope + c}, offset{arrays.column_offset + c};
+          if (walk.weights > 0) {
+            transform_run<A, I>(x, dx, n, weighted_map(I(), dy, c, param), ahead, store);
+          } else {
+            transform_run<A, I>(x, dx, n, GradientMap<L, T, P>(dy, mean, {arrays.column_scale + c}, slope, offset), ahead, store);
+          }
+        });
+      });
+    }
     if (store == Store::streaming) fence<Store::streaming>();
   }
 

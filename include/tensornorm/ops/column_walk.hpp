@@ -79,7 +79,7 @@ struct ColumnForward {
     store_centers(mean, mean_lo, rstd, scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
     std::fill_n(scratch.factor + k, V::width, A(1));
     bool scaled = false;
-    for (Index i = 0; i < V::width; ++i) {
+    for (Index i = all_near<A, T>(rstd) ? V::width : 0; i < V::width; ++i) {
       if (is_near<A, T>(scratch.sum[k + i])) continue;
       S his[V::width], los[V::width];
       mean.store(his);
@@ -121,7 +121,7 @@ struct ColumnForward {
       scratch.squares.clear(strip.statistics);
       fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.sum);
       fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.squares);
-      if (attempt == 3 || !improve(strip, attempt, columns, scaled)) break;
+      if (attempt == 3 || all_ordinary<I>(strip) || !improve(strip, attempt, columns, scaled)) break;
     }
     return finish<I>(strip, scaled);
   }
@@ -184,13 +184,27 @@ struct ColumnForward {
     });
   }
 
+  /// No statistic needs another pivot or a scale; not where one of them might.
+  template <class I>
+  TENSORNORM_INLINE bool all_ordinary(const Strip& strip) const {
+    const bool centered = args.rule.centered;
+    Index k = 0;
+    if constexpr (virtual_width<S> > 1) {
+      using V = HardwareLanes<S, I>;
+      for (; k + V::width <= strip.statistics; k += V::width) {
+        const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
+        if (!kernels::all_ordinary<A, T, false>(args.samples, centered, pivot, sum, squares)) return false;
+      }
+    }
+    for (; k < strip.statistics; ++k)
+      if (scale_for<A, T>(args.samples, A(0), scratch.squares[k]) != A(1) ||
+          (centered && is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])))
+        return false;
+    return true;
+  }
+
   /// Replaces bad pivots, finds scales, and chooses the columns to add up again; false where there is none.
   bool improve(const Strip& strip, int attempt, ColumnChoice<A>& columns, bool& scaled) const {
-    Index good = 0;
-    while (good < strip.statistics && scale_for<A, T>(args.samples, A(0), scratch.squares[good]) == A(1) &&
-           !(args.rule.centered && is_bad_pivot(args.samples, scratch.sum[good], scratch.squares[good])))
-      ++good;
-    if (good == strip.statistics) return false;
     if (!scaled) std::fill_n(scratch.factor, strip.statistics, A(1));
     A* changed = scratch.mean;
     bool any = false;
@@ -276,24 +290,30 @@ struct ColumnForward {
       const auto map = [&](const Offsets&, Index c) TENSORNORM_INLINE_LAMBDA { return ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}; };
       if (transform_held<3, A, I>(walk, strip, range, !frozen, x, y, map)) return;
     }
-    for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
-      const Index row_param = at.param + r * walk.row_param;
-      if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);
-      for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
-        const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
-        T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
-        if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
-        const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
-        const auto write_run = [&](const auto& affine) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
-        if (walk.weights > 0) {
-          write_run(affine_map(I(), c, param));
-        } else if (walk.affine) {
-          write_run(AffineMap<L, P, P>{map.mean, map.scale, map.shift, {weight + c}, {bias + c}});
-        } else {
-          write_run(map);
-        }
+    if (!scaled && !walk.affine && walk.weights == 0) {
+      for_each_plain_row(walk, strip, range, !frozen, [&](const Offsets& at, Index width) TENSORNORM_INLINE_LAMBDA {
+        transform_run<A, I>(args.x + at.data[0], args.y + at.data[1], width, ScaleMap<L, P>{{mean}, {scale}, {shift}}, ahead, store);
       });
-    });
+    } else {
+      for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_INLINE_LAMBDA {
+        const Index row_param = at.param + r * walk.row_param;
+        if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);
+        for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
+          const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
+          T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
+          if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
+          const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
+          const auto write_run = [&](const auto& affine) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
+          if (walk.weights > 0) {
+            write_run(affine_map(I(), c, param));
+          } else if (walk.affine) {
+            write_run(AffineMap<L, P, P>{map.mean, map.scale, map.shift, {weight + c}, {bias + c}});
+          } else {
+            write_run(map);
+          }
+        });
+      });
+    }
     if (store == Store::streaming) fence<Store::streaming>();
   }
 

@@ -166,25 +166,37 @@ struct FinishedStatistics {
   }
 };
 
-/// A job: the rstd of each of `count` variances, in its place.
-template <class S>
-struct RstdsOfVariances {
+/// A job: means and variances of a caller as kernels take them; the variances are multiplied with `correction`.
+template <class S, class Value>
+struct GivenStatistics {
   using A = S;
 
   const StatisticsRule& rule;
-  S* values;
+  const Value *mean, *variance;
+  S correction;
+  const StatisticsArrays<S>& to;
   Index count;
 
   template <class I>
   TENSORNORM_INLINE void run() const {
-    S* const to = values;  // stores might change the members
+    const StatisticsArrays<S> arrays = to;  // stores might change the members
+    const Value *const means = mean, *const variances = variance;
     const Index n = count;
     Index k = 0;
-    if constexpr (virtual_width<S> > 1) {
+    if constexpr (has_lanes_of<S, Value>) {
       using V = HardwareLanes<S, I>;
-      for (; k + V::width <= n; k += V::width) rule.rstd(V::load(to + k)).store(to + k);
+      V all(correction);
+      for (; k + V::width <= n; k += V::width) {
+        V::load(means + k).store(arrays.mean + k);
+        if (arrays.mean_lo != nullptr) V().store(arrays.mean_lo + k);
+        rule.rstd(V::load(variances + k) * all).store(arrays.rstd + k);
+      }
     }
-    for (; k < n; ++k) to[k] = rule.rstd(to[k]);
+    for (; k < n; ++k) {
+      arrays.mean[k] = S(means[k]);
+      if (arrays.mean_lo != nullptr) arrays.mean_lo[k] = S(0);
+      arrays.rstd[k] = rule.rstd(S(S(variances[k]) * correction));
+    }
   }
 };
 

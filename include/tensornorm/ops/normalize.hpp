@@ -90,23 +90,12 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   }
 }
 
-/// Means and variances of a caller as kernels take them; the variances are multiplied with `correction`.
-template <class S, class Value>
-void give_statistics(const StatisticsRule& rule, const Value* mean, const Value* variance, const StatisticsArrays<S>& to, Index count,
-                     S correction = S(1)) {
-  for (Index k = 0; k < count; ++k) {
-    to.mean[k] = S(mean[k]);
-    if (to.mean_lo != nullptr) to.mean_lo[k] = S(0);
-    to.rstd[k] = S(variance[k]) * correction;
-  }
-  kernels::dispatch(kernels::RstdsOfVariances<S>{rule, to.rstd, count});
-}
-
 /// Saves given statistics as constants.
 template <class Scalar, class Value>
 void keep_given(const StatisticsRule& rule, const Value* mean, const Value* variance, SavedStats<Scalar>& saved, std::span<const Index> shape) {
+  using S = statistic_t<Scalar>;
   const auto kept = saved.prepare(shape, true);
-  give_statistics(rule, mean, variance, kept, saved.size());
+  kernels::dispatch(kernels::GivenStatistics<S, Value>{rule, mean, variance, S(1), kept, saved.size()});
 }
 
 /// Normalizes by given statistics, which count as constants: `mean` and `variance` are flat, in x's storage order.
@@ -134,7 +123,8 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
     if (ranges_overlap(y.data, y.span(), given, plan.statistics)) fail(context.call, "y overlaps the given statistics");
   ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
-  give_statistics(context.rule, mean, variance, statistics, plan.statistics, unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1));
+  const S correction = unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1);
+  kernels::dispatch(kernels::GivenStatistics<S, Value>{context.rule, mean, variance, correction, statistics, plan.statistics});
   keep();
   op.set_statistics(statistics);
   op.run();

@@ -77,6 +77,18 @@ TENSORNORM_INLINE void for_each_row(const ColumnWalk& walk, const Strip& strip, 
   });
 }
 
+/// The same of rows that all meet the same coefficients: f(at, columns), with the offsets of the row itself.
+template <class F>
+TENSORNORM_INLINE void for_each_plain_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
+  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last) TENSORNORM_INLINE_LAMBDA {
+    const auto advance = [&](Index rows) TENSORNORM_INLINE_LAMBDA {
+      for (int k = 0; k < kMaxOperands; ++k) at.data[k] += rows * walk.row_stride[k];
+    };
+    advance(first);
+    for (Index row = first; row < last; ++row, advance(1)) f(at, walk.width_of_row(row, strip.width));
+  });
+}
+
 /// Columns, of whole vectors of w, kMost or fewer, after which the coefficients of rows that follow each other without a gap come again; 0
 /// where there are none such. More than half of kMost: of fewer, twice as many come again as well.
 ///

@@ -6,11 +6,59 @@
 #include <limits>
 #include <optional>
 #include <tensornorm/core/tensor.hpp>
+#include <tensornorm/kernels/dispatch.hpp>
 #include <tensornorm/kernels/sums.hpp>
 #include <tensornorm/stats/estimator.hpp>
 #include <utility>
 
 namespace tensornorm {
+
+namespace kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// A job: to[k] = (1 - f) * to[k] + f * correction * from[k]; exact where f is 1, whatever was there.
+template <class Value, class S>
+struct MoveRunning {
+  using A = S;
+
+  Value* to;
+  const S* from;
+  S correction, f;
+  Index count;
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    Value* const running = to;  // stores might change the members
+    const S* const batch = from;
+    const S all = correction, part = f, kept = S(1) - f;
+    const Index n = count;
+    Index k = 0;
+    if constexpr (has_lanes_of<S, Value>) {
+      using V = HardwareLanes<S, I>;
+      if (kept != S(0))
+        for (; k + V::width <= n; k += V::width)
+          moved<V::fuses>(V::load(running + k), V::load(batch + k) * V(all), V(kept), V(part)).store(running + k);
+      for (; k < n; ++k) move<V::fuses>(running[k], S(batch[k] * all), kept, part);
+    } else {
+      for (; k < n; ++k) move<false>(running[k], S(batch[k] * all), kept, part);
+    }
+  }
+
+ private:
+  template <bool kFuses>
+  TENSORNORM_INLINE static void move(Value& running, S batch, S kept, S part) {
+    running = static_cast<Value>(kept == S(0) ? batch : moved<kFuses>(S(running), batch, kept, part));
+  }
+  template <bool kFuses, class V>
+  TENSORNORM_INLINE static V moved(const V& running, const V& batch, const V& kept, const V& part) {
+    if constexpr (kFuses) return fused<V>(running, kept, batch * part);
+    else return V(running * kept + batch * part);
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace kernels
 
 /// running = (1 - f) * running + f * batch, for mean and variance, with f = momentum, or 1 / num_batches when momentum is nullopt.
 ///
@@ -77,11 +125,18 @@ class RunningStats {
     const S f = momentum_ ? S(*momentum_) : S(S(1) / S(double(num_batches_)));
     const S correction = estimator_ == VarianceEstimator::unbiased ? S(S(samples) / S(samples - 1)) : S(1);
     const Index features = num_features();
-    for (Index c = 0; c < features; ++c) {
-      const Index first = feature_fastest ? c : c * repeats, step = feature_fastest ? features : 1;
-      const S mean = average(batch_mean + first, step, repeats), variance = average(batch_variance + first, step, repeats);
-      mean_.data()[c] = blend<S>(mean_.data()[c], mean, f);
-      variance_.data()[c] = blend<S>(variance_.data()[c], variance * correction, f);
+    if (f == S(0)) return;  // every bit stays
+    const Index at_once = repeats == 1 ? features : kAveragesAtOnce, stride = feature_fastest ? 1 : repeats, step = feature_fastest ? features : 1;
+    for (Index first = 0; first < features; first += at_once) {
+      const Index count = std::min(at_once, features - first);
+      const auto move = [&](Vector& running, const S* batch, S factor) {
+        S averages[kAveragesAtOnce];
+        if (repeats > 1)
+          for (Index k = 0; k < count; ++k) averages[k] = average(batch + (first + k) * stride, step, repeats);
+        kernels::dispatch(kernels::MoveRunning<Value, S>{running.data() + first, repeats > 1 ? averages : batch, factor, f, count});
+      };
+      move(mean_, batch_mean, S(1));
+      move(variance_, batch_variance, correction);
     }
   }
 
@@ -152,7 +207,6 @@ class RunningStats {
   /// As exact as its type; the sum may be beyond the largest number.
   template <class S>
   TENSORNORM_INLINE static S average(const S* values, Index step, Index count) {
-    if (count == 1) return *values;
     const S mean = sum_of(values, step, count, S(1)) / S(count);
     return kernels::is_finite<S>(mean) ? mean : sum_of(values, step, count, S(count));
   }
@@ -162,13 +216,8 @@ class RunningStats {
     for (Index i = 0; i < count; ++i) kernels::accumulate<kernels::keeps_rest<Value, S>>(sum, rest, S(values[i * step] / divisor));
     return sum;
   }
-  /// Exact at the ends: f = 0 leaves every bit, f = 1 replaces.
-  template <class S>
-  TENSORNORM_INLINE static Value blend(Value running, S batch, S f) {
-    if (f == S(0)) return running;
-    if (f == S(1)) return static_cast<Value>(batch);
-    return static_cast<Value>(S(running) * (S(1) - f) + batch * f);
-  }
+
+  static constexpr Index kAveragesAtOnce = 64;
 
   Vector mean_, variance_;
   std::int64_t num_batches_ = 0;
