@@ -5,10 +5,12 @@
 #include <tensornorm/kernels/fold.hpp>
 
 #include <cstddef>
+#include <limits>
 #include <random>
 #include <vector>
 
 #include "support/compare.hpp"
+#include "support/instruction_sets.hpp"
 #include "support/logical.hpp"
 
 namespace tensornorm::kernels {
@@ -83,26 +85,37 @@ TYPED_TEST(Fold, FoldAddsEachColumnOnce) {
   }
 }
 
-// A few samples, at the same places of each: to a column it does not matter how many stand beside it, nor how far from each other.
+// A few samples, at the same places of each: to a column it does not matter how many stand beside it, nor how far from each other; nor, of
+// denormals, which instruction set adds them up, as long as it fuses.
 TYPED_TEST(Fold, AColumnsPivotIsTheSameWhateverStandsBesideIt) {
   using T = TypeParam;
   constexpr Index kRows = 30, kColumns = 19;
-  const auto x = numbers<T>(kRows * kColumns, 1);
-  const auto pivots = [&](Index first, Index count, Index step) {
-    LoopList columns;
-    columns.push({count, {step, step, step}, 1, 1});
-    std::vector<T> result(static_cast<std::size_t>(count));
-    sample_pivots(x.data() + first, kRows, kColumns, columns, result.data(), count);
-    return result;
-  };
-  const std::vector<T> all = pivots(0, kColumns, 1);
-  for (Index first = 0; first < kColumns; ++first)
-    for (const Index step : {1, 3})
-      for (Index count = 1; first + (count - 1) * step < kColumns; ++count) {
-        const std::vector<T> some = pivots(first, count, step);
-        for (Index k = 0; k < count; ++k)
-          ASSERT_EQ(some[static_cast<std::size_t>(k)], all[static_cast<std::size_t>(first + k * step)]) << first << ' ' << count << ' ' << step;
+  for (const T scale : {T(1), std::numeric_limits<T>::min()}) {
+    auto x = numbers<T>(kRows * kColumns, 1);
+    for (T& value : x) value *= scale;
+    const auto pivots = [&](Index first, Index count, Index step) {
+      LoopList columns;
+      columns.push({count, {step, step, step}, 1, 1});
+      std::vector<T> result(static_cast<std::size_t>(count));
+      sample_pivots(x.data() + first, kRows, kColumns, columns, result.data(), count);
+      return result;
+    };
+    std::vector<T> fused;
+    support::at_each_level([&](Level level) {
+      const std::vector<T> all = pivots(0, kColumns, 1);
+      if (support::has_fma(level)) {
+        if (fused.empty()) fused = all;
+        EXPECT_TRUE(support::same_bits(all, fused));
       }
+      for (Index first = 0; first < kColumns; ++first)
+        for (const Index step : {1, 3})
+          for (Index count = 1; first + (count - 1) * step < kColumns; ++count) {
+            const std::vector<T> some = pivots(first, count, step);
+            for (Index k = 0; k < count; ++k)
+              ASSERT_EQ(some[static_cast<std::size_t>(k)], all[static_cast<std::size_t>(first + k * step)]) << first << ' ' << count << ' ' << step;
+          }
+    });
+  }
 }
 
 }  // namespace

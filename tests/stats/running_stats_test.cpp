@@ -95,47 +95,57 @@ TYPED_TEST(RunningStatsOf, MomentumZeroLeavesEveryBitAndOneReplaces) {
   }
 }
 
-// An infinite or NaN state does not outlive momentum 1.
+// An infinite or NaN state does not outlive momentum 1, of one feature nor of several.
 TYPED_TEST(RunningStatsOf, MomentumOneForgetsWhatWasNotFinite) {
-  RunningStats<TypeParam> stats(1, 1.0);
-  stats.update(Doubles{std::numeric_limits<double>::infinity()}, Doubles{std::nan("")}, 5);
-  EXPECT_TRUE(std::isnan(stats.variance()(0)));
-  stats.update(Doubles{3}, Doubles{4}, 5);
-  EXPECT_EQ(stats.mean()(0), 3);
-  EXPECT_EQ(stats.variance()(0), 5);
+  support::at_each_level([](kernels::Level) {
+    for (const std::size_t count : {std::size_t{1}, std::size_t{19}}) {
+      RunningStats<TypeParam> stats(Index(count), 1.0);
+      stats.update(Doubles(count, std::numeric_limits<double>::infinity()), Doubles(count, std::nan("")), 5);
+      EXPECT_TRUE(std::isnan(stats.variance()(0)));
+      stats.update(Doubles(count, 3), Doubles(count, 4), 5);
+      EXPECT_EQ(logical(stats.mean()), std::vector<TypeParam>(count, 3));
+      EXPECT_EQ(logical(stats.variance()), std::vector<TypeParam>(count, 5));
+    }
+  });
 }
 
-// Wherever it stands among others: half an ulp of what long double says, and as much of double's rounding where that is stored; the same
-// bits as alone.
+// Wherever it stands among others a feature has the bits it has alone, which are those of long double but for an ulp of the largest term
+// (of doubles two: what is added up is rounded to them as well).
 TYPED_TEST(RunningStatsOf, EachFeatureMovesAsAlone) {
   constexpr Index most = 150, images = 3;
   const Doubles means = support::random_values<double>(most * images, 1, 0, 5), variances = support::random_values<double>(most * images, 2, 3, 0.3);
   const auto before = support::random_values<TypeParam>(most, 3, 0, 5), spread = support::random_values<TypeParam>(most, 4, 3, 0.3);
+  const long double ulp = std::numeric_limits<TypeParam>::epsilon() * (std::is_same_v<TypeParam, float> ? 1 : 2);
+  const auto moved = [&](Index first, Index count, const Doubles& mean, const Doubles& variance, Index repeats, bool feature_fastest) {
+    RunningStats<TypeParam> stats(count, 0.1);
+    stats.load(std::vector(before.begin() + first, before.begin() + first + count), std::vector(spread.begin() + first, spread.begin() + first + count), 1);
+    stats.update(mean.data(), variance.data(), 10, repeats, feature_fastest);
+    return stats;
+  };
   support::at_each_level([&](kernels::Level) {
     for (const Index repeats : {Index{1}, images})
-      for (const Index count : {Index{1}, Index{7}, Index{8}, Index{64}, Index{65}, most}) {
-        RunningStats<TypeParam> all(count, 0.1);
-        all.load(std::vector(before.begin(), before.begin() + count), std::vector(spread.begin(), spread.begin() + count), 1);
-        all.update(means.data(), variances.data(), 10, repeats, false);
-        for (Index c = 0; c < count; ++c) {
-          const auto k = static_cast<std::size_t>(c), first = static_cast<std::size_t>(c * repeats);
-          RunningStats<TypeParam> alone(1, 0.1);
-          alone.load(std::vector{before[k]}, std::vector{spread[k]}, 1);
-          alone.update(means.data() + first, variances.data() + first, 10, repeats, false);
-          EXPECT_EQ(all.mean()(c), alone.mean()(0)) << c << " of " << count;
-          EXPECT_EQ(all.variance()(c), alone.variance()(0)) << c << " of " << count;
-          long double mean = 0, variance = 0;
-          for (std::size_t i = 0; i < static_cast<std::size_t>(repeats); ++i) {
-            mean += static_cast<long double>(means[first + i]) / static_cast<long double>(repeats);
-            variance += static_cast<long double>(variances[first + i]) / static_cast<long double>(repeats) * 10 / 9;
+      for (const bool feature_fastest : {false, true})
+        for (const Index count : {Index{1}, Index{7}, Index{8}, Index{64}, Index{65}, most}) {
+          const auto of = [&](const Doubles& values, Index c) {
+            Doubles result;
+            for (Index i = 0; i < repeats; ++i) result.push_back(values[static_cast<std::size_t>(feature_fastest ? i * count + c : c * repeats + i)]);
+            return result;
+          };
+          const auto all = moved(0, count, means, variances, repeats, feature_fastest);
+          for (Index c = 0; c < count; ++c) {
+            const Doubles mean = of(means, c), variance = of(variances, c);
+            const auto alone = moved(c, 1, mean, variance, repeats, feature_fastest);
+            EXPECT_EQ(all.mean()(c), alone.mean()(0)) << c << " of " << count;
+            EXPECT_EQ(all.variance()(c), alone.variance()(0)) << c << " of " << count;
+            const auto k = static_cast<std::size_t>(c);
+            const auto share = 0.1L / static_cast<long double>(repeats);
+            long double m = before[k] * 0.9L, v = spread[k] * 0.9L, largest = std::abs(m);
+            for (const double x : mean) m += share * x, largest = std::max<long double>(largest, std::abs(0.1L * x));
+            for (const double x : variance) v += share * x * 10 / 9;
+            EXPECT_LE(std::abs(all.mean()(c) - m), ulp * largest) << c << " of " << count;
+            EXPECT_LE(std::abs(all.variance()(c) - v), ulp * v) << c << " of " << count;
           }
-          mean = before[k] * 0.9L + mean * 0.1L;
-          variance = spread[k] * 0.9L + variance * 0.1L;
-          const long double ulp = std::numeric_limits<TypeParam>::epsilon() * (std::is_same_v<TypeParam, float> ? 1 : 2);
-          EXPECT_LE(std::abs(all.mean()(c) - mean), ulp * 8) << c << " of " << count;
-          EXPECT_LE(std::abs(all.variance()(c) - variance), ulp * variance) << c << " of " << count;
         }
-      }
   });
 }
 

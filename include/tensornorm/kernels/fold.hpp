@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <type_traits>
 #include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/kernels/dispatch.hpp>
 #include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/scale.hpp>
 
@@ -15,7 +16,8 @@ inline constexpr Index kPivotSamples = 16;
 inline namespace TENSORNORM_ABI {
 
 // Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back. Done once per
-// strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once.
+// strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once. But for pivots,
+// which are sums of products.
 
 /// to[i] = value: at -O2 compilers leave std::fill_n one element at a time.
 template <class A>
@@ -234,38 +236,47 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
     const Index position = std::min(sample_position(i, samples, total), total - 1);
     sample[i] = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
   }
-  using Few = HardwareLanes<A, Isa<16>>;
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
-  Odometer at(outer);
-  for (Index k = outer.size(); k > 0; --k, at.next()) {
-    A* const to = pivot + at.offsets().statistic;
-    const Index from = at.offsets().data[0], step = inner.data[0];
-    Index c = 0;
-    if (step == 1 && inner.extent >= Few::width)
-      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {  // a share is a power of two: the same bits everywhere
-        const auto add_vectors = [&]<class L>(L mean) TENSORNORM_INLINE_LAMBDA {
-          for (; c + L::width <= inner.extent; c += L::width, mean = L()) {
-            for (Index i = 0; i < samples; ++i) mean.fma(L::load(sample[i] + from + c), L(share));
-            mean.store(to + c);
-          }
-        };
+  const Index step = inner.data[0];
+  dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+    using L = HardwareLanes<A, I>;
+    Odometer at(outer);
+    for (Index k = outer.size(); k > 0; --k, at.next()) {
+      A* const to = pivot + at.offsets().statistic;
+      const Index from = at.offsets().data[0];
+      Index c = 0;
+      const auto add_vectors = [&]<class V>(V mean) TENSORNORM_INLINE_LAMBDA {
+        for (; c + V::width <= inner.extent; c += V::width, mean = V()) {
+          for (Index i = 0; i < samples; ++i) mean.fma(V::load(sample[i] + from + c), V(share));
+          mean.store(to + c);
+        }
+      };
+      if (step == 1) {
         add_vectors(VirtualLanes<A, I>());  // a line at once, or half of one: those of rows that are pages apart push each other out
-        add_vectors(HardwareLanes<A, I>());
-      });
-    for (; c < inner.extent; c += Few::width) {
-      const Index count = std::min<Index>(Few::width, inner.extent - c);
-      Few mean;
-      for (Index i = 0; i < samples; ++i) {
-        const T* const first = sample[i] + from + c * step;
-        mean.fma(Few::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return lane < count ? load_one<A>(first + lane * step) : A(0); }), Few(share));
+        add_vectors(L());
       }
-      if (count == Few::width) mean.store(to + c);
-      else store_few(mean, to + c, count);
+      for (; c < inner.extent; c += L::width) {  // in lanes as well: fused where those are, or small numbers had other bits
+        const Index count = std::min<Index>(L::width, inner.extent - c);
+        L mean;
+        for (Index i = 0; i < samples; ++i) {
+          const T* const first = sample[i] + from + c * step;
+          mean.fma(L::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return lane < count ? load_one<A>(first + lane * step) : A(0); }), L(share));
+        }
+        if (count == L::width) mean.store(to + c);
+        else store_few(mean, to + c, count);
+      }
     }
-    if (total >= kChunk)
-      for (c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(sample[0] + from + c * step));
+  });
+  if (total >= kChunk) {
+    Odometer at(outer);
+    for (Index i = outer.size(); i > 0; --i, at.next()) {
+      A* const to = pivot + at.offsets().statistic;
+      const T* const first = sample[0] + at.offsets().data[0];
+      for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(first + c * step));
+    }
   }
+  using Few = HardwareLanes<A, Isa<16>>;
   Index k = 0;  // an infinite element is to be the only one
   for (; k + Few::width <= statistics; k += Few::width) finite_or_zero(Few::load(pivot + k)).store(pivot + k);
   for (; k < statistics; ++k) pivot[k] = finite_or_zero(pivot[k]);

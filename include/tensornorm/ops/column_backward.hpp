@@ -224,7 +224,7 @@ struct ColumnBackward {
       };
       if (transform_held<4, A, I>(walk, strip, range, true, x, dx, map)) return;
     }
-    if (!scaled && !walk.affine && walk.weights == 0) {
+    if (!scaled && !walk.affine) {
       for_each_plain_row(walk, strip, range, true, [&](const Offsets& at, Index width) TENSORNORM_INLINE_LAMBDA {
         const T* dy = args.dy + at.data[1];
         const GradientMap<L, T, P> map(dy, {arrays.column_mean}, {arrays.column_scale}, {arrays.column_slope}, {arrays.column_offset});

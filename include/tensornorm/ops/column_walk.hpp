@@ -290,7 +290,7 @@ struct ColumnForward {
       const auto map = [&](const Offsets&, Index c) TENSORNORM_INLINE_LAMBDA { return ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}; };
       if (transform_held<3, A, I>(walk, strip, range, !frozen, x, y, map)) return;
     }
-    if (!scaled && !walk.affine && walk.weights == 0) {
+    if (!scaled && !walk.affine) {
       for_each_plain_row(walk, strip, range, !frozen, [&](const Offsets& at, Index width) TENSORNORM_INLINE_LAMBDA {
         transform_run<A, I>(args.x + at.data[0], args.y + at.data[1], width, ScaleMap<L, P>{{mean}, {scale}, {shift}}, ahead, store);
       });

@@ -185,18 +185,25 @@ struct GivenStatistics {
     Index k = 0;
     if constexpr (has_lanes_of<S, Value>) {
       using V = HardwareLanes<S, I>;
-      V all(correction);
       for (; k + V::width <= n; k += V::width) {
         V::load(means + k).store(arrays.mean + k);
         if (arrays.mean_lo != nullptr) V().store(arrays.mean_lo + k);
-        rule.rstd(V::load(variances + k) * all).store(arrays.rstd + k);
+        rstd(V::load(variances + k)).store(arrays.rstd + k);
       }
     }
     for (; k < n; ++k) {
       arrays.mean[k] = S(means[k]);
       if (arrays.mean_lo != nullptr) arrays.mean_lo[k] = S(0);
-      arrays.rstd[k] = rule.rstd(S(S(variances[k]) * correction));
+      arrays.rstd[k] = rstd(S(variances[k]));
     }
+  }
+
+ private:
+  template <class V>
+  TENSORNORM_INLINE V rstd(const V& given) const {
+    V corrected = given * V(correction);
+    if constexpr (is_lanes<V> || std::is_floating_point_v<V>) reload(corrected);  // or compilers might fuse it with eps
+    return rule.rstd(corrected);
   }
 };
 

@@ -126,18 +126,19 @@ class RunningStats {
     const S correction = estimator_ == VarianceEstimator::unbiased ? S(S(samples) / S(samples - 1)) : S(1);
     const Index features = num_features();
     if (f == S(0)) return;  // every bit stays
-    const Index at_once = repeats == 1 ? features : kAveragesAtOnce, stride = feature_fastest ? 1 : repeats, step = feature_fastest ? features : 1;
-    for (Index first = 0; first < features; first += at_once) {
-      const Index count = std::min(at_once, features - first);
-      const auto move = [&](Vector& running, const S* batch, S factor) {
-        S averages[kAveragesAtOnce];
-        if (repeats > 1)
-          for (Index k = 0; k < count; ++k) averages[k] = average(batch + (first + k) * stride, step, repeats);
-        kernels::dispatch(kernels::MoveRunning<Value, S>{running.data() + first, repeats > 1 ? averages : batch, factor, f, count});
-      };
-      move(mean_, batch_mean, S(1));
-      move(variance_, batch_variance, correction);
-    }
+    const auto move = [&](Vector& running, const S* batch, S factor) {
+      if (repeats == 1) return kernels::dispatch(kernels::MoveRunning<Value, S>{running.data(), batch, factor, f, features});
+      constexpr Index at_once = std::max<Index>(1, 512 / Index(sizeof(S)));
+      S averages[std::size_t(at_once)];
+      for (Index first = 0; first < features; first += at_once) {
+        const Index count = std::min(at_once, features - first);
+        for (Index k = 0; k < count; ++k)
+          averages[k] = average(batch + (first + k) * (feature_fastest ? 1 : repeats), feature_fastest ? features : 1, repeats);
+        kernels::dispatch(kernels::MoveRunning<Value, S>{running.data() + first, averages, factor, f, count});
+      }
+    };
+    move(mean_, batch_mean, S(1));
+    move(variance_, batch_variance, correction);
   }
 
   /// update() with the statistics as vectors of num_features elements: of `samples` elements each, the variance biased.
@@ -216,8 +217,6 @@ class RunningStats {
     for (Index i = 0; i < count; ++i) kernels::accumulate<kernels::keeps_rest<Value, S>>(sum, rest, S(values[i * step] / divisor));
     return sum;
   }
-
-  static constexpr Index kAveragesAtOnce = 64;
 
   Vector mean_, variance_;
   std::int64_t num_batches_ = 0;
