@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 #include <tensornorm/tensornorm.hpp>
+#include <type_traits>
 #include <vector>
 
 #include "support/compare.hpp"
@@ -147,6 +148,49 @@ TYPED_TEST(Scales, Row42ConstantsOfAnySizeAreTheBias) {
             << value << ", eps " << eps;
       }
     });
+}
+
+// A statistic of zeros beside ordinary ones is the bias, and in these no bit changes. Of one element that is not 0, however small, y is
+// +-sqrt(n - 1), and 1 / sqrt(n - 1) the other way elsewhere; of a second of the other sign, which leaves the mean 0, both are sqrt(n / 2).
+TYPED_TEST(Scales, Row46OneSmallElementAmongZeros) {
+  using S = typename TypeParam::Scalar;
+  const S small = static_cast<S>(std::is_same_v<S, float> ? 1e-30 : 1e-200);
+  support::at_each_level([&](tn::kernels::Level) {
+    for_each_schedule<TypeParam>(0, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+      if (name_of(layer) == "RMSNorm") return;
+      const auto y_of = [&](const std::vector<S>& x) {
+        auto other = layer;
+        return logical(other(support::tensor_of<Tensor>(norm.shape, x)));
+      };
+      auto x = values_of<S>(norm.size(), 1);
+      const auto ordinary = y_of(x);
+      std::vector<std::size_t> elements;
+      for (std::size_t i = 0; i < x.size(); ++i)
+        if (norm.statistic(i) == norm.statistic(x.size() - 1)) elements.push_back(i);
+      for (const std::size_t i : elements) x[i] = 0;
+      const double n = double(elements.size());
+      const auto expect = [&](double at_first, double at_second, double elsewhere, std::size_t first, std::size_t second) {
+        const auto y = y_of(x);
+        for (std::size_t i = 0; i < x.size(); ++i) {
+          if (norm.statistic(i) != norm.statistic(elements[0])) {
+            ASSERT_EQ(y[i], ordinary[i]) << i;
+          } else {
+            const double value = i == elements[first] ? at_first : i == elements[second] ? at_second : elsewhere;
+            ASSERT_NEAR(double(y[i]), value, 4 * std::numeric_limits<S>::epsilon() * std::sqrt(n)) << i;
+          }
+        }
+      };
+      expect(0, 0, 0, 0, 0);
+      for (const std::size_t first : {std::size_t{0}, elements.size() / 2, elements.size() - 1}) {
+        const std::size_t second = (first + elements.size() / 3) % elements.size();
+        x[elements[first]] = small;
+        expect(std::sqrt(n - 1), -1 / std::sqrt(n - 1), -1 / std::sqrt(n - 1), first, second);
+        x[elements[second]] = -small;
+        expect(std::sqrt(n / 2), -std::sqrt(n / 2), 0, first, second);
+        x[elements[first]] = x[elements[second]] = 0;
+      }
+    });
+  });
 }
 
 // Of two statistics side by side the ordinary one comes out as it does alone.

@@ -1,43 +1,11 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <tensornorm/ops/column_cuts.hpp>
-#include <tensornorm/ops/forward_walks.hpp>
+#include <tensornorm/ops/column_moments.hpp>
 
 namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
-
-/// The arrays a strip of columns works in; `A` per column or statistic, `S` for sums.
-template <class A, class S>
-struct ColumnScratch {
-  A *pivot, *factor, *mean;
-  A *column_pivot, *column_factor, *column_mean, *column_scale, *column_shift, *weight, *bias;
-  SumArray<A, S> sum, squares;  ///< of the moments; then rstd and Center::rest
-  CutSums<A, S> column_sums;  ///< of the moments; then the columns' rstd and rest
-  /// The arrays that are read while y is written, where that is no hindrance.
-  template <class T>
-  ColumnScratch beside(const T* y) const {
-    ColumnScratch at = *this;
-    place_beside(y, {&at.column_mean, &at.column_scale, &at.column_shift, &at.weight, &at.bias, &at.column_factor});
-    return at;
-  }
-
-  /// Bytes for a strip; binds the arrays where `memory` is given.
-  template <class T>
-  std::size_t lay_out(const ColumnWalk& walk, const T* x, std::byte* memory) {
-    const Index columns = walk.strip_width() + 2 * kLine<A>, statistics = walk.strip_statistics(), past = past_line<A>(walk, x);
-    ScratchPlan plan;
-    column_sums.lay_out(plan, columns, walk.cuts, x, past, memory);
-    for (SumArray<A, S>* array : {&sum, &squares}) array->place(plan, statistics, memory);
-    plan.place(column_pivot, columns, memory);
-    if (memory != nullptr) column_pivot += past;
-    for (A** array : {&column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
-      plan.place(*array, columns + kPageElements<A>, memory);
-    for (A** array : {&pivot, &factor, &mean}) plan.place(*array, statistics, memory);
-    return plan.bytes();
-  }
-};
 
 /// Folded columns, sliced into strips that stay in the cache, or in two passes over memory where one strip is all; or frozen.
 template <class Args>
@@ -103,29 +71,12 @@ struct ColumnForward {
     return scaled;
   }
 
-  /// A pivot that turned out bad is replaced, or a scale found for elements that cannot be squared, and the columns of such statistics are
-  /// added up once more, and others beside them: these come out as they were, bit for bit.
-  ///
-  /// Returns whether a statistic needs its x scaled.
+  /// The same of a strip, from x.
   template <class I>
   TENSORNORM_INLINE bool moments(const Strip& strip) const {
-    const T* x = args.x + strip.at.data[0];
-    if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
-    else std::fill_n(scratch.pivot, strip.statistics, A(0));
-    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
-    ColumnChoice<A> columns{strip.width};
-    bool scaled = false;
-    for (int attempt = 0;; ++attempt) {
-      sum_columns(strip, columns, scaled);
-      scratch.sum.clear(strip.statistics);
-      scratch.squares.clear(strip.statistics);
-      fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.sum);
-      fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.squares);
-      if (attempt == 3 || all_ordinary<I>(strip) || !improve(strip, attempt, columns, scaled)) break;
-    }
-    return finish<I>(strip, scaled);
+    const ColumnMoments<Args> sums{args, walk, store == Store::streaming, scratch, crew};
+    return finish<I>(strip, sums.template set<I>(strip));
   }
-
   /// The centers of a strip's statistics; whether one of them needs its x scaled. scaled: sums are of x times scratch.factor.
   template <class I>
   TENSORNORM_INLINE bool finish(const Strip& strip, bool scaled) const {
@@ -161,77 +112,6 @@ struct ColumnForward {
     else return keep_all({args.rule, args.samples, pivot, sum, squares});
   }
 
-  /// No template of I, nor is write_parts(): see CutSums::set().
-  void sum_columns(const Strip& strip, const ColumnChoice<A>& columns, bool scaled) const {
-    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums, Index from, Index to) TENSORNORM_INLINE_LAMBDA {
-      add_up<kFromMemory, I>(strip, rows, sums, from, to, scaled);
-    };
-    scratch.column_sums.set(crew, walk, columns, store == Store::streaming, add);
-  }
-  /// Adds up the columns [from, to) of some rows; scaled: of copies of x times column_factor.
-  template <bool kFromMemory, class I>
-  TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
-    ScaledBlock<A, T> copy;
-    for_each_block<A, T>(walk, range, from, to, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
-      Index stride = walk.row_stride[0];
-      const T* x = args.x + strip.at.data[0] + row * stride + c;
-      if (scaled) {
-        x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
-        stride = width;
-      }
-      column_moments<kFromMemory, A, S, I>(x, rows, stride, width, scratch.column_pivot + c, sums.tile.from(c), sums.plain + c,
-                                           sums.centered + c);
-    });
-  }
-
-  /// No statistic needs another pivot or a scale; not where one of them might.
-  template <class I>
-  TENSORNORM_INLINE bool all_ordinary(const Strip& strip) const {
-    const bool centered = args.rule.centered;
-    Index k = 0;
-    if constexpr (virtual_width<S> > 1) {
-      using V = HardwareLanes<S, I>;
-      for (; k + V::width <= strip.statistics; k += V::width) {
-        const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
-        if (!kernels::all_ordinary<A, T, false>(args.samples, centered, pivot, sum, squares)) return false;
-      }
-    }
-    for (; k < strip.statistics; ++k)
-      if (scale_for<A, T>(args.samples, A(0), scratch.squares[k]) != A(1) ||
-          (centered && is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])))
-        return false;
-    return true;
-  }
-
-  /// Replaces bad pivots, finds scales, and chooses the columns to add up again; false where there is none.
-  bool improve(const Strip& strip, int attempt, ColumnChoice<A>& columns, bool& scaled) const {
-    if (!scaled) std::fill_n(scratch.factor, strip.statistics, A(1));
-    A* changed = scratch.mean;
-    bool any = false;
-    for (Index k = 0; k < strip.statistics; ++k) {
-      A &pivot = scratch.pivot[k], &factor = scratch.factor[k];
-      const A before = pivot, wanted = factor == A(1) ? scale_for<A, T>(args.samples, pivot, scratch.squares[k]) : A(1);
-      if (wanted != A(1)) {
-        factor = wanted;
-        pivot = pivot * wanted;
-        scaled = true;
-      } else if (args.rule.centered && (attempt == 0 || factor != A(1)) && is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])) {
-        const S shift = scratch.sum[k] / S(args.samples);
-        pivot = static_cast<A>(S(pivot) + shift);
-        if (args.samples >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
-      }
-      const bool again = wanted != A(1) || !(pivot == before);
-      changed[k] = again ? A(1) : A(0);
-      any |= again;
-    }
-    if (!any) return false;
-    expand<&Loop::statistic>(strip.columns, changed, scratch.column_scale);
-    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
-    if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
-    columns = ColumnChoice<A>::by_marks(scratch.column_scale, strip.width);
-    return true;
-  }
-
   /// Rows with the same coefficients, into which weight and bias go; or, where a parameter changes from row to row, with its own.
   template <class I>
   TENSORNORM_INLINE void normalize(const Strip& strip, bool scaled) const {
@@ -249,6 +129,7 @@ struct ColumnForward {
     write_parts(strip, arrays, scaled);
   }
 
+  /// No template of I: see CutSums::set().
   void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), frozen ? i : walk.cuts - 1 - i, walk.cuts);

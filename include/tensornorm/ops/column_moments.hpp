@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/ops/column_cuts.hpp>
+#include <tensornorm/ops/forward_walks.hpp>
+
+namespace tensornorm::kernels {
+
+inline namespace TENSORNORM_ABI {
+
+/// The arrays a strip of columns works in; `A` per column or statistic, `S` for sums.
+template <class A, class S>
+struct ColumnScratch {
+  A *pivot, *factor, *mean;
+  A *column_pivot, *column_factor, *column_mean, *column_scale, *column_shift, *weight, *bias;
+  SumArray<A, S> sum, squares;  ///< of the moments; then rstd and Center::rest
+  CutSums<A, S> column_sums;  ///< of the moments; then the columns' rstd and rest
+  /// The arrays that are read while y is written, where that is no hindrance.
+  template <class T>
+  ColumnScratch beside(const T* y) const {
+    ColumnScratch at = *this;
+    place_beside(y, {&at.column_mean, &at.column_scale, &at.column_shift, &at.weight, &at.bias, &at.column_factor});
+    return at;
+  }
+
+  /// Bytes for a strip; binds the arrays where `memory` is given.
+  template <class T>
+  std::size_t lay_out(const ColumnWalk& walk, const T* x, std::byte* memory) {
+    const Index columns = walk.strip_width() + 2 * kLine<A>, statistics = walk.strip_statistics(), past = past_line<A>(walk, x);
+    ScratchPlan plan;
+    column_sums.lay_out(plan, columns, walk.cuts, x, past, memory);
+    for (SumArray<A, S>* array : {&sum, &squares}) array->place(plan, statistics, memory);
+    plan.place(column_pivot, columns, memory);
+    if (memory != nullptr) column_pivot += past;
+    for (A** array : {&column_factor, &column_mean, &column_scale, &column_shift, &weight, &bias})
+      plan.place(*array, columns + kPageElements<A>, memory);
+    for (A** array : {&pivot, &factor, &mean}) plan.place(*array, statistics, memory);
+    return plan.bytes();
+  }
+};
+
+/// The first of the two passes over a strip of columns: the sums of its statistics, in scratch.sum and scratch.squares, about scratch.pivot.
+template <class Args>
+struct ColumnMoments {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  const Args& args;
+  const ColumnWalk& walk;
+  bool from_memory;
+  const ColumnScratch<A, S>& scratch;
+  const Crew& crew;
+
+  /// A pivot that turned out bad is replaced, or a scale found for elements that cannot be squared, and the columns of such statistics are
+  /// added up once more, and others beside them: these come out as they were, bit for bit.
+  ///
+  /// Returns whether the sums are of x times scratch.factor.
+  template <class I>
+  TENSORNORM_INLINE bool set(const Strip& strip) const {
+    const T* x = args.x + strip.at.data[0];
+    if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
+    else std::fill_n(scratch.pivot, strip.statistics, A(0));
+    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
+    ColumnChoice<A> columns{strip.width};
+    bool scaled = false;
+    for (int attempt = 0;; ++attempt) {
+      sum_columns(strip, columns, scaled);
+      scratch.sum.clear(strip.statistics);
+      scratch.squares.clear(strip.statistics);
+      fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.sum);
+      fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.squares);
+      if (attempt == 3 || all_ordinary<I>(strip) || !improve(strip, attempt, columns, scaled)) break;
+    }
+    return scaled;
+  }
+
+ private:
+  /// No template of I: see CutSums::set().
+  void sum_columns(const Strip& strip, const ColumnChoice<A>& columns, bool scaled) const {
+    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums, Index from, Index to) TENSORNORM_INLINE_LAMBDA {
+      add_up<kFromMemory, I>(strip, rows, sums, from, to, scaled);
+    };
+    scratch.column_sums.set(crew, walk, columns, from_memory, add);
+  }
+  /// Adds up the columns [from, to) of some rows; scaled: of copies of x times column_factor.
+  template <bool kFromMemory, class I>
+  TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
+    ScaledBlock<A, T> copy;
+    for_each_block<A, T>(walk, range, from, to, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
+      Index stride = walk.row_stride[0];
+      const T* x = args.x + strip.at.data[0] + row * stride + c;
+      if (scaled) {
+        x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
+        stride = width;
+      }
+      column_moments<kFromMemory, A, S, I>(x, rows, stride, width, scratch.column_pivot + c, sums.tile.from(c), sums.plain + c,
+                                           sums.centered + c);
+    });
+  }
+
+  /// No statistic needs another pivot or a scale; not where one of them might.
+  template <class I>
+  TENSORNORM_INLINE bool all_ordinary(const Strip& strip) const {
+    const bool centered = args.rule.centered;
+    Index k = 0;
+    if constexpr (virtual_width<S> > 1) {
+      using V = HardwareLanes<S, I>;
+      for (; k + V::width <= strip.statistics; k += V::width) {
+        const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
+        if (!kernels::all_ordinary<A, T, false>(args.samples, centered, pivot, sum, squares)) return false;
+      }
+    }
+    for (; k < strip.statistics; ++k)
+      if (scale_for<A, T>(args.samples, A(0), scratch.squares[k]) != A(1) ||
+          (centered && is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])))
+        return false;
+    return true;
+  }
+
+  /// Replaces bad pivots, finds scales, and chooses the columns to add up again; false where there is none.
+  bool improve(const Strip& strip, int attempt, ColumnChoice<A>& columns, bool& scaled) const {
+    if (!scaled) std::fill_n(scratch.factor, strip.statistics, A(1));
+    A* const marks = scratch.mean;
+    if constexpr (may_scale<A, T>) mark_constant(strip, marks);
+    else fill(marks, strip.statistics, A(0));
+    bool any = false;
+    for (Index k = 0; k < strip.statistics; ++k) {
+      A &pivot = scratch.pivot[k], &factor = scratch.factor[k], &mark = marks[k];
+      const bool may_need_scale = factor == A(1) && mark == A(0);
+      const A before = pivot, wanted = may_need_scale ? scale_for<A, T>(args.samples, pivot, scratch.squares[k]) : A(1);
+      if (wanted != A(1)) {
+        factor = wanted;
+        pivot = pivot * wanted;
+        scaled = true;
+      } else if (args.rule.centered && (attempt == 0 || factor != A(1)) && is_bad_pivot(args.samples, scratch.sum[k], scratch.squares[k])) {
+        const S shift = scratch.sum[k] / S(args.samples);
+        pivot = static_cast<A>(S(pivot) + shift);
+        if (args.samples >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
+      }
+      const bool again = wanted != A(1) || !(pivot == before);
+      mark = again ? A(1) : A(0);
+      any |= again;
+    }
+    if (!any) return false;
+    expand<&Loop::statistic>(strip.columns, marks, scratch.column_scale);
+    expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
+    if (scaled) expand<&Loop::statistic>(strip.columns, scratch.factor, scratch.column_factor);
+    columns = ColumnChoice<A>::by_marks(scratch.column_scale, strip.width);
+    return true;
+  }
+
+  /// Marks the statistics that need no scale though their squares are 0: all of their elements are the pivot, as those of zeros are.
+  void mark_constant(const Strip& strip, A* marks) const {
+    bool any = false;
+    for (Index k = 0; k < strip.statistics; ++k) {
+      const bool might_be = scratch.squares[k] == S(0) && scratch.factor[k] == A(1) && scale_for<A, T>(args.samples, scratch.pivot[k], S(0)) != A(1);
+      marks[k] = might_be ? A(1) : A(0);
+      any |= might_be;
+    }
+    if (!any) return;
+    A* const of_columns = scratch.column_scale;
+    expand<&Loop::statistic>(strip.columns, marks, of_columns);
+    ColumnChoice<A>{strip.width, of_columns}.for_each_run([&](Index from, Index to) {
+      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { unmark_differing<I>(strip, from, to, of_columns); });
+    });
+    Odometer at(strip.columns);
+    for (Index c = 0; c < strip.width; ++c, at.next())
+      if (of_columns[c] == A(0)) marks[at.offsets().statistic] = A(0);
+  }
+  /// Sets the marks of the columns [from, to) to 0 where an element is not the pivot.
+  template <class I>
+  TENSORNORM_INLINE void unmark_differing(const Strip& strip, Index from, Index to, A* marks) const {
+    using L = HardwareLanes<A, I>;
+    const Index stride = walk.row_stride[0];
+    for_each_block<A, T>(walk, {0, walk.rows_of_moments()}, from, to, false, [&](Index row, Index rows, Index begin, Index width) TENSORNORM_INLINE_LAMBDA {
+      for (Index c = begin, end = begin + width; c < end; c += L::width) {
+        const int count = int(std::min<Index>(L::width, end - c));
+        const T* x = args.x + strip.at.data[0] + row * stride + c;
+        L pivot = L::load(scratch.column_pivot + c), differing;
+        for (Index r = 0; r < rows; ++r, x += stride) {
+          const L distance = (count == L::width ? L::load(x) : load_few<L, A>(x, count, A(0))) - pivot;
+          differing = distance.or_where_zero(distance, differing);
+        }
+        A lanes[std::size_t(L::width)];
+        differing.store(lanes);
+        for (int i = 0; i < count; ++i)
+          if (!(lanes[i] == A(0))) marks[c + i] = A(0);
+      }
+    });
+  }
+};
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
