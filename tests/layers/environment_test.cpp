@@ -180,6 +180,31 @@ TYPED_TEST(Environment, Row82DenormalsFlushedToZero) {
     });
   });
 }
+
+// Numbers of ordinary exponents whose differences are flushed are no constants: they are taken larger first.
+TYPED_TEST(Environment, Row82DifferencesThatAreFlushed) {
+  using S = typename TypeParam::Scalar;
+  if constexpr (sizeof(S) > 2) {
+    const auto y_of = [](auto layer, Index rows, Index columns, bool by_row) {
+      typename TypeParam::template Tensor<2> x(rows, columns);
+      const S small = std::numeric_limits<S>::min() * S(64), more = small * (1 + S(0x1p-10));
+      for (Index r = 0; r < rows; ++r)
+        for (Index c = 0; c < columns; ++c) x(r, c) = (by_row ? c : r) % 2 == 0 ? small : more;
+      const unsigned before = _mm_getcsr();
+      _mm_setcsr(before | 0x8040);
+      const auto y = logical(layer(x));
+      _mm_setcsr(before);
+      for (std::size_t i = 0; i < y.size(); ++i)
+        ASSERT_NEAR(double(y[i]), (by_row ? i : i / static_cast<std::size_t>(columns)) % 2 == 0 ? -1 : 1, 1e-5) << text_of(layer) << i;
+    };
+    support::at_each_level([&](tn::kernels::Level) {
+      y_of(tn::BatchNorm1d<S>(37, {.eps = 0}), 90, 37, false);
+      y_of(tn::LayerNorm<S>(64, {.eps = 0}), 3, 64, true);
+      y_of(tn::LayerNorm<S>(1024, {.eps = 0}), 9, 1024, true);
+      y_of(tn::LayerNorm<S>(64, {.eps = 0}), 33, 64, true);
+    });
+  }
+}
 #endif
 
 // var >= 0, no NaN, constants are the bias, and four times the error.

@@ -332,6 +332,48 @@ TEST(LargeBatches, AnExampleOfGroupNormIsTheExampleAloneChannelsLast) {
   EXPECT_EQ(std::memcmp(dx_alone.data(), dx.data() + (examples - 1) * size, size * sizeof(float)), 0);
 }
 
+// Columns of zeros, in which one element may be other than 0, beside one of NaN, in rows that are cut into parts: y is as the elements
+// have it, and nothing beside them changes, whoever takes which part.
+TEST(LargeBatches, ColumnsOfZeros) {
+  using Matrix = Eigen::Tensor<float, 2, Eigen::RowMajor>;
+  constexpr Index rows = 8192, columns = 600;
+  Matrix x(rows, columns);
+  const auto values = support::random_values<float>(x.size(), 1);
+  std::copy(values.begin(), values.end(), x.data());
+  const auto y_of = [](const Matrix& of, int threads) {
+    tn::BatchNorm1d<float> layer(of.dimension(1), {.eps = 0});
+    layer.bias().setConstant(0.3F);
+    Matrix y(of.dimensions());
+    if (threads == 1) {
+      layer.forward(of, y);
+    } else {
+      const Pool pool(threads);
+      layer.forward(of, y, pool.device);
+    }
+    return y;
+  };
+  ASSERT_GE(x.size() * Index(sizeof(float)), 2 * tn::kCutBytes);
+  const Matrix ordinary = y_of(x, 1);
+  const std::array<Index, 5> zeros{0, 17, 18, 301, columns - 1};
+  for (Index r = 0; r < rows; ++r) {
+    for (const Index c : zeros) x(r, c) = 0;
+    x(r, 16) = std::numeric_limits<float>::quiet_NaN();
+  }
+  x(rows - 2, 18) = 1e-30F;  // in no sample
+  x(rows / 2 + 1, columns - 1) = -1e-30F;
+  const Matrix y = y_of(x, 1), by_three = y_of(x, 3);
+  EXPECT_EQ(std::memcmp(y.data(), by_three.data(), sizeof(float) * static_cast<std::size_t>(x.size())), 0);
+  const double high = std::sqrt(double(rows - 1));
+  for (Index r = 0; r < rows; ++r)
+    for (Index c = 0; c < columns; ++c) {
+      if (c == 0 || c == 17 || c == 301) ASSERT_EQ(y(r, c), 0.3F) << r << ' ' << c;
+      else if (c == 16) ASSERT_TRUE(std::isnan(y(r, c))) << r;
+      else if (c == 18) ASSERT_NEAR(y(r, c), 0.3 + (r == rows - 2 ? high : -1 / high), 1e-4) << r;
+      else if (c == columns - 1) ASSERT_NEAR(y(r, c), 0.3 - (r == rows / 2 + 1 ? high : -1 / high), 1e-4) << r;
+      else ASSERT_EQ(y(r, c), ordinary(r, c)) << r << ' ' << c;
+    }
+}
+
 // Nothing is reduced where a row is one feature: dx is 0 but for rounding, which is not to tell how many rows there were.
 TEST(LargeBatches, AnExampleOfOneFeatureIsTheExampleAlone) {
   using Matrix = Eigen::Tensor<float, 2, Eigen::RowMajor>;

@@ -10,7 +10,7 @@
 
 namespace tensornorm::kernels {
 
-/// Elements whose mean is the pivot of a statistic in the column form: a power of two, so that equal elements give themselves.
+/// Elements whose mean is the pivot of a statistic in the column form: a power of two, by which dividing rounds nothing.
 inline constexpr Index kPivotSamples = 16;
 
 inline namespace TENSORNORM_ABI {

@@ -82,6 +82,7 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
 template <class A, class I, class T>
 TENSORNORM_INLINE bool all_equal([[maybe_unused]] const T* x, [[maybe_unused]] Index n, [[maybe_unused]] A pivot) {
   if constexpr (may_scale<A, T>) {
+    if (!tells_apart(pivot)) return false;
     using H = HardwareLanes<A, I>;
     const H p(pivot), up(SafeScale<A>::up);
     H squares;

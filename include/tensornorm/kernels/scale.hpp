@@ -53,6 +53,12 @@ TENSORNORM_INLINE S magnitude(S x) {
   return x < S(0) ? S(0) - x : x;
 }
 
+/// A difference from the pivot is 0 only of what is equal to it, also where small numbers are flushed to 0.
+template <class A>
+TENSORNORM_INLINE bool tells_apart(A pivot) {
+  return pivot == A(0) || magnitude(pivot) >= 2 * std::numeric_limits<A>::min() / std::numeric_limits<A>::epsilon();
+}
+
 /// scale_for() once the sum of squares is known to be no ordinary one.
 ///
 /// A pivot of 1 or more so close to all elements is equal to them, and stays: multiplied with `up` it might overflow.

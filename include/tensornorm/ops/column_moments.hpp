@@ -154,39 +154,43 @@ struct ColumnMoments {
   void mark_constant(const Strip& strip, A* marks) const {
     bool any = false;
     for (Index k = 0; k < strip.statistics; ++k) {
-      const bool might_be = scratch.squares[k] == S(0) && scratch.factor[k] == A(1) && scale_for<A, T>(args.samples, scratch.pivot[k], S(0)) != A(1);
+      const A pivot = scratch.pivot[k];
+      const bool might_be = scratch.squares[k] == S(0) && scratch.factor[k] == A(1) && scale_for<A, T>(args.samples, pivot, S(0)) != A(1) &&
+                            tells_apart(pivot);
       marks[k] = might_be ? A(1) : A(0);
       any |= might_be;
     }
     if (!any) return;
     A* const of_columns = scratch.column_scale;
     expand<&Loop::statistic>(strip.columns, marks, of_columns);
-    ColumnChoice<A>{strip.width, of_columns}.for_each_run([&](Index from, Index to) {
-      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { unmark_differing<I>(strip, from, to, of_columns); });
+    const ColumnChoice<A> columns{strip.width, of_columns};
+    crew.for_each(walk.cuts, [&](Index cut) noexcept {
+      const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
+      columns.for_each_run([&](Index from, Index to) {
+        A* const differing = differing_of(cut);
+        fill(differing + from, to - from, A(0));
+        dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { find_differing<I>(strip, rows, from, to, differing); });
+      });
     });
     Odometer at(strip.columns);
     for (Index c = 0; c < strip.width; ++c, at.next())
-      if (of_columns[c] == A(0)) marks[at.offsets().statistic] = A(0);
+      for (Index cut = 0; cut < walk.cuts && of_columns[c] != A(0); ++cut)
+        if (differing_of(cut)[c] != A(0)) marks[at.offsets().statistic] = A(0);
   }
-  /// Sets the marks of the columns [from, to) to 0 where an element is not the pivot.
+  /// Beside the columns, what find_differing() finds in the rows of a cut: in memory that CutSums::set() leaves free.
+  A* differing_of(Index cut) const { return scratch.column_sums.of(cut).tile.plain; }
+  /// differing[c] becomes other than 0 where an element of a column in [from, to) is not the pivot.
   template <class I>
-  TENSORNORM_INLINE void unmark_differing(const Strip& strip, Index from, Index to, A* marks) const {
+  TENSORNORM_INLINE void find_differing(const Strip& strip, const RowRange& range, Index from, Index to, A* differing) const {
     using L = HardwareLanes<A, I>;
     const Index stride = walk.row_stride[0];
-    for_each_block<A, T>(walk, {0, walk.rows_of_moments()}, from, to, false, [&](Index row, Index rows, Index begin, Index width) TENSORNORM_INLINE_LAMBDA {
-      for (Index c = begin, end = begin + width; c < end; c += L::width) {
-        const int count = int(std::min<Index>(L::width, end - c));
-        const T* x = args.x + strip.at.data[0] + row * stride + c;
-        L pivot = L::load(scratch.column_pivot + c), differing;
-        for (Index r = 0; r < rows; ++r, x += stride) {
-          const L distance = (count == L::width ? L::load(x) : load_few<L, A>(x, count, A(0))) - pivot;
-          differing = distance.or_where_zero(distance, differing);
+    for_each_block<A, T>(walk, range, from, to, false, [&](Index row, Index rows, Index begin, Index width) TENSORNORM_INLINE_LAMBDA {
+      const T* x = args.x + strip.at.data[0] + row * stride;
+      for (Index r = 0; r < rows; ++r, x += stride)
+        for (Index c = begin, end = begin + width; c < end; c += L::width) {
+          const L distance = (end - c < L::width ? load_few<L, A>(x + c, end - c) : L::load(x + c)) - L::load(scratch.column_pivot + c);
+          distance.or_where_zero(distance, L::load(differing + c)).store(differing + c);
         }
-        A lanes[std::size_t(L::width)];
-        differing.store(lanes);
-        for (int i = 0; i < count; ++i)
-          if (!(lanes[i] == A(0))) marks[c + i] = A(0);
-      }
     });
   }
 };
