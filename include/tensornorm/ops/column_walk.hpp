@@ -46,8 +46,9 @@ struct ColumnForward {
   TENSORNORM_INLINE bool keep_lanes(Index k, const V& mean, const V& mean_lo, const V& rstd) const {
     store_centers(mean, mean_lo, rstd, scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
     std::fill_n(scratch.factor + k, V::width, A(1));
+    if (all_near<A, T>(rstd)) return false;
     bool scaled = false;
-    for (Index i = all_near<A, T>(rstd) ? V::width : 0; i < V::width; ++i) {
+    for (Index i = 0; i < V::width; ++i) {
       if (is_near<A, T>(scratch.sum[k + i])) continue;
       S his[V::width], los[V::width];
       mean.store(his);

@@ -38,22 +38,21 @@ struct MoveRunning {
       using V = HardwareLanes<S, I>;
       if (kept != S(0))
         for (; k + V::width <= n; k += V::width)
-          moved<V::fuses>(V::load(running + k), V::load(batch + k) * V(all), V(kept), V(part)).store(running + k);
-      for (; k < n; ++k) move<V::fuses>(running[k], S(batch[k] * all), kept, part);
-    } else {
-      for (; k < n; ++k) move<false>(running[k], S(batch[k] * all), kept, part);
+          moved<I>(V::load(running + k), V::load(batch + k) * V(all), V(kept), V(part)).store(running + k);
+    }
+    for (; k < n; ++k) {
+      const S one(batch[k] * all);
+      running[k] = static_cast<Value>(kept == S(0) ? one : moved<I>(S(running[k]), one, kept, part));
     }
   }
 
  private:
-  template <bool kFuses>
-  TENSORNORM_INLINE static void move(Value& running, S batch, S kept, S part) {
-    running = static_cast<Value>(kept == S(0) ? batch : moved<kFuses>(S(running), batch, kept, part));
-  }
-  template <bool kFuses, class V>
+  /// Of one, or of lanes: fused where lanes are.
+  template <class I, class V>
   TENSORNORM_INLINE static V moved(const V& running, const V& batch, const V& kept, const V& part) {
-    if constexpr (kFuses) return fused<V>(running, kept, batch * part);
-    else return V(running * kept + batch * part);
+    if constexpr (has_lanes_of<S, Value>)
+      if constexpr (HardwareLanes<S, I>::fuses) return fused<V>(running, kept, batch * part);
+    return V(running * kept + batch * part);
   }
 };
 
