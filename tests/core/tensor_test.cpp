@@ -84,15 +84,16 @@ TEST(View, MatricesHaveAnOuterStride) {
 }
 
 TEST(MakeLike, OwnsMemoryOfXsShape) {
+  constexpr Call call{"Layer", "forward"};
   float data[6] = {};
-  const auto tensor = make_like(Eigen::TensorMap<const Rows<2>>(data, 2, 3));
+  const auto tensor = make_like(call, Eigen::TensorMap<const Rows<2>>(data, 2, 3));
   static_assert(std::is_same_v<decltype(tensor), const Rows<2>>);
   EXPECT_EQ(tensor.dimension(1), 3);
   Eigen::MatrixXf matrix(5, 7);
-  const auto block = make_like(matrix.topRows(2));
+  const auto block = make_like(call, matrix.topRows(2));
   EXPECT_EQ(block.rows(), 2);
   EXPECT_EQ(block.cols(), 7);
-  const auto fixed = make_like(Eigen::TensorFixedSize<float, Eigen::Sizes<2, 3>>());
+  const auto fixed = make_like(call, Eigen::TensorFixedSize<float, Eigen::Sizes<2, 3>>());
   static_assert(std::is_same_v<decltype(fixed), const Eigen::TensorFixedSize<float, Eigen::Sizes<2, 3>>>);
 }
 

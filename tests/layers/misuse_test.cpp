@@ -51,6 +51,91 @@ TEST(Misuse, OverlappingRowsMayNotBeWritten) {
   EXPECT_EQ(values, std::vector<float>(16, 1.0F));
 }
 
+/// Three blocks of one matrix, side by side: x and dy are read, y and dx written, and nothing beside them.
+template <class Layer>
+void expect_blocks_are_apart(Layer layer) {
+  Matrix all = Matrix::Random(4, 24);
+  const Matrix before = all, x = all.leftCols(8), dy = all.middleCols(8, 8);
+  Matrix y(4, 8), dx(4, 8);
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  layer.backward(dy, x, saved, dx, tn::none);
+  layer.forward(all.leftCols(8), all.rightCols(8));
+  EXPECT_TRUE(all.rightCols(8).isApprox(y, 1e-5F)) << all.rightCols(8) - y;
+  layer.backward(all.middleCols(8, 8), all.leftCols(8), saved, all.rightCols(8), tn::none);
+  EXPECT_TRUE(all.rightCols(8).isApprox(dx, 1e-5F)) << all.rightCols(8) - dx;
+  EXPECT_EQ(all.leftCols(16), before.leftCols(16));
+}
+
+TEST(Misuse, BlocksOfOneMatrixAreApart) {
+  expect_blocks_are_apart(tn::LayerNorm<float>(8));
+  expect_blocks_are_apart(tn::BatchNorm1d<float>(8));
+  expect_blocks_are_apart(tn::InstanceNorm1d<float>(4));  // (C, L), to which it adds an axis
+}
+
+TEST(Misuse, UnbatchedRowsThatOverlapMayNotBeWritten) {
+  std::vector<float> values(16, 1.0F);
+  Strided window(values.data(), 4, 4, Eigen::OuterStride<>(1));
+  const Matrix x = Matrix::Random(4, 4);
+  tn::InstanceNorm1d<float> layer(4, {.track_running_stats = true});
+  faults::expect_error([&] { layer.forward(x, window); }, {"InstanceNorm1d::forward: y: ", "outer stride of 1"});
+  EXPECT_EQ(values, std::vector<float>(16, 1.0F));
+  EXPECT_EQ(layer.running_stats().num_batches(), 0);
+}
+
+TEST(Misuse, RowsAgainstMemorysOrderAreRefused) {
+  Matrix memory = Matrix::Random(4, 8), y = Matrix::Constant(4, 8, -77.0F), dx = y;
+  const Matrix before = memory, canary = y;
+  Strided upside_down(memory.data() + 24, 4, 8, Eigen::OuterStride<>(-8));
+  const auto refused = [](auto call, const char* name) {
+    faults::expect_error(call, {name, "expected an outer stride >= 0, got -8"});
+  };
+  tn::LayerNorm<float> layer(8);
+  tn::SavedStats<float> saved;
+  refused([&] { layer.forward(upside_down, y); }, "LayerNorm::forward: x: ");
+  refused([&] { layer.forward(upside_down, memory); }, "LayerNorm::forward: x: ");
+  refused([&] { layer.forward(before, upside_down); }, "LayerNorm::forward: y: ");
+  refused([&] { tn::BatchNorm1d<float>(8).infer(upside_down, y); }, "BatchNorm1d::infer: x: ");
+  refused([&] { tn::moments(upside_down, tn::over<1>); }, "moments: x: ");
+  EXPECT_TRUE(saved.empty());
+  layer.forward(before, y, saved);
+  y = canary;
+  refused([&] { layer.backward(upside_down, before, saved, dx, tn::none); }, "LayerNorm::backward: dy: ");
+  refused([&] { layer.backward(before, upside_down, saved, dx, tn::none); }, "LayerNorm::backward: x: ");
+  refused([&] { layer.backward(before, before, saved, upside_down, tn::none); }, "LayerNorm::backward: dx: ");
+  refused([&] { layer.backward_from_output(before, upside_down, saved, tn::none, tn::none); }, "LayerNorm::backward_from_output: y: ");
+  EXPECT_EQ(memory, before);
+  EXPECT_EQ(y, canary);
+  EXPECT_EQ(dx, canary);
+}
+
+/// A layer of `Scalar` whose weight is `refused` beside a bias of 1 does not take its y of `Element` for the norm, and takes it with `taken`.
+template <class Scalar, class Element>
+void expect_weights_to_divide_by(double refused, double taken) {
+  Eigen::Tensor<Element, 2> x(4, 2), y(4, 2), dx(4, 2);
+  for (Eigen::Index i = 0; i < x.size(); ++i) x.data()[i] = static_cast<Element>(float(i * i % 7));
+  tn::BatchNorm1d<Scalar> layer(2);
+  tn::SavedStats<Scalar> saved;
+  layer.bias().setConstant(Scalar(1));
+  layer.weight()(1) = static_cast<Scalar>(taken);
+  layer.forward(x, y, saved);
+  EXPECT_NO_THROW(layer.backward_from_output(x, y, saved, dx, tn::none));
+  layer.weight()(1) = static_cast<Scalar>(refused);
+  dx.setConstant(Element(-77.0F));
+  faults::expect_error([&] { layer.backward_from_output(x, y, saved, dx, tn::none); },
+                       {"BatchNorm1d::backward_from_output: ", "expected weights that can be divided by, got ", " at index 1 beside the bias 1"});
+  for (Eigen::Index i = 0; i < dx.size(); ++i) EXPECT_EQ(float(dx.data()[i]), -77.0F);
+}
+
+TEST(Misuse, OutputsWithoutHalfTheNormsDigits) {
+  expect_weights_to_divide_by<double, double>(1e-8, 2e-8);
+  expect_weights_to_divide_by<float, float>(3e-4, 4e-4);
+  expect_weights_to_divide_by<double, float>(3e-4, 4e-4);
+  expect_weights_to_divide_by<float, Eigen::half>(0.03, 0.04);
+  expect_weights_to_divide_by<Eigen::half, Eigen::half>(0.03, 0.04);
+  expect_weights_to_divide_by<float, Eigen::bfloat16>(0.08, 0.1);
+}
+
 TEST(Misuse, MovedFromSavedStatsAreEmpty) {
   const Matrix x = Matrix::Random(4, 4);
   Matrix y(4, 4);

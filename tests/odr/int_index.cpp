@@ -3,6 +3,7 @@
 #define EIGEN_DEFAULT_DENSE_INDEX_TYPE int
 #include <cstdio>
 #include <tensornorm/tensornorm.hpp>
+#include <vector>
 
 namespace {
 
@@ -40,6 +41,11 @@ int main() {
   passed &= too_long("RunningStats", [] { tn::RunningStats<float> stats(beyond); });
   passed &= too_long("GroupNorm", [] { tn::GroupNorm<float> layer(1, beyond); });
   passed &= too_long("LayerNorm", [] { tn::LayerNorm<float, 2> layer({tn::Index{1} << 16, tn::Index{1} << 16}); });
+  // A map of so many elements can be made; no more than a page of it is ever there to be touched.
+  std::vector<float> page(1024);
+  const Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor>> map(page.data(), 1 << 16, 1 << 16);
+  passed &= too_long("LayerNorm into a new tensor", [&] { tn::LayerNorm<float>(1 << 16)(map); });
+  passed &= too_long("BatchNorm1d into a new tensor", [&] { tn::BatchNorm1d<float>(1 << 16).infer(map); });
   if (!normalizes()) {
     std::puts("LayerNorm: other results than by hand");
     passed = false;

@@ -225,9 +225,9 @@ TYPED_TEST(Functional, WrongParametersAreRefusedBeforeAnythingIsWritten) {
   refused("batch_norm: running_var: expected [6], got [5]", [&] { tn::batch_norm(x, y, six, five, six, six); });
   refused("batch_norm: weight: expected [6], got [12]", [&] { tn::batch_norm(x, y, six, six, twelve, six); });
   const Eigen::TensorMap<const Eigen::Tensor<S, 1>> inside(y.data() + 3, 6);
-  refused("group_norm: y overlaps weight", [&] { tn::group_norm(x, y, 2, inside, six); });
-  refused("group_norm: y overlaps bias", [&] { tn::group_norm(x, y, 2, six, inside); });
-  refused("batch_norm: y overlaps the given statistics", [&] { tn::batch_norm(x, y, six, inside, six, six); });
+  refused("group_norm: y overlaps weight: expected no memory in common, got some", [&] { tn::group_norm(x, y, 2, inside, six); });
+  refused("group_norm: y overlaps bias: expected no memory in common, got some", [&] { tn::group_norm(x, y, 2, six, inside); });
+  refused("batch_norm: y overlaps the given statistics: expected no memory in common, got some", [&] { tn::batch_norm(x, y, six, inside, six, six); });
 }
 
 }  // namespace

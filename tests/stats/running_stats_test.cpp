@@ -222,6 +222,34 @@ std::string text_of_failure(F f) {
   return "nothing";
 }
 
+/// Vectors of any type are taken in as layers' statistics are: in the type of those.
+TEST(RunningStats, VectorsOfNarrowerTypesLoseNothingOfTheState) {
+  RunningStats<double> kept(1);
+  kept.load(Doubles{1 + 0x1p-40}, Doubles{1 + 0x1p-40}, 1);
+  kept.update(std::vector<float>{1}, std::vector<float>{1}, 1 << 30);
+  EXPECT_NEAR(kept.mean()(0) - 1, 0.9 * 0x1p-40, 1e-15);
+
+  RunningStats<Eigen::half> of_many(1, 1.0);
+  const std::vector<Eigen::half> two{Eigen::half(2)};
+  of_many.update(two, two, 100000);  // more than a half can count
+  EXPECT_EQ(of_many.mean()(0), 2);
+  EXPECT_FLOAT_EQ(of_many.variance()(0), float(2 * 100000.0 / 99999));
+
+  RunningStats<float> of_integers(1, 0.5);
+  of_integers.update(std::vector<int>{3}, Doubles{2}, 3);
+  EXPECT_EQ(of_integers.mean()(0), 1.5F);
+  EXPECT_EQ(of_integers.variance()(0), 2);
+}
+
+/// The state may be given to itself.
+TEST(RunningStats, TheirOwnVarianceAsMean) {
+  RunningStats<double> stats(2, 0.5, VarianceEstimator::biased);
+  stats.load(Doubles{1, 2}, Doubles{3, 4}, 5);
+  stats.update(stats.variance(), stats.mean(), 4);
+  EXPECT_EQ(logical(stats.mean()), (Doubles{2, 3}));
+  EXPECT_EQ(logical(stats.variance()), (Doubles{2, 3}));
+}
+
 TYPED_TEST(RunningStatsOf, RefuseWhatDoesNotFitAndChangeNothing) {
   RunningStats<TypeParam> stats(2);
   stats.load(Doubles{1, 2}, Doubles{3, 4}, 5);

@@ -60,16 +60,19 @@ constexpr bool has_static_roles() {
 template <class P, int kRank>
 concept StaticRoles = AxisPolicy<P> && requires { typename std::bool_constant<has_static_roles<P, kRank>()>; } && has_static_roles<P, kRank>();
 
-/// The axes of a tensor of this rank that P keeps index weight and bias, and no others do: one statistic per parameter. True where the roles
-/// are known at run time only.
+/// P keeps one axis of a tensor of this rank, and this one indexes weight and bias: one statistic per parameter, in the same order in either
+/// storage order. True where the roles are known at run time only.
 template <AxisPolicy P, int kRank>
 constexpr bool keeps_parameters_alone() {
   if constexpr (SplitsAnAxis<P>) return false;
   else if constexpr (!StaticRoles<P, kRank>) return true;
   else {
-    for (int axis = 0; axis < kRank; ++axis)
+    int kept = 0;
+    for (int axis = 0; axis < kRank; ++axis) {
       if (is_affine(P::role(axis, kRank)) == is_reduced(P::role(axis, kRank))) return false;
-    return true;
+      kept += is_reduced(P::role(axis, kRank)) ? 0 : 1;
+    }
+    return kept == 1;
   }
 }
 

@@ -6,8 +6,10 @@
 #endif
 
 #include <Eigen/Core>
+#include <cmath>
 #include <concepts>
 #include <cstddef>
+#include <limits>
 #include <tensornorm/core/inlining.hpp>
 #include <type_traits>
 
@@ -61,14 +63,16 @@ constexpr bool is_exact_zero([[maybe_unused]] const T& x) {
   else return false;
 }
 
-/// NaN and epsilon by Eigen's traits, which a type of the user's own has, unlike those of the standard library.
+/// NaN and epsilon by Eigen's traits, which a type of the user's own has, unlike those of the standard library. Eigen 3.4 has an eighth of
+/// half's epsilon.
 template <class T>
 TENSORNORM_INLINE T nan_of() {
   return T(Eigen::NumTraits<T>::quiet_NaN());
 }
 template <class T>
 double epsilon_of() {
-  return double(Eigen::NumTraits<T>::epsilon());
+  if constexpr (std::numeric_limits<T>::digits > 0 && std::numeric_limits<T>::radix == 2) return std::ldexp(1.0, 1 - std::numeric_limits<T>::digits);
+  else return double(Eigen::NumTraits<T>::epsilon());
 }
 
 }  // namespace tensornorm

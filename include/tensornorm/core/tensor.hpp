@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <tensornorm/core/check.hpp>
 #include <tensornorm/core/fixed_array.hpp>
 #include <tensornorm/core/scalar.hpp>
@@ -90,6 +91,8 @@ struct TensorView {
     return n;
   }
   TensorView<const Scalar, kRank> as_const() const { return {data, shape, stride, added}; }
+  /// Of the caller's rank 2, the last two axes: a matrix, whose rows may have gaps between them.
+  bool is_matrix() const { return kRank - added == 2; }
   /// The shape as the caller knows it.
   ShapeText text() const { return {shape.data() + added, kRank - added}; }
   /// The elements between the first and one past the last, gaps of an outer stride included.
@@ -174,10 +177,17 @@ auto view_of(X&& x) {
 }
 
 /// A new, uninitialized tensor or matrix of x's type of data and x's shape.
+///
+/// Errors   std::length_error where Eigen's index cannot count its elements, which a map of memory does not ask.
 template <class X>
-auto make_like(const X& x) {
+auto make_like(const Call& call, const X& x) {
   require_readable<X>();
   using Plain = typename traits_of<X>::Plain;
+  if constexpr (sizeof(Eigen::Index) < sizeof(Index)) {
+    const auto view = view_of(x);
+    if (view.size() > Index(std::numeric_limits<Eigen::Index>::max()))
+      fail<std::length_error>(call, "expected x to have a number of elements that Eigen's index holds, got ", view.text());
+  }
   if constexpr (EigenMatrix<X>) {
     return Plain(x.rows(), x.cols());
   } else if constexpr (requires(Plain p) { p.resize(x.dimensions()); } && std::is_constructible_v<Plain, decltype(x.dimensions())>) {
@@ -203,25 +213,36 @@ bool ranges_overlap(const A* a, Index a_size, const B* b, Index b_size) {
 template <class A, class B, int kRank>
 bool views_overlap(const TensorView<A, kRank>& a, const TensorView<B, kRank>& b) {
   if (!ranges_overlap(a.data, a.span(), b.data, b.span())) return false;
-  if constexpr (kRank == 2 && sizeof(A) == sizeof(B)) {
-    const int outer = a.stride[0] > a.stride[1] ? 0 : 1;
+  if constexpr (kRank >= 2 && sizeof(A) == sizeof(B)) {
+    constexpr int rows = kRank - 2, columns = kRank - 1;
+    const int outer = a.stride[rows] > a.stride[columns] ? rows : columns, inner = rows + columns - outer;
     const Index pitch = a.stride[outer], bytes = Index(sizeof(A));
     const Index distance = Index(reinterpret_cast<std::uintptr_t>(b.data) - reinterpret_cast<std::uintptr_t>(a.data));
-    if (b.stride == a.stride && distance % bytes == 0) {
+    if (a.is_matrix() && b.stride[outer] == pitch && b.stride[inner] == a.stride[inner] && distance % bytes == 0) {
       const Index shift = ((distance / bytes) % pitch + pitch) % pitch;
-      return shift < a.shape[1 - outer] || pitch - shift < b.shape[1 - outer];
+      return shift < a.shape[inner] || pitch - shift < b.shape[inner];
     }
   }
   return true;
 }
 
+/// Rows are read forwards: no map with a negative outer stride, which Eigen allows.
+template <class T, int kRank>
+void check_strides(const Call& call, const char* name, const TensorView<T, kRank>& view) {
+  for (const Index stride : view.stride)
+    if (stride < 0) fail(call, name, ": expected an outer stride >= 0, got ", stride);
+}
+
 /// An output's elements must be apart from each other: no map whose outer stride is shorter than its rows.
 template <class T, int kRank>
 void check_rows_apart(const Call& call, const char* name, const TensorView<T, kRank>& out) {
-  if constexpr (kRank == 2) {
-    const int outer = out.stride[0] > out.stride[1] ? 0 : out.stride[1] > out.stride[0] ? 1 : -1;
-    const bool apart = out.shape[0] <= 1 || out.shape[1] <= 1 || (outer >= 0 && out.stride[outer] >= out.shape[1 - outer]);
-    if (!apart) fail(call, name, ": expected rows that do not overlap, got ", out.text(), " with an outer stride of ", out.stride[outer < 0 ? 0 : outer]);
+  check_strides(call, name, out);
+  if constexpr (kRank >= 2) {
+    constexpr int rows = kRank - 2, columns = kRank - 1;
+    if (!out.is_matrix() || out.shape[rows] <= 1 || out.shape[columns] <= 1) return;
+    const int outer = out.stride[rows] > out.stride[columns] ? rows : columns;
+    const bool apart = out.stride[rows] != out.stride[columns] && out.stride[outer] >= out.shape[rows + columns - outer];
+    if (!apart) fail(call, name, ": expected rows that do not overlap, got ", out.text(), " with an outer stride of ", out.stride[outer]);
   }
 }
 
@@ -239,7 +260,14 @@ void check_in_place_or_apart(const Call& call, const char* out_name, const Tenso
                              const TensorView<B, kRank>& in) {
   const bool same = static_cast<const void*>(out.data) == static_cast<const void*>(in.data) && same_layout(out, in);
   if (!same && views_overlap(out, in))
-    fail(call, out_name, " partially overlaps ", in_name, ": expected the same memory (in place) or none in common");
+    fail(call, out_name, " partially overlaps ", in_name, ": expected the same memory (in place) or none in common, got a part of it");
+}
+
+/// The output lies apart from other `values`, `count` of them, or null.
+template <class T, int kRank, class V>
+void check_apart(const Call& call, const char* out_name, const TensorView<T, kRank>& out, const char* name, const V* values, Index count) {
+  if (values != nullptr && ranges_overlap(out.data, out.span(), values, count))
+    fail(call, out_name, " overlaps ", name, ": expected no memory in common, got some");
 }
 
 }  // namespace TENSORNORM_ABI

@@ -20,7 +20,7 @@ struct InstanceNormOptions {
 ///
 /// Shapes   x, y: (N, C, spatial axes) or, unbatched, (C, spatial axes); C == num_features(). saved.mean, saved.rstd: (N, C).
 /// Units    as BatchNorm, n = the product of the spatial extents.
-/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, partial overlap, one spatial element.
+/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, partial overlap, one spatial element where x's statistics are used.
 /// Source   Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
 template <class Scalar, int kSpatialRank, class Axes = InstanceAxes<1>>
 class InstanceNorm : public TrackedNormalization<Scalar, Axes, BatchAxes<Axes::channel_axis>, kSpatialRank, true> {

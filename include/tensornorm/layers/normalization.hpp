@@ -61,7 +61,7 @@ class Normalization {
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) const {
     require_host_device<Device>();
-    auto y = make_like(x);
+    auto y = make_like({name(), "forward"}, x);
     forward(x, y, device);
     return y;
   }
@@ -86,7 +86,7 @@ class Normalization {
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
     require_host_device<Device>();
-    auto y = make_like(x);
+    auto y = make_like({name(), "infer"}, x);
     infer(x, y, device);
     return y;
   }
@@ -102,7 +102,7 @@ class Normalization {
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     require_host_device<Device>();
     auto gradients = zero_gradients();
-    auto dx = make_like(x);
+    auto dx = make_like({name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar, kParameterRank>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
   }
@@ -115,7 +115,7 @@ class Normalization {
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight.
   ///
-  /// Errors   also std::invalid_argument for a weight too close to 0 to divide by: |weight| <= sqrt(epsilon of the accumulator) * |bias|,
+  /// Errors   also std::invalid_argument for a weight too close to 0 to divide by: |weight| <= sqrt(epsilon of y's type) * |bias|,
   ///          or 1e-30. A layer without parameters has no such.
   /// Accuracy norm carries the rounding of y divided by weight. Memory: O(statistics + parameters) where dx is given
   ///          and is not dy, else O(size of y).

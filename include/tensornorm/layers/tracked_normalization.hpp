@@ -81,7 +81,7 @@ class TrackedNormalization {
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) {
     require_host_device<Device>();
-    auto y = make_like(x);
+    auto y = make_like({normalization_.name(), "forward"}, x);
     forward(x, y, device);
     return y;
   }
@@ -106,7 +106,7 @@ class TrackedNormalization {
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
     require_host_device<Device>();
-    auto y = make_like(x);
+    auto y = make_like({normalization_.name(), "infer"}, x);
     infer(x, y, device);
     return y;
   }
@@ -123,7 +123,7 @@ class TrackedNormalization {
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     require_host_device<Device>();
     auto gradients = zero_gradients();
-    auto dx = make_like(x);
+    auto dx = make_like({normalization_.name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
   }
@@ -226,7 +226,7 @@ class TrackedNormalization {
     normalization_.check_shape(context.call, in);
     constexpr bool row_major = traits_of<X>::row_major;
     for (const auto* values : {running_.mean().data(), running_.variance().data()})
-      if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "y overlaps the running statistics");
+      check_apart(context.call, "y", out, "the running statistics", values, num_features());
     const TrainingTurn::Hold hold(context.call, moving != nullptr ? &turn_ : nullptr);
     if (given)
       normalize_by_given<row_major>(context, ChannelPolicy{}, in, out, running_.mean().data(), running_.variance().data(), saved, device);
@@ -247,7 +247,7 @@ class TrackedNormalization {
     const auto out = batched(gradient_view(context.call, view_of(x), dx));
     if (out.data != nullptr)
       for (const auto* values : {running_.mean().data(), running_.variance().data()})
-        if (ranges_overlap(out.data, out.span(), values, num_features())) fail(context.call, "dx overlaps the running statistics");
+        check_apart(context.call, "dx", out, "the running statistics", values, num_features());
     const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
     constexpr bool row_major = traits_of<X>::row_major;
     const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {

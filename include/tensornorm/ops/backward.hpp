@@ -47,6 +47,8 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
                    const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx, Scalar* dweight,
                    Scalar* dbias, bool normalized, const Device& device, bool run = true) {
   check_same_shape(context.call, "dy", x, dy);
+  check_strides(context.call, "x", x);
+  check_strides(context.call, "dy", dy);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
@@ -59,13 +61,13 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
                                                                       .aligned = is_aligned(dx.data)});
   const Index params = plan != nullptr ? plan->params : affine_shape<P, kRank>(policy, x.shape).size();
   if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
-    fail(context.call, "dweight overlaps dbias");
+    fail(context.call, "dweight overlaps dbias: expected no memory in common, got some");
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "x", x);
     const Scalar* const others[] = {context.parameters.weight, context.parameters.bias, dweight, dbias};
     for (const Scalar* values : others)
-      if (values != nullptr && ranges_overlap(dx.data, dx.span(), values, params)) fail(context.call, "dx overlaps a parameter or its gradient");
+      check_apart(context.call, "dx", dx, "a parameter or its gradient", values, params);
   }
   if (plan == nullptr) return;
   kernels::BackwardArguments<T> args;
@@ -90,12 +92,13 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
                                const TensorView<const T, kRank>& y, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
                                Scalar* dweight, Scalar* dbias, const Device& device) {
   check_same_shape(context.call, "dy", y, dy);
+  check_strides(context.call, "y", y);
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const Index params = affine_shape<P, kRank>(policy, y.shape).size();
   using A = accumulator_t<Scalar>;
   std::vector<A> inverse(std::size_t(2 * params));
-  const A least = A(std::sqrt(epsilon_of<A>()));
+  const A least = A(std::sqrt(epsilon_of<T>()));  // y then has half of its digits for the norm
   using kernels::magnitude;
   for (Index p = 0; p < params; ++p) {
     const A weight = context.parameters.weight != nullptr ? A(context.parameters.weight[p]) : A(1);

@@ -79,6 +79,7 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
   static_assert(rank_of<X> >= 2, "tensornorm: batch_norm expects x of rank 2 or more: (N, C, ...)");
   const Call call{"tensornorm", "batch_norm_backward"};
   const StatisticsRule rule{options.eps};
+  check_eps(call, rule.eps);
   const auto in = view_of(x);
   const std::span<const Index> channels(&in.shape[1], 1);
   using Value = const scalar_of<M>;

@@ -54,6 +54,7 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   typename Result::Dimensions extents;
   if constexpr (sizeof...(kAxes) < rank) std::copy(kept.span().begin(), kept.span().end(), extents.begin());
   Moments<Result> result{Result(extents), Result(extents)};
+  check_strides({"tensornorm", "moments"}, "x", view);
   if (view.size() == 0) {
     result.mean.setConstant(nan_of<moments_of::Value<X>>());
     result.variance = result.mean;
@@ -113,7 +114,7 @@ template <class X, class M, class V, int... kAxes, class Device = Eigen::Default
   requires(DeviceArgument<Device> && traits_of<M>::readable && traits_of<V>::readable)
 auto normalize(const X& x, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
-  auto y = make_like(x);
+  auto y = make_like({"tensornorm", "normalize"}, x);
   normalize(x, y, mean, variance, policy, options, device);
   return y;
 }

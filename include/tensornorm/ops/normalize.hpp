@@ -42,13 +42,11 @@ inline constexpr StatisticsSource kStatisticsOfX = reduces_rows<P, kRank, kRowMa
 template <class Scalar, class T, class U, int kRank>
 void check_memory(const NormalizeContext<Scalar>& context, Index params, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
   check_same_shape(context.call, "y", x, y);
+  check_strides(context.call, "x", x);
   check_rows_apart(context.call, "y", y);
   check_in_place_or_apart(context.call, "y", y, "x", x);
-  const auto check_apart = [&](const char* name, const Scalar* values) {
-    if (values != nullptr && ranges_overlap(y.data, y.span(), values, params)) fail(context.call, "y overlaps ", name);
-  };
-  check_apart("weight", context.parameters.weight);
-  check_apart("bias", context.parameters.bias);
+  check_apart(context.call, "y", y, "weight", context.parameters.weight, params);
+  check_apart(context.call, "y", y, "bias", context.parameters.bias, params);
 }
 
 /// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null.
@@ -119,8 +117,7 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(policy, x, y, context.parameters);
   check_samples(plan.samples);
   check_memory(context, plan.params, x, y);
-  for (const Value* given : {mean, variance})
-    if (ranges_overlap(y.data, y.span(), given, plan.statistics)) fail(context.call, "y overlaps the given statistics");
+  for (const Value* given : {mean, variance}) check_apart(context.call, "y", y, "the given statistics", given, plan.statistics);
   ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
   const S correction = unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1);

@@ -10,6 +10,7 @@
 #include <tensornorm/kernels/sums.hpp>
 #include <tensornorm/stats/estimator.hpp>
 #include <utility>
+#include <vector>
 
 namespace tensornorm {
 
@@ -143,12 +144,10 @@ class RunningStats {
   /// update() with the statistics as vectors of num_features elements: of `samples` elements each, the variance biased.
   ///
   /// Errors   std::invalid_argument, and nothing changes: wrong sizes; a negative variance (NaN is data);
-  ///          samples < 0, or 1 where the estimator is unbiased.
+  ///          samples < 0, or 1 where the estimator is unbiased. std::bad_alloc: they are copied, into the type that layers give.
   template <class Mean, class Variance>
     requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
   void update(const Mean& batch_mean, const Variance& batch_variance, Index samples) {
-    static_assert(std::is_same_v<std::remove_cvref_t<decltype(*batch_mean.data())>, std::remove_cvref_t<decltype(*batch_variance.data())>>,
-                  "tensornorm: mean and variance must have the same scalar type");
     const Call call{layer_, "update"};
     check_values(call, "mean", batch_mean);
     check_values(call, "variance", batch_variance);
@@ -156,7 +155,13 @@ class RunningStats {
       if (is_negative(batch_variance.data()[c])) fail(call, "expected variance >= 0, got ", batch_variance.data()[c], " at index ", c);
     if (samples < 0) fail(call, "expected samples >= 0, got ", samples);
     if (samples == 1 && estimator_ == VarianceEstimator::unbiased) fail(call, "expected more than 1 sample per feature, got 1");
-    update(batch_mean.data(), batch_variance.data(), samples);
+    const Index features = num_features();
+    std::vector<statistic_t<Scalar>> values(std::size_t(2 * features));
+    for (Index c = 0; c < features; ++c) {
+      values[std::size_t(c)] = statistic_t<Scalar>(batch_mean.data()[c]);
+      values[std::size_t(features + c)] = statistic_t<Scalar>(batch_variance.data()[c]);
+    }
+    update(values.data(), values.data() + features, samples);
   }
 
   /// Replaces all of the state, or, where anything is wrong with it, nothing.

@@ -15,7 +15,7 @@ namespace tensornorm {
 /// Shapes   flat, in x's storage order; shape() is (C) for BatchNorm and for running statistics, (N, C) for InstanceNorm
 ///          (N = 1 unbatched), (N, G) for GroupNorm, the kept axes otherwise.
 /// Units    mean in units of x, rstd = 1 / sqrt(variance + eps), or as the layer adds eps, in units of 1 / x, both in double, or in the
-///          type of a layer that no vector holds. After an empty batch all are 0.
+///          type of a layer that no vector holds. After an empty batch all are 0, unless they are running statistics.
 /// Errors   memory is taken when a forward call first needs it, or needs more; std::bad_alloc leaves the object as it was.
 template <class Scalar>
 class SavedStats {
