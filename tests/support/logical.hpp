@@ -33,6 +33,12 @@ inline Shape coordinates(Index flat, const Shape& shape) {
   return result;
 }
 
+/// Moves coordinates on to those of the next flat RowMajor index; after the last come the first.
+inline void advance(Shape& at, const Shape& shape) {
+  for (std::size_t axis = shape.size(); axis-- > 0; at[axis] = 0)
+    if (++at[axis] < shape[axis]) return;
+}
+
 /// The flat position of these coordinates in memory of this storage order.
 template <int kOrder>
 Index storage_index(const Shape& at, const Shape& shape) {
@@ -76,7 +82,9 @@ template <class T>
 auto logical(const T& tensor) {
   std::vector<std::remove_cv_t<typename T::Scalar>> values;
   const Shape shape = shape_of(tensor);
-  for (Index flat = 0; flat < size_of(shape); ++flat) values.push_back(coefficient(tensor, coordinates(flat, shape)));
+  const auto size = static_cast<std::size_t>(size_of(shape));
+  values.reserve(size);
+  for (Shape at(shape.size()); values.size() < size; advance(at, shape)) values.push_back(coefficient(tensor, at));
   return values;
 }
 
@@ -85,8 +93,11 @@ template <class T, class Scalar>
 void assign(T&& tensor, const std::vector<Scalar>& values) {
   const Shape shape = shape_of(tensor);
   ASSERT_EQ(static_cast<std::size_t>(size_of(shape)), values.size());
-  for (std::size_t flat = 0; flat < values.size(); ++flat)
-    coefficient(tensor, coordinates(static_cast<Index>(flat), shape)) = values[flat];
+  Shape at(shape.size());
+  for (const Scalar& value : values) {
+    coefficient(tensor, at) = value;
+    advance(at, shape);
+  }
 }
 
 /// A tensor or matrix that owns its memory, of this shape.
@@ -108,13 +119,16 @@ T tensor_of(const Shape& shape, const std::vector<Scalar>& values) {
   return tensor;
 }
 
-/// Normal values of this mean and standard deviation, rounded to Scalar.
+/// Normal values of this mean and standard deviation, rounded to Scalar. After a prime number of them they come again: to draw so many takes
+/// longer than what is tested.
 template <class Scalar>
 std::vector<Scalar> random_values(Index size, unsigned seed, double mean = 0.5, double deviation = 1.5) {
+  constexpr std::size_t drawn = 65537;
   std::mt19937 engine(seed);
   std::normal_distribution<double> normal;  // its own deviation may not be 0
   std::vector<Scalar> values(static_cast<std::size_t>(size));
-  for (Scalar& value : values) value = static_cast<Scalar>(normal(engine) * deviation + mean);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = i < drawn ? static_cast<Scalar>(normal(engine) * deviation + mean) : values[i - drawn];
   return values;
 }
 

@@ -64,7 +64,10 @@ struct Norm {
     return part([&](std::size_t axis) { return is_affine(axis); });
   }
   Index samples() const {
-    return support::size_of(part([&](std::size_t axis) { return is_reduced(axis); }));
+    Index result = 1;
+    for (std::size_t axis = 0; axis < shape.size(); ++axis)
+      if (is_reduced(axis)) result *= shape[axis];
+    return result;
   }
   Index statistics() const { return support::size_of(statistic_shape()); }
   Index parameters() const { return support::size_of(affine_shape()); }
@@ -73,10 +76,12 @@ struct Norm {
   /// The flat RowMajor index of element `flat` among the axes for which chosen(axis).
   template <class Chosen>
   std::size_t index(Index flat, Chosen chosen) const {
-    const Shape at = support::coordinates(flat, shape);
-    Index result = 0;
-    for (std::size_t axis = 0; axis < shape.size(); ++axis)
-      if (chosen(axis)) result = result * shape[axis] + at[axis];
+    Index result = 0, step = 1;
+    for (std::size_t axis = shape.size(); axis-- > 0; flat /= shape[axis])
+      if (chosen(axis)) {
+        result += flat % shape[axis] * step;
+        step *= shape[axis];
+      }
     return static_cast<std::size_t>(result);
   }
   std::size_t statistic(std::size_t flat) const {
@@ -140,12 +145,19 @@ inline Factor factor(const Norm& norm, Real variance) {
   return {value, -value * value * value / (2 * divisor)};
 }
 
+inline std::vector<Factor> factors(const Norm& norm, const Statistics& statistics) {
+  std::vector<Factor> result;
+  for (const Real variance : statistics.variance) result.push_back(factor(norm, variance));
+  return result;
+}
+
 /// (x - mean) * d, without weight and bias.
 inline Values normalized(const Norm& norm, const Values& x, const Statistics& statistics) {
+  const std::vector<Factor> d = factors(norm, statistics);
   Values result(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {
     const std::size_t s = norm.statistic(i);
-    result[i] = statistics.centred(x[i], s) * factor(norm, statistics.variance[s]).value;
+    result[i] = statistics.centred(x[i], s) * d[s].value;
   }
   return result;
 }
@@ -172,6 +184,8 @@ inline Gradients backward(const Norm& norm, const Values& dy, const Values& x, c
   const auto parameters = static_cast<std::size_t>(norm.parameters());
   Gradients result{Values(x.size()), Values(parameters), Values(parameters)};
   const Values norms = normalized(norm, x, statistics);
+  const std::vector<Factor> factor_of = factors(norm, statistics);
+  const auto samples = static_cast<Real>(norm.samples());
   Values g(x.size()), sum_g(count), sum_gc(count);
   for (std::size_t i = 0; i < x.size(); ++i) {
     const std::size_t s = norm.statistic(i);
@@ -184,10 +198,10 @@ inline Gradients backward(const Norm& norm, const Values& dy, const Values& x, c
   }
   for (std::size_t i = 0; i < x.size(); ++i) {
     const std::size_t s = norm.statistic(i);
-    const Factor d = factor(norm, statistics.variance[s]);
+    const Factor& d = factor_of[s];
     result.dx[i] = d.value * g[i];
     if (frozen) continue;
-    if (!norm.mean_pinned_to_zero) result.dx[i] -= d.value * sum_g[s] / static_cast<Real>(norm.samples());
+    if (!norm.mean_pinned_to_zero) result.dx[i] -= d.value * sum_g[s] / samples;
     result.dx[i] += 2 * d.by_m2 * statistics.centred(x[i], s) * sum_gc[s];
   }
   return result;
@@ -204,10 +218,11 @@ inline Values terms_of_dx(const Norm& norm, const Values& dy, const Values& x, c
     g[i] = std::abs(dy[i] * (weight.empty() ? 1 : weight[norm.parameter(i)]));
     largest[norm.statistic(i)] = std::max(largest[norm.statistic(i)], g[i]);
   }
+  const std::vector<Factor> d = factors(norm, statistics);
   Values result(x.size());
   for (std::size_t i = 0; i < x.size(); ++i) {
     const std::size_t s = norm.statistic(i);
-    result[i] = factor(norm, statistics.variance[s]).value * (g[i] + (1 + std::abs(norms[i])) * largest[s]);
+    result[i] = d[s].value * (g[i] + (1 + std::abs(norms[i])) * largest[s]);
   }
   return result;
 }
