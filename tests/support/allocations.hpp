@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: MIT
-// Counts this thread's allocations, operator new's and Eigen's own alike, and the blocks it has not given back, and can
+// Counts this thread's allocations, operator new's and Eigen's own alike, their sizes, and the blocks it has not given back, and can
 // let an allocation fail. It replaces the C library's functions, so it belongs into one translation unit of a program,
 // and steps back where a sanitizer does that.
 #pragma once
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstddef>
@@ -33,6 +34,7 @@ inline constexpr bool kCountsAllocations = false;
 struct Allocations {
   long count = 0;
   long fail_at = 0;  ///< the allocation with this number, counted from 1, fails once
+  std::size_t largest = 0;  ///< the most bytes asked for at once, given or not
   /// Where the blocks are counted that the thread takes and gives back. A pointer to an atomic: the thread's destructors
   /// are watched too, and what they find must still be there.
   std::atomic<long>* blocks = nullptr;
@@ -40,7 +42,10 @@ struct Allocations {
 inline thread_local Allocations allocations;
 
 /// Notes one allocation; false: it has to fail.
-inline bool note_allocation() { return ++allocations.count != allocations.fail_at; }
+inline bool note_allocation(std::size_t bytes) {
+  allocations.largest = std::max(allocations.largest, bytes);
+  return ++allocations.count != allocations.fail_at;
+}
 inline void note_blocks(long more) {
   if (allocations.blocks != nullptr) *allocations.blocks += more;
 }
@@ -61,6 +66,14 @@ long allocations_in(const F& f, long fail_at = 0) {
   } armed(fail_at);
   f();
   return allocations.count;
+}
+
+/// The most bytes that f asks for at once, whether it gets them or not.
+template <class F>
+std::size_t largest_allocation_in(const F& f) {
+  allocations.largest = 0;
+  f();
+  return allocations.largest;
 }
 
 /// The blocks that a thread which calls f has taken and not given back when it has ended, less those of a thread that
@@ -112,18 +125,18 @@ void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
 void __libc_free(void*);
 
-void* malloc(std::size_t n) { return support::note_allocation() ? support::noted(__libc_malloc(n)) : nullptr; }
+void* malloc(std::size_t n) { return support::note_allocation(n) ? support::noted(__libc_malloc(n)) : nullptr; }
 void* calloc(std::size_t n, std::size_t size) {
-  return support::note_allocation() ? support::noted(__libc_calloc(n, size)) : nullptr;
+  return support::note_allocation(n * size) ? support::noted(__libc_calloc(n, size)) : nullptr;
 }
 void* realloc(void* p, std::size_t n) {
-  if (!support::note_allocation()) return nullptr;
+  if (!support::note_allocation(n)) return nullptr;
   if (p == nullptr) return support::noted(__libc_malloc(n));
   if (n == 0) support::note_blocks(-1);
   return __libc_realloc(p, n);
 }
 void* aligned_alloc(std::size_t alignment, std::size_t n) {
-  return support::note_allocation() ? support::noted(__libc_memalign(alignment, n)) : nullptr;
+  return support::note_allocation(n) ? support::noted(__libc_memalign(alignment, n)) : nullptr;
 }
 void free(void* p) {
   if (p != nullptr) support::note_blocks(-1);
