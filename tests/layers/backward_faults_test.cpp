@@ -47,10 +47,9 @@ std::string gradient_bytes(const Gradients& gradients) {
 /// The operands of a backward call that goes well, after a forward call of the layer on x.
 template <class Layer, class X>
 struct Operands {
-  using S = typename X::Scalar;
   Layer layer;
   X x, dy, y, dx;
-  tn::SavedStats<S> saved;
+  typename Layer::Saved saved;
   typename Layer::Gradients gradients;
 
   Operands(const Layer& of, const X& input)
@@ -393,38 +392,58 @@ TYPED_TEST(BackwardFaults, Row57ADxThatOverlapsAPartOfDyOrX) {
   using S = typename TypeParam::Scalar;
   for_each_operands<TypeParam>([](auto& o) {
     using Map = Eigen::TensorMap<std::remove_cvref_t<decltype(o.x)>>;
-    const auto size = static_cast<std::size_t>(o.x.size());
-    const auto extents = o.x.dimensions();
-    std::vector<S> memory(3 * size, S(1));
-    S* middle = memory.data() + size;
-    const Map data(middle, extents);
-    const auto distance = static_cast<std::ptrdiff_t>(size);
-    for (const std::ptrdiff_t shift : {std::ptrdiff_t{1}, std::ptrdiff_t{-1}, distance - 1, 1 - distance}) {
-      Map dx(middle + shift, extents);
-      expect_refused(o.layer, data, o.x, o.saved, dx, o.gradients, {"dx partially overlaps dy"},
-                     kAll | kDxOnly | kFromOutput);
-      expect_refused(o.layer, o.dy, data, o.saved, dx, o.gradients, {"dx partially overlaps "},
-                     kAll | kDxOnly | kFromOutput);
-    }
-    for (const std::ptrdiff_t shift : {distance, -distance})
-      o.layer.backward(data, o.x, o.saved, Map(middle + shift, extents), o.gradients);
+    const auto distance = static_cast<std::ptrdiff_t>(o.x.size()) * std::ptrdiff_t{sizeof(S)};  // in bytes, as the shifts are
+    std::vector<S> memory(3 * static_cast<std::size_t>(o.x.size()) + 2, S(1));
+    auto* middle = reinterpret_cast<unsigned char*>(memory.data() + o.x.size() + 1);
+    const auto at = [&](std::ptrdiff_t shift) { return Map(reinterpret_cast<S*>(middle + shift), o.x.dimensions()); };
+    const Map data = at(0);
+    const std::string before = bytes_of(memory);
+    constexpr std::ptrdiff_t element = sizeof(S);
+    for (const std::ptrdiff_t shift : {element, distance - element, std::ptrdiff_t{1}, element + 1, distance - 1})
+      for (const std::ptrdiff_t signed_shift : {shift, -shift}) {
+        Map dx = at(signed_shift);
+        expect_refused(o.layer, data, o.x, o.saved, dx, o.gradients, {"dx partially overlaps dy"},
+                       kAll | kDxOnly | kFromOutput);
+        expect_refused(o.layer, o.dy, data, o.saved, dx, o.gradients, {"dx partially overlaps "},
+                       kAll | kDxOnly | kFromOutput);
+        EXPECT_TRUE(bytes_of(memory) == before) << signed_shift;
+      }
+    for (const std::ptrdiff_t shift : {distance, -distance, distance + 1, -distance - 1})
+      o.layer.backward(data, o.x, o.saved, at(shift), o.gradients);
   });
 }
 
 TEST(BackwardFaultsOfMemory, Row57BlocksOfOneMatrix) {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  Matrix whole = Matrix::Random(6, 20);
-  const Matrix x = Matrix::Random(6, 5), dy = whole.middleCols(3, 5);
-  Matrix y(6, 5), expected(6, 5);
+  Matrix whole = Matrix::Random(7, 20);
+  const Matrix x = Matrix::Random(7, 5), dy = whole.middleCols(3, 5);
+  Matrix y(7, 5), expected(7, 5);
   tn::LayerNorm<float> layer(5);
   tn::SavedStats<float> saved;
   layer.forward(x, y, saved);
   layer.backward(dy, x, saved, expected, tn::none);
+  const std::string before = bytes_of(whole);
   for (const Index start : {0, 4, 7}) {
     expect_error([&] { layer.backward(whole.middleCols(3, 5), x, saved, whole.middleCols(start, 5), tn::none); },
                  {"LayerNorm::backward: ", "dx partially overlaps dy"});
-    EXPECT_EQ(Matrix(whole.middleCols(3, 5)), dy) << "nothing was written";
+    expect_error([&] { layer.backward(dy, whole.middleCols(3, 5), saved, whole.middleCols(start, 5), tn::none); },
+                 {"LayerNorm::backward: ", "dx partially overlaps x"});
+    EXPECT_TRUE(bytes_of(whole) == before) << start;
   }
+  // By parts of an element: the same pitch, and a distance of no whole number of elements. The last ends within dy's next row.
+  using Block = Eigen::Map<Matrix, Eigen::Unaligned, Eigen::OuterStride<>>;
+  const auto block = [&](Index byte) {
+    return Block(reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(whole.data()) + byte), 6, 5, Eigen::OuterStride<>(20));
+  };
+  const Matrix top = x.topRows(6);
+  layer.forward(top, y.topRows(6), saved);
+  for (const Index byte : {5 * 4 + 3, 3 * 4 - 1, 3 * 4 + 1, 7 * 4 + 2, 18 * 4 + 1}) {
+    expect_error([&] { layer.backward(block(3 * 4), top, saved, block(byte), tn::none); }, {"LayerNorm::backward: ", "dx partially overlaps dy"});
+    expect_error([&] { layer.backward(block(byte), top, saved, block(3 * 4), tn::none); }, {"LayerNorm::backward: ", "dx partially overlaps dy"});
+    expect_error([&] { layer.backward(top, block(byte), saved, block(3 * 4), tn::none); }, {"LayerNorm::backward: ", "dx partially overlaps x"});
+    EXPECT_TRUE(bytes_of(whole) == before) << byte;
+  }
+  layer.forward(x, y, saved);
   for (const Index start : {8, 15}) {
     layer.backward(whole.middleCols(3, 5), x, saved, whole.middleCols(start, 5), tn::none);
     EXPECT_EQ(Matrix(whole.middleCols(start, 5)), expected) << "side by side";
@@ -441,12 +460,31 @@ TYPED_TEST(BackwardFaults, Row58ADxThatOverlapsAParameterOrItsGradient) {
   auto& layer = o.layer;
   for (S* on : {layer.weight().data(), layer.bias().data(), o.gradients.weight.data(), o.gradients.bias.data()}) {
     Eigen::TensorMap<Rows> dx(on, 2, 3);
-    expect_refused(layer, o.dy, o.x, o.saved, dx, o.gradients, {"dx overlaps a parameter or its gradient"},
-                   kAll | kFromOutput);
+    expect_refused(layer, o.dy, o.x, o.saved, dx, o.gradients, {"dx overlaps a parameter or its gradient"}, kAll | kFromOutput);
   }
-  Eigen::TensorMap<Rows> on_weight(layer.weight().data(), 2, 3);
-  expect_refused(layer, o.dy, o.x, o.saved, on_weight, o.gradients, {"dx overlaps a parameter or its gradient"},
-                 kDxOnly | kFromOutput);
+  for (S* on : {layer.weight().data(), layer.bias().data()}) {
+    Eigen::TensorMap<Rows> dx(on, 2, 3);
+    expect_refused(layer, o.dy, o.x, o.saved, dx, o.gradients, {"dx overlaps a parameter or its gradient"}, kDxOnly | kFromOutput);
+  }
+}
+
+// Of a batch of two, dx is of half the running statistics' width: so it is as large as each of them. After either mode's forward call.
+TYPED_TEST(BackwardFaults, Row58ADxThatOverlapsTheRunningStatistics) {
+  using S = typename TypeParam::Scalar;
+  using X = Eigen::Tensor<std::conditional_t<sizeof(S) == 8, float, Eigen::bfloat16>, 2, TypeParam::order>;
+  const auto check = [](auto layer, const support::Shape& shape) {
+    for (const bool training : {true, false}) {
+      training ? layer.train() : layer.eval();
+      Operands o(layer, random_tensor<X>(shape));
+      for (const auto* statistics : {&o.layer.running_mean(), &o.layer.running_var()}) {
+        void* const on = const_cast<S*>(statistics->data());
+        Eigen::TensorMap<X> dx(static_cast<typename X::Scalar*>(on), o.x.dimensions());
+        expect_refused(o.layer, o.dy, o.x, o.saved, dx, o.gradients, {"dx overlaps ", "running statistics"}, kAll | kDxOnly | kFromOutput);
+      }
+    }
+  };
+  check(tn::BatchNorm1d<S>(7), {2, 7});
+  check(tn::InstanceNorm1d<S>(7, {.affine = true, .track_running_stats = true}), {7, 2});
 }
 
 // Nothing of x is kept: it may be freed and come back elsewhere.
@@ -505,8 +543,8 @@ TYPED_TEST(BackwardFaults, Row60NoAccessOutsideDyXDxOrTheGradients) {
     const Pages<S> dx(6 * size, edge), weight(std::vector<S>(size, S(2)), edge);
     const Pages<S> dweight(std::vector<S>(size), edge), dbias(std::vector<S>(size), edge);
     const Pages<S> two(std::vector<S>(2, S(2)), edge), dtwo(std::vector<S>(2), edge), dtwo_bias(std::vector<S>(2), edge);
-    const auto map = []<int kRank>(const Pages<S>& pages, const std::array<Index, kRank>& extents) {
-      return Eigen::TensorMap<typename TypeParam::template Tensor<kRank>>(pages.data(), extents);
+    const auto map = []<std::size_t kRank>(const Pages<S>& pages, const std::array<Index, kRank>& extents) {
+      return Eigen::TensorMap<typename TypeParam::template Tensor<int(kRank)>>(pages.data(), extents);
     };
     const auto vector = [](const Pages<S>& pages, Index length) {
       return Eigen::TensorMap<Eigen::Tensor<S, 1>>(pages.data(), length);

@@ -7,6 +7,8 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
+#include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <string>
 #include <type_traits>
@@ -49,28 +51,44 @@ TYPED_TEST(Faults, Row57AnOutputThatOverlapsAPartOfX) {
   for_each_layer<TypeParam>([](auto& layer, const auto& x) {
     using X = std::remove_cvref_t<decltype(x)>;
     using Map = Eigen::TensorMap<X>;
-    const auto size = static_cast<std::size_t>(x.size());
-    std::vector<S> memory(3 * size, S(1));
-    S* middle = memory.data() + size;
-    const Map data(middle, x.dimensions());
-    const auto distance = static_cast<std::ptrdiff_t>(size);
-    for (const std::ptrdiff_t shift : {std::ptrdiff_t{1}, std::ptrdiff_t{-1}, distance - 1, 1 - distance})
-      expect_refused(layer, data, Map(middle + shift, x.dimensions()), {"y partially overlaps x"});
-    for (const std::ptrdiff_t shift : {distance, -distance}) layer.forward(data, Map(middle + shift, x.dimensions()));
+    const auto distance = static_cast<std::ptrdiff_t>(x.size()) * std::ptrdiff_t{sizeof(S)};  // in bytes, as the shifts are
+    std::vector<S> memory(3 * static_cast<std::size_t>(x.size()) + 2, S(1));
+    auto* middle = reinterpret_cast<unsigned char*>(memory.data() + x.size() + 1);
+    const auto at = [&](std::ptrdiff_t shift) { return Map(reinterpret_cast<S*>(middle + shift), x.dimensions()); };
+    const Map data = at(0);
+    const std::string before = bytes_of(memory);
+    constexpr std::ptrdiff_t element = sizeof(S);
+    for (const std::ptrdiff_t shift : {element, distance - element, std::ptrdiff_t{1}, element + 1, distance - 1})
+      for (const std::ptrdiff_t signed_shift : {shift, -shift}) {
+        expect_refused(layer, data, at(signed_shift), {"y partially overlaps x"});
+        EXPECT_TRUE(bytes_of(memory) == before) << signed_shift;
+      }
+    for (const std::ptrdiff_t shift : {distance, -distance, distance + 1, -distance - 1}) layer.forward(data, at(shift));
   });
 }
 
 TEST(FaultsOfMemory, Row57BlocksOfOneMatrix) {
   using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-  Matrix whole = Matrix::Random(6, 20);
+  Matrix whole = Matrix::Random(7, 20);
   tn::LayerNorm<float> layer(5);
   const Matrix x = whole.middleCols(3, 5);
-  Matrix expected(6, 5);
+  Matrix expected(7, 5);
   layer.forward(x, expected);
+  const std::string before = bytes_of(whole);
   for (const Index start : {0, 4, 7}) {
     expect_error([&] { layer.forward(whole.middleCols(3, 5), whole.middleCols(start, 5)); },
                  {"LayerNorm::forward: ", "y partially overlaps x"});
-    EXPECT_EQ(Matrix(whole.middleCols(3, 5)), x) << "nothing was written";
+    EXPECT_TRUE(bytes_of(whole) == before) << start;
+  }
+  // By parts of an element: the same pitch, and a distance of no whole number of elements. The last ends within x's next row.
+  using Block = Eigen::Map<Matrix, Eigen::Unaligned, Eigen::OuterStride<>>;
+  const auto block = [&](Index byte) {
+    return Block(reinterpret_cast<float*>(reinterpret_cast<unsigned char*>(whole.data()) + byte), 6, 5, Eigen::OuterStride<>(20));
+  };
+  for (const Index byte : {5 * 4 + 3, 3 * 4 - 1, 3 * 4 + 1, 7 * 4 + 2, 18 * 4 + 1}) {
+    expect_error([&] { layer.forward(block(3 * 4), block(byte)); }, {"LayerNorm::forward: ", "y partially overlaps x"});
+    expect_error([&] { layer.forward(block(byte), block(3 * 4)); }, {"LayerNorm::forward: ", "y partially overlaps x"});
+    EXPECT_TRUE(bytes_of(whole) == before) << byte;
   }
   for (const Index start : {8, 15}) {
     layer.forward(whole.middleCols(3, 5), whole.middleCols(start, 5));
@@ -80,26 +98,76 @@ TEST(FaultsOfMemory, Row57BlocksOfOneMatrix) {
   EXPECT_EQ(Matrix(whole.middleCols(3, 5)), expected) << "in place";
 }
 
+/// What of a layer's an output must not lie on, by its name in messages.
+struct Operand {
+  const char* name;
+  const void* data;
+  std::size_t bytes;
+  /// Whether `size` bytes at `on` share one with it.
+  bool meets(const unsigned char* on, std::size_t size) const {
+    const auto first = reinterpret_cast<std::uintptr_t>(data), other = reinterpret_cast<std::uintptr_t>(on);
+    return first < other + size && other < first + bytes;
+  }
+};
+
+/// Refused by each call, in each mode: a y with its first or its last byte in one of the layer's operands, and those of the operand's
+/// size that begin where it does or an element beside it. It is named where y meets neither another nor x.
+template <class X, class Layer>
+void expect_operands_are_refused(Layer layer, const support::Shape& shape) {
+  SCOPED_TRACE(text_of(layer));
+  const X x = random_tensor<X>(shape);
+  const auto size = static_cast<std::size_t>(x.size()) * sizeof(typename X::Scalar);
+  std::vector<Operand> operands;
+  const auto add = [&](const char* name, const auto& tensor) {
+    operands.push_back({name, tensor.data(), static_cast<std::size_t>(tensor.size()) * sizeof(*tensor.data())});
+  };
+  add("weight", layer.weight());
+  if (name_of(layer) != "RMSNorm") add("bias", layer.bias());
+  if constexpr (requires { layer.running_stats(); }) {
+    add("running statistics", layer.running_mean());
+    add("running statistics", layer.running_var());
+  }
+  for (const bool training : {true, false}) {
+    training ? layer.train() : layer.eval();
+    auto saved = saved_before<std::remove_cvref_t<decltype(layer.weight().data()[0])>>();
+    const std::string before = state_of(layer) + saved_state(saved) + bytes_of(x);
+    for (const Operand& operand : operands) {
+      ASSERT_EQ(operand.bytes, size) << "y fits on " << operand.name;
+      const auto element = std::ptrdiff_t{sizeof(typename X::Scalar)}, most = static_cast<std::ptrdiff_t>(size) - 1;
+      for (const std::ptrdiff_t shift : {std::ptrdiff_t{0}, element, -element, most, -most}) {
+        auto* const on = static_cast<unsigned char*>(const_cast<void*>(operand.data)) + shift;
+        Parts parts{"overlaps"};
+        bool alone = !Operand{"x", x.data(), size}.meets(on, size);
+        for (const Operand& other : operands) alone = alone && (other.data == operand.data || !other.meets(on, size));
+        if (alone) parts.push_back(operand.name);
+        EXPECT_TRUE(alone || std::abs(shift) > element) << "between two blocks of memory there is more than an element";
+        Eigen::TensorMap<X> y(reinterpret_cast<typename X::Scalar*>(on), x.dimensions());
+        const auto refused = [&](const char* function, const auto& call) {
+          Parts all = parts;
+          all.push_back(name_of(layer) + "::" + function + ": ");
+          expect_error(call, all);
+          EXPECT_TRUE(state_of(layer) + saved_state(saved) + bytes_of(x) == before) << function << ' ' << operand.name << ' ' << shift;
+        };
+        refused("forward", [&] { layer.forward(x, y); });
+        refused("forward", [&] { layer.forward(x, y, saved); });
+        refused("infer", [&] { std::as_const(layer).infer(x, y); });
+      }
+    }
+  }
+}
+
+// Of a batch of two, x is of half the parameters' width: so y is as large as each of them.
 TYPED_TEST(Faults, Row58AnOutputThatOverlapsTheLayersState) {
   using S = typename TypeParam::Scalar;
-  using Tensor = typename TypeParam::template Tensor<2>;
-  using Map = Eigen::TensorMap<Tensor>;
-  tn::BatchNorm1d<S> layer(3);
-  static S far_from_the_heap[6] = {1, 2, 3, 4, 5, 7};  // or y, beside the state, may meet x first
-  const Map x(far_from_the_heap, 2, 3);
-  const auto refuse = [&](S* inside, const char* name) {
-    const std::string state = state_of(layer);
-    for (const std::ptrdiff_t shift : {0, 2, -5}) {
-      Map y(inside + shift, 2, 3);
-      expect_error([&] { layer.forward(x, y); }, {"BatchNorm1d::forward: y overlaps ", name});
-      expect_error([&] { std::as_const(layer).infer(x, y); }, {"BatchNorm1d::infer: y overlaps ", name});
-      EXPECT_EQ(state_of(layer), state);
-    }
-  };
-  refuse(layer.weight().data(), "");
-  refuse(layer.bias().data(), "");
-  refuse(const_cast<S*>(layer.running_mean().data()), "");
-  refuse(const_cast<S*>(layer.running_var().data()), "");
+  using Rows = typename TypeParam::template Tensor<2>;
+  using Half = std::conditional_t<sizeof(S) == 8, float, Eigen::bfloat16>;
+  expect_operands_are_refused<Eigen::Tensor<Half, 2, TypeParam::order>>(tn::BatchNorm1d<S>(7), {2, 7});
+  expect_operands_are_refused<Eigen::Tensor<Half, 2, TypeParam::order>>(
+      tn::InstanceNorm1d<S>(7, {.affine = true, .track_running_stats = true}), {7, 2});
+  expect_operands_are_refused<Rows>(tn::LayerNorm<S, 2>({2, 3}), {2, 3});
+  expect_operands_are_refused<Rows>(tn::RMSNorm<S, 2>({2, 3}), {2, 3});
+  expect_operands_are_refused<Rows>(tn::GroupNorm<S>(2, 6), {1, 6});
+  expect_operands_are_refused<Rows>(tn::Normalization<S, PositionAxes>({6}), {1, 6});
 }
 
 // At offsets that are no multiple of anything, of x, y and both; a sanitizer sees a load that assumes more.
@@ -166,8 +234,8 @@ void run_at_page_edges(Index n, support::Edge edge) {
   const Pages<S> x(support::random_values<S>(6 * n, 1), edge), y(6 * size, edge);
   const Pages<S> weight(std::vector<S>(size, S(2)), edge), bias(std::vector<S>(size, S(1)), edge);
   const Pages<S> pair(std::vector<S>(2, S(2)), edge);
-  const auto map = []<int kRank>(const Pages<S>& pages, const std::array<Index, kRank>& extents) {
-    return Eigen::TensorMap<typename Kind::template Tensor<kRank>>(pages.data(), extents);
+  const auto map = []<std::size_t kRank>(const Pages<S>& pages, const std::array<Index, kRank>& extents) {
+    return Eigen::TensorMap<typename Kind::template Tensor<int(kRank)>>(pages.data(), extents);
   };
   const auto vector = [](const Pages<S>& pages, Index length) {
     return Eigen::TensorMap<const Eigen::Tensor<S, 1>>(pages.data(), length);
