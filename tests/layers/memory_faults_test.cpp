@@ -304,47 +304,72 @@ TYPED_TEST(Faults, Row67AThreadWithASmallStack) {
 
 #endif
 
-// The first call of its size on a thread takes memory; whichever of its allocations fails, nothing has changed.
+/// A layer with y and saved statistics, of which a call may change what it likes.
+template <class Layer, class X>
+struct Outputs {
+  Layer layer;
+  X y;
+  typename Layer::Saved saved;
+
+  std::string state() const { return state_of(layer) + bytes_of(y) + saved_state(saved); }
+};
+
+/// Saved statistics of a single row: any layer with more needs more memory.
+template <class Scalar>
+tn::SavedStats<Scalar> one_saved() {
+  tn::SavedStats<Scalar> saved;
+  Eigen::Tensor<Scalar, 2> x(1, 3), y(1, 3);
+  x.setRandom();
+  tn::LayerNorm<Scalar>(3).forward(x, y, saved);
+  return saved;
+}
+
+// The first call of its size on a thread takes memory; whichever of its allocations fails, nothing has changed: in either mode, and
+// saved statistics are what the call before has left, if any.
 TYPED_TEST(Faults, Row65AnAllocationThatFails) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using Saved = tn::SavedStats<typename TypeParam::Scalar>;
   for_each_layer<TypeParam>([](auto& layer, const auto& x) {
-    const std::string text = text_of(layer);
-    long failures = 0;
-    for (long n = 1; n < 100; ++n) {
-      auto y = like(x);
-      const std::string state = state_of(layer), y_before = bytes_of(y);
-      tn::SavedStats<typename TypeParam::Scalar> saved;
-      if (!support::throws_at_allocation(n, [&] { layer.forward(x, y, saved); })) break;
-      ++failures;
-      EXPECT_EQ(state_of(layer), state);
-      EXPECT_EQ(bytes_of(y), y_before);
-      EXPECT_TRUE(saved.empty());
+    using O = Outputs<std::remove_cvref_t<decltype(layer)>, std::remove_cvref_t<decltype(x)>>;
+    const auto state = [](const O& o) { return o.state(); };
+    for (const bool training : {true, false}) {
+      training ? layer.train() : layer.eval();
+      for (const Saved& saved : {Saved(), one_saved<typename TypeParam::Scalar>()}) {
+        const auto make = [&] { return O{layer, like(x), saved}; };
+        const long all = support::fail_each_allocation(make, [&](O& o) { o.layer.forward(x, o.y, o.saved); }, state);
+        EXPECT_GE(all, 1) << "saved at least takes memory";
+        EXPECT_LT(all, 10);
+        EXPECT_LT(support::fail_each_allocation(make, [&](O& o) { o.layer.forward(x, o.y); }, state), 10);
+      }
     }
-    EXPECT_GE(failures, 1) << text << ": saved at least takes memory";
-    EXPECT_LT(failures, 10) << text;
   });
 }
 
-/// f, on threads of its own, with each of its allocations failing in turn, until none does: `unchanged()` is then what it
-/// was before. Returns how many there were.
+TYPED_TEST(Faults, Row65RunningStatisticsLoadedWithoutMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
+  using S = typename TypeParam::Scalar;
+  using Layer = tn::BatchNorm2d<S>;
+  Layer layer(3);
+  layer(random_tensor<typename TypeParam::template Tensor<4>>({2, 3, 4, 5}));
+  const std::vector<S> mean{1, 2, 3}, variance{4, 5, 6};
+  EXPECT_GE(support::fail_each_allocation([&] { return layer; }, [&](Layer& of) { of.running_stats().load(mean, variance, 7); },
+                                          [](const Layer& of) { return state_of(of); }),
+            1);
+}
+
+/// support::fail_each_allocation() of a call that changes nothing: `state()` is always what it was.
 template <class F, class State>
-long fail_each_allocation(const F& f, const State& unchanged) {
-  const std::string before = unchanged();
-  long failures = 0;
-  while (failures < 100 && support::throws_at_allocation(failures + 1, f)) {
-    ++failures;
-    EXPECT_TRUE(unchanged() == before) << "by a call whose allocation " << failures << " failed";
-  }
-  return failures;
+long fail_each_allocation(const F& f, const State& state) {
+  return support::fail_each_allocation([] { return 0; }, [&](int) { f(); }, [&](int) { return state(); });
 }
 
 TYPED_TEST(Faults, Row65AConstructorWithoutMemory) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   using S = typename TypeParam::Scalar;
   const auto check = [](const char* layer, long least, const auto& make) {
-    const long failures = fail_each_allocation(make, [] { return std::string(); });
-    EXPECT_GE(failures, least) << layer << ": its parameters and statistics at least";
-    EXPECT_LT(failures, 20) << layer;
+    const long all = fail_each_allocation(make, [] { return std::string(); });
+    EXPECT_GE(all, least) << layer << ": its parameters and statistics at least";
+    EXPECT_LT(all, 20) << layer;
   };
   check("BatchNorm2d", 4, [] { tn::BatchNorm2d<S> layer(3); });
   check("InstanceNorm1d", 4, [] { tn::InstanceNorm1d<S> layer(3, {.affine = true, .track_running_stats = true}); });
@@ -358,8 +383,7 @@ TYPED_TEST(Faults, Row65AConstructorWithoutMemory) {
 TYPED_TEST(Faults, Row65ACopyWithoutMemory) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   for_each_layer<TypeParam>([](auto& layer, const auto&) {
-    const long failures = fail_each_allocation([&] { auto copy = layer; }, [&] { return state_of(layer); });
-    EXPECT_GE(failures, 1) << text_of(layer);
+    EXPECT_GE(fail_each_allocation([&] { auto copy = layer; }, [&] { return state_of(layer); }), 1) << text_of(layer);
   });
 }
 
@@ -369,11 +393,13 @@ TYPED_TEST(Faults, Row65AnAssignmentWithoutMemory) {
   using S = typename TypeParam::Scalar;
   const auto assign = [](auto to, auto from) {
     SCOPED_TRACE(text_of(to) + " = " + text_of(from));
+    using Layer = decltype(to);
     to.weight().setConstant(S(2));
     from.weight().setConstant(S(3));
     from.eval();
-    const auto both = [&] { return state_of(to) + state_of(from); };
-    EXPECT_GE(fail_each_allocation([&] { to = from; }, both), 1);
+    const auto both = [&](const Layer& left) { return state_of(left) + state_of(from); };
+    EXPECT_GE(support::fail_each_allocation([&] { return to; }, [&](Layer& left) { left = from; }, both), 1);
+    to = from;
     EXPECT_EQ(state_of(to), state_of(from)) << "once there is memory";
   };
   const auto each_to_the_other = [&](const auto& a, const auto& b) {
@@ -393,19 +419,15 @@ TYPED_TEST(Faults, Row65AnAssignmentWithoutMemory) {
 TYPED_TEST(Faults, Row65ANewResultWithoutMemory) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   for_each_layer<TypeParam>([](auto& layer, const auto& x) {
-    const auto all = [&] { return state_of(layer) + bytes_of(x); };
-    const std::string before = all();
-    long failures = 0;
-    for (bool threw = true; threw && failures < 100; failures += threw) {
-      auto copy = layer;
-      threw = support::throws_at_allocation(failures + 1, [&] { copy(x); });
-      if (threw) {  // the call that goes well moves the statistics
-        EXPECT_EQ(state_of(copy) + bytes_of(x), before);
-      }
-    }
-    EXPECT_GE(failures, 1) << text_of(layer) << ": y at least takes memory";
-    EXPECT_LT(failures, 100) << text_of(layer);
-    EXPECT_GE(fail_each_allocation([&] { std::as_const(layer).infer(x); }, all), 1) << text_of(layer);
+    using Layer = std::remove_cvref_t<decltype(layer)>;
+    const auto state = [&](const Layer& of) { return state_of(of) + bytes_of(x); };
+    const auto check = [&](const auto& call) {
+      const long all = support::fail_each_allocation([&] { return layer; }, call, state);
+      EXPECT_GE(all, 1) << text_of(layer) << ": y at least takes memory";
+      EXPECT_LT(all, 20) << text_of(layer);
+    };
+    check([&](Layer& of) { of(x); });
+    check([&](const Layer& of) { of.infer(x); });
   });
 }
 
@@ -415,35 +437,37 @@ TYPED_TEST(Faults, Row65AFunctionWithoutMemory) {
   using Rows = Eigen::TensorMap<typename TypeParam::template Tensor<2>>;
   using Images = Eigen::TensorMap<typename TypeParam::template Tensor<3>>;
   using Vector = Eigen::TensorMap<const Eigen::Tensor<S, 1>>;
-  std::vector<S> x(6 * 500, S(1)), y(x.size() + 2 * 500, S(-12345)), parameters(500, S(2));  // beside y, parameters' gradients
+  using Memory = std::vector<S>;
+  Memory x(6 * 500, S(1));
+  const Memory parameters(500, S(2)), canary(x.size() + 2 * 500, S(-12345));  // beside y, parameters' gradients
   x[7] = S(3);
   const Rows x2(x.data(), 6, 500);
   const Images x3(x.data(), 3, 2, 500);
-  Rows y2(y.data(), 6, 500);
-  Images y3(y.data(), 3, 2, 500);
-  const Vector w(parameters.data(), 500), two(parameters.data(), 2);
-  const auto check = [&](const char* name, const auto& f) {
-    long failures = 0;
-    const std::vector<S> before = y;
-    while (failures < 100 && support::throws_at_allocation(failures + 1, f)) {
-      ++failures;
-      EXPECT_TRUE(same_bits(y, before)) << name << ", allocation " << failures;
-    }
-    EXPECT_GE(failures, 1) << name;
-    EXPECT_LT(failures, 10) << name;
+  const auto y2 = [](Memory& y) { return Rows(y.data(), 6, 500); };
+  const auto y3 = [](Memory& y) { return Images(y.data(), 3, 2, 500); };
+  const auto sums = [&](Memory& y, std::size_t first, Index size) {
+    return Eigen::TensorMap<Eigen::Tensor<S, 1>>(y.data() + x.size() + first, size);
   };
-  check("moments", [&] { (void)tn::moments(x3, tn::over<0, 2>); });
-  check("layer_norm", [&] { tn::layer_norm(x2, y2, w, w); });
-  check("rms_norm", [&] { tn::rms_norm(x2, y2, w); });
-  check("batch_norm", [&] { tn::batch_norm(x3, y3, two, two, two, two); });
-  check("group_norm", [&] { tn::group_norm(x3, y3, 1, two, two); });
-  check("instance_norm", [&] { tn::instance_norm(x3, y3, two, two); });
-  check("normalize", [&] { tn::normalize(x2, y2, w, w, tn::over<0>); });
+  const Vector w(parameters.data(), 500), two(parameters.data(), 2);
   tn::SavedStats<S> saved;
-  tn::layer_norm(x2, y2, saved, w, w);
-  const auto sums = [&](Index first, Index size) { return Eigen::TensorMap<Eigen::Tensor<S, 1>>(y.data() + x.size() + first, size); };
-  check("layer_norm_backward", [&] { tn::layer_norm_backward(x2, x2, saved, w, y2, sums(0, 500), sums(500, 500)); });
-  check("batch_norm_backward", [&] { tn::batch_norm_backward(x3, x3, two, two, two, y3, sums(0, 2), sums(2, 2)); });
+  const auto check = [&](const char* name, const auto& f) {
+    SCOPED_TRACE(name);
+    const auto state = [&](const Memory& y) { return bytes_of(y) + bytes_of(x) + bytes_of(parameters) + saved_state(saved); };
+    const long all = support::fail_each_allocation([&] { return canary; }, f, state);
+    EXPECT_GE(all, 1);
+    EXPECT_LT(all, 10);
+  };
+  check("moments", [&](Memory&) { (void)tn::moments(x3, tn::over<0, 2>); });
+  check("layer_norm", [&](Memory& y) { tn::layer_norm(x2, y2(y), w, w); });
+  check("rms_norm", [&](Memory& y) { tn::rms_norm(x2, y2(y), w); });
+  check("batch_norm", [&](Memory& y) { tn::batch_norm(x3, y3(y), two, two, two, two); });
+  check("group_norm", [&](Memory& y) { tn::group_norm(x3, y3(y), 1, two, two); });
+  check("instance_norm", [&](Memory& y) { tn::instance_norm(x3, y3(y), two, two); });
+  check("normalize", [&](Memory& y) { tn::normalize(x2, y2(y), w, w, tn::over<0>); });
+  Memory y = canary;
+  tn::layer_norm(x2, y2(y), saved, w, w);
+  check("layer_norm_backward", [&](Memory& out) { tn::layer_norm_backward(x2, x2, saved, w, y2(out), sums(out, 0, 500), sums(out, 500, 500)); });
+  check("batch_norm_backward", [&](Memory& out) { tn::batch_norm_backward(x3, x3, two, two, two, y3(out), sums(out, 0, 2), sums(out, 2, 2)); });
 }
 
 TYPED_TEST(Faults, Row66NoAllocationInTheSteadyState) {

@@ -68,33 +68,29 @@ bool same_memory(const X& x, const Y& y) {
 TYPED_TEST(Threads, Row65AnAllocationThatFailsBesideAPool) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   using S = typename TypeParam::Scalar;
+  struct Operands {
+    tn::BatchNorm1d<S> layer;
+    typename TypeParam::template Tensor<2> y, dx;
+    tn::SavedStats<S> saved;
+    typename tn::BatchNorm1d<S>::Gradients gradients;
+  };
   const auto x = large_rows<TypeParam>();
-  tn::BatchNorm1d<S> layer(x.dimension(1));
+  const tn::BatchNorm1d<S> layer(x.dimension(1));
   const Pool pool(4);
-  for (const bool backward : {false, true}) {
-    long failures = 0;
-    for (long n = 1; n < 100; ++n) {
-      auto y = like(x), dx = like(x);
-      tn::SavedStats<S> saved;
-      auto gradients = layer.zero_gradients();
-      if (backward) layer.forward(x, y, saved);
-      const std::string state = state_of(layer), y_before = bytes_of(y), dx_before = bytes_of(dx),
-                        saved_before = saved_state(saved);
-      const bool threw = support::throws_at_allocation(n, [&] {
-        if (backward)
-          layer.backward(x, x, saved, dx, gradients, pool.device);
-        else
-          layer.forward(x, y, saved, pool.device);
-      });
-      if (!threw) break;
-      ++failures;
-      EXPECT_EQ(state_of(layer), state);
-      EXPECT_TRUE(bytes_of(y) == y_before && bytes_of(dx) == dx_before && saved_state(saved) == saved_before) << n;
-      for (const S value : logical(gradients.weight)) ASSERT_EQ(value, 0);
-    }
-    EXPECT_GE(failures, 1);
-    EXPECT_LT(failures, 10);
-  }
+  const auto state = [](const Operands& o) {
+    return state_of(o.layer) + saved_state(o.saved) + bytes_of(o.gradients.weight) + bytes_of(o.gradients.bias) + bytes_of(o.y) +
+           bytes_of(o.dx);
+  };
+  Operands operands{layer, like(x), like(x), {}, layer.zero_gradients()};
+  const auto check = [&](const auto& call) {
+    const long all = support::fail_each_allocation([&] { return operands; }, call, state);
+    EXPECT_GE(all, 1);
+    EXPECT_LT(all, 10);
+  };
+  const auto forward = [&](Operands& o) { o.layer.forward(x, o.y, o.saved, pool.device); };
+  check(forward);
+  forward(operands);
+  check([&](Operands& o) { o.layer.backward(x, x, o.saved, o.dx, o.gradients, pool.device); });
 }
 
 TYPED_TEST(Threads, Row68ManyThreadsInferOnOneConstLayer) {

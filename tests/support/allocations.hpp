@@ -115,6 +115,33 @@ bool throws_at_allocation(long n, const F& f) {
   return threw;
 }
 
+/// Fails, one after the other, all allocations of a call f(operands) that succeeds, as the first of a thread: each call of these throws,
+/// and state(operands) is then what it was. Every call has operands of its own, from make(). Returns how many allocations there are.
+template <class Make, class F, class State>
+long fail_each_allocation(const Make& make, const F& f, const State& state) {
+  const auto needed = [&] {
+    auto operands = make();
+    long count = 0;
+    std::thread([&] {
+      tensornorm::Scratch::acquire(1);
+      count = allocations_in([&] { f(operands); });
+    }).join();
+    return count;
+  };
+  needed();  // with what the first call of a program takes
+  const long all = needed();
+  for (long n = 1; n <= all + 1; ++n) {
+    auto operands = make();
+    const auto before = state(operands);
+    const bool threw = throws_at_allocation(n, [&] { f(operands); });
+    EXPECT_EQ(threw, n <= all) << "allocation " << n << " of " << all;
+    if (threw) {
+      EXPECT_TRUE(state(operands) == before) << "changed by a call whose allocation " << n << " of " << all << " failed";
+    }
+  }
+  return all;
+}
+
 }  // namespace support
 
 #if defined(__GLIBC__) && !defined(TENSORNORM_TEST_SANITIZED)
