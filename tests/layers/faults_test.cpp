@@ -6,7 +6,7 @@
 // Rows without a test: 17, and of 14 a LayerNorm of no axes, do not compile (tests/compile_fail); 19 cannot be told apart, and the
 // policies' documentation says so; 31 and 62 are documented preconditions beyond what 30 checks; 85 needs a 32-bit build.
 // Elsewhere: values, 38 to 43, 47, 48 and 54, in value_faults_test, and 44 to 46 in scales_test; memory, 55 to 67, in memory_faults_test;
-// 30 to 37, 53 and 56 in backward_faults_test, which has 59 to 61 and 65 to 67 for backward and for more types too; 49 to 52 in
+// 30 to 37, 43, 53 and 56 in backward_faults_test, which has 59 to 61 and 65 to 67 for backward and for more types too; 49 to 52 in
 // narrow_types_test; 63, 65 beside a pool and 68 to 76 in threads_test, 73 also in compile_fail; 82 to 84 in environment_test; 95 in
 // misuse_test; 96 in running_stats_test, 97 there and in batch_norm_test; 98 in backward_test.
 // 59 with other values of EIGEN_MAX_ALIGN_BYTES, 64, 81, 86, 87 and 88 are builds, tests/odr; 89 is tests/package/eigen_versions, and
