@@ -9,10 +9,13 @@
 #include <atomic>
 #include <cmath>
 #include <cstring>
+#include <functional>
 #include <mutex>
 #include <stdexcept>
+#include <string>
 #include <tensornorm/tensornorm.hpp>
 #include <thread>
+#include <typeinfo>
 #include <vector>
 
 #include "support/allocations.hpp"
@@ -52,10 +55,10 @@ void on_threads(int count, F f) {
   for (std::thread& thread : threads) thread.join();
 }
 
-/// Work for several threads: 6 MiB and odd extents.
+/// Work for several threads, along and across memory: 6 MiB and odd extents, one of them enough for several strips.
 template <class Kind>
 auto large_rows() {
-  return random_tensor<typename Kind::template Tensor<2>>({1543, 1021});
+  return random_tensor<typename Kind::template Tensor<2>>({4111, 401});
 }
 
 /// The same bits: large tensors are compared as they lie, not index by index.
@@ -110,22 +113,59 @@ TYPED_TEST(Threads, Row68ManyThreadsInferOnOneConstLayer) {
   });
 }
 
-// A second thread is refused while the first is at it, and changes nothing: one batch is counted per call that
-// returned.
-TYPED_TEST(Threads, Row69TwoThreadsTrainOneLayer) {
+// While the first thread writes its y, a second one is refused, whatever it brings, and neither sees the other: the first ends as alone,
+// and then the turn is free. A copy has a turn of its own.
+TYPED_TEST(Threads, Row69ASecondThreadIsRefused) {
+  using S = typename TypeParam::Scalar;
+  const auto check = [](auto layer, const auto& x, const auto& small) {
+    SCOPED_TRACE(text_of(layer));
+    auto alone = layer;
+    auto expected = like(x), y = like(x);
+    tn::SavedStats<S> expected_saved, saved;
+    alone.forward(x, expected, expected_saved);
+    int meetings = 0;
+    const support::ScheduledBy device{[&](const std::function<void()>& task) {
+      ++meetings;
+      std::thread([&] {
+        expect_refused<std::logic_error>(layer, small, like(small), {"one thread at a time"}, Calls::forward_only);
+        auto copy = layer;
+        copy(small);
+      }).join();
+      task();
+    }};
+    layer.forward(x, y, saved, device);
+    EXPECT_GE(meetings, 1);
+    EXPECT_TRUE(same_memory(y, expected));
+    EXPECT_EQ(saved_state(saved), saved_state(expected_saved));
+    EXPECT_EQ(state_of(layer), state_of(alone));
+    layer(small);
+    EXPECT_EQ(layer.running_stats().num_batches(), 2);
+  };
+  const auto x = large_rows<TypeParam>();
+  const Index c = x.dimension(1);
+  using Images = typename TypeParam::template Tensor<3>;
+  check(tn::BatchNorm1d<S>(c), x, random_tensor<typename TypeParam::template Tensor<2>>({3, c}));
+  check(tn::InstanceNorm1d<S>(c, {.track_running_stats = true}), random_tensor<Images>({2, c, 2053}), random_tensor<Images>({2, c, 3}));
+}
+
+// Whenever they meet: one batch is counted per call that returned, and one that was refused has changed nothing of its thread's.
+TYPED_TEST(Threads, Row69FourThreadsTrainOneLayer) {
   using S = typename TypeParam::Scalar;
   const auto x = random_tensor<typename TypeParam::template Tensor<2>>({257, 255});
   tn::BatchNorm1d<S> layer(255);
   std::atomic<int> trained{0}, refused{0};
   on_threads(4, [&](int) {
-    auto y = like(x);
-    tn::SavedStats<S> saved;
     for (int i = 0; i < 50; ++i) {
+      auto y = like(x);
+      auto saved = saved_before<S>();
+      const std::string before = bytes_of(y) + saved_state(saved);
       try {
         layer.forward(x, y, saved);
         ++trained;
-      } catch (const std::logic_error& error) {
+      } catch (const std::exception& error) {
+        EXPECT_EQ(typeid(error), typeid(std::logic_error)) << error.what();
         EXPECT_PRED_FORMAT2(testing::IsSubstring, "BatchNorm1d::forward: ", error.what());
+        EXPECT_TRUE(bytes_of(y) + saved_state(saved) == before);
         ++refused;
       }
     }
@@ -205,34 +245,46 @@ TYPED_TEST(Threads, Row72ForwardInsideATaskOfTheSamePool) {
 }
 
 // Bodies given to a pool are noexcept, or they do not compile (compile_fail/throwing_body), and allocate nothing: the
-// only worker's allocations are counted.
+// only worker's allocations are counted. It has done its task before the caller goes on, so that no share is left for him: the result is
+// all the worker's.
 TYPED_TEST(Threads, Row73WorkersAllocateNothing) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   using S = typename TypeParam::Scalar;
   const auto x = large_rows<TypeParam>();
   auto y = like(x), dx = like(x);
+  const auto canary = y;
   tn::LayerNorm<S> rows(x.dimension(1));
   tn::BatchNorm1d<S> columns(x.dimension(1));
   tn::SavedStats<S> saved;
-  Pool pool(1, 2);
-  const auto worker_count = [&] {
-    long count = -1;
+  auto gradients = columns.zero_gradients();
+  Pool pool(1);
+  long tasks = 0, allocated = 0;
+  std::string left;  // in y and dx by the last task
+  const support::ScheduledBy device{[&](const std::function<void()>& task) {
     Eigen::Barrier done(1);
     pool.pool.Schedule([&] {
-      count = support::allocations.count;
+      const long before = support::allocations.count;
+      task();
+      allocated += support::allocations.count - before;
+      ++tasks;
       done.Notify();
     });
     done.Wait();
-    return count;
+    left = bytes_of(y) + bytes_of(dx);
+  }};
+  const auto check = [&](const char* call, const auto& run, const auto& result) {
+    tasks = allocated = 0;
+    run();
+    EXPECT_GE(tasks, 1) << call;
+    EXPECT_EQ(allocated, 0) << call;
+    EXPECT_FALSE(same_memory(result, canary)) << call;
+    EXPECT_TRUE(left == bytes_of(y) + bytes_of(dx)) << call << ": not by the worker";
+    y = dx = canary;
   };
-  worker_count();
-  const long before = worker_count(), one_more = worker_count();
-  rows.forward(x, y, saved, pool.device);
-  rows.backward(x, x, saved, dx, tn::none, pool.device);
-  columns.forward(x, y, saved, pool.device);
-  auto gradients = columns.zero_gradients();
-  columns.backward(x, x, saved, dx, gradients, pool.device);
-  EXPECT_EQ(worker_count() - one_more, one_more - before) << "what the question itself takes, and nothing else";
+  check("rows", [&] { rows.forward(x, y, saved, device); }, y);
+  check("rows' gradients", [&] { rows.backward(x, x, saved, dx, tn::none, device); }, dx);
+  check("columns", [&] { columns.forward(x, y, saved, device); }, y);
+  check("columns' gradients", [&] { columns.backward(x, x, saved, dx, gradients, device); }, dx);
 }
 
 /// The part [first, first + count) of the first axis.
