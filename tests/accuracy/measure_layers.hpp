@@ -136,7 +136,7 @@ class Measurement {
   template <class S>
   static std::vector<double> random(Index size, unsigned seed, double mean, double deviation) {
     std::vector<double> result;
-    for (const S value : support::random_values<S>(size, seed, mean, deviation)) result.push_back(plain(value));
+    for (const S value : support::random_values<S>(size, seed, mean, deviation, static_cast<std::size_t>(size))) result.push_back(plain(value));
     return result;
   }
 

@@ -83,6 +83,26 @@ TEST(Misuse, UnbatchedRowsThatOverlapMayNotBeWritten) {
   EXPECT_EQ(layer.running_stats().num_batches(), 0);
 }
 
+/// A map of memory asks for no count of its elements; a tensor made like it could not hold theirs.
+TEST(Misuse, MapsOfMoreElementsThanTheirIndexCounts) {
+  float page[1024] = {};
+  const Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor, int>> map(page, 1 << 16, 1 << 16);
+  faults::expect_error<std::length_error>([&] { tn::LayerNorm<float>(1 << 16)(map); }, {"LayerNorm::forward: x: ", "got [65536,65536]"});
+  faults::expect_error<std::length_error>([&] { tn::BatchNorm1d<float>(1 << 16).infer(map); }, {"BatchNorm1d::infer: x: "});
+}
+
+/// Rows that overlap are no output; the norm would be written over itself.
+TEST(Misuse, AnOutputWhoseRowsOverlap) {
+  const Matrix x = Matrix::Random(4, 4);
+  Matrix y(4, 4);
+  tn::LayerNorm<float> layer(4);
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  std::vector<float> values(16, 1.0F);
+  const Strided window(values.data(), 4, 4, Eigen::OuterStride<>(1));
+  faults::expect_error([&] { layer.backward_from_output(x, window, saved, tn::none, tn::none); }, {"LayerNorm::backward_from_output: y: "});
+}
+
 TEST(Misuse, RowsAgainstMemorysOrderAreRefused) {
   Matrix memory = Matrix::Random(4, 8), y = Matrix::Constant(4, 8, -77.0F), dx = y;
   const Matrix before = memory, canary = y;

@@ -46,6 +46,8 @@ int main() {
   const Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor>> map(page.data(), 1 << 16, 1 << 16);
   passed &= too_long("LayerNorm into a new tensor", [&] { tn::LayerNorm<float>(1 << 16)(map); });
   passed &= too_long("BatchNorm1d into a new tensor", [&] { tn::BatchNorm1d<float>(1 << 16).infer(map); });
+  const Eigen::TensorMap<const Eigen::Tensor<float, 3, Eigen::RowMajor>> ones(page.data(), 1 << 16, 1 << 16, 1);
+  passed &= too_long("moments", [&] { tn::moments(ones, tn::over<2>); });
   if (!normalizes()) {
     std::puts("LayerNorm: other results than by hand");
     passed = false;

@@ -119,11 +119,10 @@ T tensor_of(const Shape& shape, const std::vector<Scalar>& values) {
   return tensor;
 }
 
-/// Normal values of this mean and standard deviation, rounded to Scalar. After a prime number of them they come again: to draw so many takes
-/// longer than what is tested.
+/// Normal values of this mean and standard deviation, rounded to Scalar. After `drawn` of them, a prime number, they come again: to draw
+/// millions takes longer than what is tested.
 template <class Scalar>
-std::vector<Scalar> random_values(Index size, unsigned seed, double mean = 0.5, double deviation = 1.5) {
-  constexpr std::size_t drawn = 65537;
+std::vector<Scalar> random_values(Index size, unsigned seed, double mean = 0.5, double deviation = 1.5, std::size_t drawn = 262147) {
   std::mt19937 engine(seed);
   std::normal_distribution<double> normal;  // its own deviation may not be 0
   std::vector<Scalar> values(static_cast<std::size_t>(size));

@@ -176,18 +176,23 @@ auto view_of(X&& x) {
   return view;
 }
 
+/// Errors: std::length_error where a new Plain could not count so many elements, which a map of memory does not ask.
+template <class Plain>
+void check_countable([[maybe_unused]] const Call& call, [[maybe_unused]] const char* name, [[maybe_unused]] Index size,
+                     [[maybe_unused]] const ShapeText& shape) {
+  using Count = typename Plain::Index;
+  if constexpr (sizeof(Count) < sizeof(Index))
+    if (size > Index(std::numeric_limits<Count>::max()))
+      fail<std::length_error>(call, name, ": expected a number of elements that Eigen's index holds, got ", shape);
+}
+
 /// A new, uninitialized tensor or matrix of x's type of data and x's shape.
-///
-/// Errors   std::length_error where Eigen's index cannot count its elements, which a map of memory does not ask.
 template <class X>
 auto make_like(const Call& call, const X& x) {
   require_readable<X>();
   using Plain = typename traits_of<X>::Plain;
-  if constexpr (sizeof(Eigen::Index) < sizeof(Index)) {
-    const auto view = view_of(x);
-    if (view.size() > Index(std::numeric_limits<Eigen::Index>::max()))
-      fail<std::length_error>(call, "expected x to have a number of elements that Eigen's index holds, got ", view.text());
-  }
+  const auto view = view_of(x);
+  check_countable<Plain>(call, "x", view.size(), view.text());
   if constexpr (EigenMatrix<X>) {
     return Plain(x.rows(), x.cols());
   } else if constexpr (requires(Plain p) { p.resize(x.dimensions()); } && std::is_constructible_v<Plain, decltype(x.dimensions())>) {

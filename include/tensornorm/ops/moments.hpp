@@ -51,10 +51,12 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   constexpr bool row_major = traits_of<X>::row_major;
   const auto view = view_of(x);
   const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, view.shape);
+  const Call call{"tensornorm", "moments"};
+  check_strides(call, "x", view);
+  check_countable<Result>(call, "mean", kept.size(), {kept.extents.data(), kept.rank});
   typename Result::Dimensions extents;
   if constexpr (sizeof...(kAxes) < rank) std::copy(kept.span().begin(), kept.span().end(), extents.begin());
   Moments<Result> result{Result(extents), Result(extents)};
-  check_strides({"tensornorm", "moments"}, "x", view);
   if (view.size() == 0) {
     result.mean.setConstant(nan_of<moments_of::Value<X>>());
     result.variance = result.mean;
