@@ -314,16 +314,6 @@ struct Outputs {
   std::string state() const { return state_of(layer) + bytes_of(y) + saved_state(saved); }
 };
 
-/// Saved statistics of a single row: any layer with more needs more memory.
-template <class Scalar>
-tn::SavedStats<Scalar> one_saved() {
-  tn::SavedStats<Scalar> saved;
-  Eigen::Tensor<Scalar, 2> x(1, 3), y(1, 3);
-  x.setRandom();
-  tn::LayerNorm<Scalar>(3).forward(x, y, saved);
-  return saved;
-}
-
 // The first call of its size on a thread takes memory; whichever of its allocations fails, nothing has changed: in either mode, and
 // saved statistics are what the call before has left, if any.
 TYPED_TEST(Faults, Row65AnAllocationThatFails) {
@@ -334,7 +324,7 @@ TYPED_TEST(Faults, Row65AnAllocationThatFails) {
     const auto state = [](const O& o) { return o.state(); };
     for (const bool training : {true, false}) {
       training ? layer.train() : layer.eval();
-      for (const Saved& saved : {Saved(), one_saved<typename TypeParam::Scalar>()}) {
+      for (const Saved& saved : {Saved(), saved_before<typename TypeParam::Scalar>(1)}) {  // of a row: all need more memory
         const auto make = [&] { return O{layer, like(x), saved}; };
         const long all = support::fail_each_allocation(make, [&](O& o) { o.layer.forward(x, o.y, o.saved); }, state);
         EXPECT_GE(all, 1) << "saved at least takes memory";

@@ -112,11 +112,11 @@ std::string saved_state(const Saved& saved) {
   return state;
 }
 
-/// Saved statistics that a call before has left.
+/// Saved statistics that a call before has left, of so many rows.
 template <class Scalar>
-tn::SavedStats<Scalar> saved_before() {
+tn::SavedStats<Scalar> saved_before(Index rows = 7) {
   tn::SavedStats<Scalar> saved;
-  Eigen::Tensor<Scalar, 2> x(7, 3), y(7, 3);
+  Eigen::Tensor<Scalar, 2> x(rows, 3), y(rows, 3);
   x.setRandom();
   tn::LayerNorm<Scalar>(3).forward(x, y, saved);
   return saved;
