@@ -53,6 +53,14 @@ TEST(Scratch, IsAlignedAndAsLargeAsAskedFor) {
   }
 }
 
+TEST(Scratch, OfACallIsNotThatOfItsOps) {
+  std::byte* const call = Scratch::acquire(1000, Scratch::Of::call);
+  std::memset(call, 0x5A, 1000);
+  std::memset(Scratch::acquire(2000), 0, 2000);
+  for (int i = 0; i < 1000; ++i) ASSERT_EQ(call[i], std::byte{0x5A});
+  EXPECT_EQ(Scratch::acquire(1000, Scratch::Of::call), call);
+}
+
 TEST(Scratch, IsKeptWhereItSuffices) {
   std::byte* large = Scratch::acquire(1 << 20);
   EXPECT_EQ(Scratch::acquire(1), large);
@@ -88,11 +96,11 @@ TEST(Scratch, KeepsValuesUntilTheThreadEnds) {
   std::thread([before] {
     EXPECT_EQ(kept<0>().value, 7);
     kept<0>().value = 1;
-    Scratch::acquire(100);
+    for (const Scratch::Of of : {Scratch::Of::op, Scratch::Of::call}) Scratch::acquire(100, of);
     kept<1>().value = 2;
     EXPECT_EQ(kept<0>().value, 1);
     EXPECT_EQ(kept<1>().value, 2);
-    EXPECT_EQ(allocated().size(), before + 3);
+    EXPECT_EQ(allocated().size(), before + 4);
   }).join();
   EXPECT_EQ(allocated().size(), before);
 }

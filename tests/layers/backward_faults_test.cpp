@@ -751,6 +751,7 @@ TYPED_TEST(BackwardFaults, Row65AnAllocationThatFails) {
     check("backward", [](O& o) { o.layer.backward(o.dy, o.x, o.saved, o.dx, o.gradients); });
     check("backward in place", [](O& o) { o.layer.backward(o.dy, o.x, o.saved, o.dy, o.gradients); });
     check("backward_from_output", [](O& o) { o.layer.backward_from_output(o.dy, o.y, o.saved, o.dx, o.gradients); });
+    check("backward_from_output in place", [](O& o) { o.layer.backward_from_output(o.dy, o.y, o.saved, o.dy, o.gradients); });
     const long all = check("backward into new tensors", [](O& o) { (void)o.layer.backward(o.dy, o.x, o.saved); });
     EXPECT_GE(all, 2) << "dx and a gradient at least take memory";
   });
@@ -766,6 +767,9 @@ TYPED_TEST(BackwardFaults, Row66NoAllocationInTheSteadyState) {
       o.layer.backward(o.dy, o.x, o.saved, tn::none, o.gradients);
       auto& in_place = o.dx;
       o.layer.backward(in_place, o.x, o.saved, in_place, tn::none);
+      o.layer.backward_from_output(o.dy, o.y, o.saved, o.dx, o.gradients);
+      o.layer.backward_from_output(o.dy, o.y, o.saved, tn::none, o.gradients);
+      o.layer.backward_from_output(in_place, o.y, o.saved, in_place, tn::none);
     };
     calls();
     EXPECT_EQ(support::allocations_in(calls), 0);

@@ -22,10 +22,13 @@ class Scratch {
  public:
   static constexpr std::size_t kAlignment = 64;
 
-  /// Working memory, grown when a call needs more than any before it: `bytes` bytes, aligned to 64, valid until the next call on this
-  /// thread.
-  static std::byte* acquire(std::size_t bytes) {
-    Memory& memory = mine();
+  /// Whose working memory: an op's, or that of a call made of several ops, which theirs would overwrite.
+  enum class Of { op, call };
+
+  /// Working memory, grown when a call needs more than any before it: `bytes` bytes, aligned to 64, valid until the next such one on
+  /// this thread.
+  static std::byte* acquire(std::size_t bytes, Of of = Of::op) {
+    Working& memory = mine().working[int(of)];
     if (bytes > memory.size) {
       give_back_at_end();
       memory.release();
@@ -63,19 +66,23 @@ class Scratch {
   struct Block {
     Block* next;
   };
-  struct Memory {
+  struct Working {
     std::byte* data = nullptr;
     std::size_t size = 0;
-    Block* kept = nullptr;    ///< the newest
-    bool given_back = false;  ///< the thread ends
 
     void release() {
       free(data);
       data = nullptr;
       size = 0;
     }
+  };
+  struct Memory {
+    Working working[2];       ///< by Of
+    Block* kept = nullptr;    ///< the newest
+    bool given_back = false;  ///< the thread ends
+
     void give_back() {
-      release();
+      for (Working& memory : working) memory.release();
       while (kept != nullptr) free(std::exchange(kept, kept->next));
       given_back = true;
     }

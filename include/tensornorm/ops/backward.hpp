@@ -84,7 +84,8 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   if (run) op.run();
 }
 
-/// differentiate() with y in the place of x: norm = (y - bias) / weight is formed first, in dx where it can be, else in memory of its own.
+/// differentiate() with y in the place of x: norm = (y - bias) / weight is formed first, in dx where it can be, else in memory of its own,
+/// which the thread keeps.
 ///
 /// Errors   as differentiate(); std::invalid_argument for a weight too close to 0 to divide by, with its index and value.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
@@ -95,9 +96,16 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_rows_apart(context.call, "y", y);  // as forward wrote it; norm is written where y lies
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
-  const Index params = affine_shape<P, kRank>(policy, y.shape).size();
+  const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();
   using A = accumulator_t<Scalar>;
-  std::vector<A> inverse(std::size_t(2 * params));
+  using S = statistic_t<T>;
+  const bool into_dx = dx.data != nullptr && static_cast<const void*>(dx.data) != static_cast<const void*>(dy.data);
+  ScratchPlan memory_plan;
+  const std::size_t inverse_at = memory_plan.reserve<A>(2 * params);
+  const std::size_t unit_at = memory_plan.reserve<S>(2 * statistics);
+  const std::size_t norm_at = memory_plan.reserve<T>(into_dx ? 0 : y.span());
+  std::byte* const memory = Scratch::acquire(memory_plan.bytes(), Scratch::Of::call);
+  A* const inverse = reinterpret_cast<A*>(memory + inverse_at);
   const A least = A(std::sqrt(epsilon_of<T>()));  // y then has half of its digits for the norm
   using kernels::magnitude;
   for (Index p = 0; p < params; ++p) {
@@ -105,12 +113,10 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
     const A bias = context.parameters.bias != nullptr ? A(context.parameters.bias[p]) : A(0);
     if (!(magnitude(weight) > least * magnitude(bias)) || !(magnitude(weight) > A(1e-30)))
       fail(context.call, "expected weights that can be divided by, got ", weight, " at index ", p, " beside the bias ", bias);
-    inverse[std::size_t(p)] = A(1) / weight;
-    inverse[std::size_t(params + p)] = A(0) - bias / weight;
+    inverse[p] = A(1) / weight;
+    inverse[params + p] = A(0) - bias / weight;
   }
-  const bool into_dx = dx.data != nullptr && static_cast<const void*>(dx.data) != static_cast<const void*>(dy.data);
-  std::vector<T> memory(into_dx ? std::size_t(0) : std::size_t(y.span()));
-  const TensorView<T, kRank> norm{into_dx ? dx.data : memory.data(), y.shape, into_dx ? dx.stride : y.stride};
+  const TensorView<T, kRank> norm{into_dx ? dx.data : reinterpret_cast<T*>(memory + norm_at), y.shape, into_dx ? dx.stride : y.stride};
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "y", y);
@@ -119,12 +125,13 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device, false);
   if (y.size() == 0) return;
   {
-    const Parameters<A> inverted{inverse.data(), inverse.data() + params};
+    const Parameters<A> inverted{inverse, inverse + params};
     const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(policy, y, norm, inverted);
-    std::vector<statistic_t<T>> unit(std::size_t(2 * plan.statistics), statistic_t<T>(0));
-    std::fill(unit.begin() + plan.statistics, unit.end(), statistic_t<T>(1));
+    S* const unit = reinterpret_cast<S*>(memory + unit_at);  // mean 0, rstd 1
+    std::fill_n(unit, statistics, S(0));
+    std::fill_n(unit + statistics, statistics, S(1));
     ForwardOp op(plan, y.data, norm.data, inverted, context.rule, device);
-    op.set_statistics({unit.data(), nullptr, unit.data() + plan.statistics, nullptr});
+    op.set_statistics({unit, nullptr, unit + statistics, nullptr});
     op.run();
   }
   differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device);
