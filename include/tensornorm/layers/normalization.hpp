@@ -117,8 +117,8 @@ class Normalization {
   ///
   /// Errors   also std::invalid_argument for a weight too close to 0 to divide by: |weight| <= sqrt(epsilon of y's type) * |bias|,
   ///          or 1e-30. A layer without parameters has no such.
-  /// Accuracy norm carries the rounding of y divided by weight. Memory: O(statistics + parameters) where dx is given
-  ///          and is not dy, else O(size of y).
+  /// Accuracy norm carries the rounding of y divided by weight.
+  /// Memory   O(statistics + parameters) where dx is given and is not dy, else O(size of y); the thread keeps it for its next call.
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
                                               const Device& device = {}) const {

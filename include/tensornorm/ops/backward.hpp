@@ -99,6 +99,13 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();
   using A = accumulator_t<Scalar>;
   using S = statistic_t<T>;
+  const auto weight_of = [&](Index p) { return context.parameters.weight != nullptr ? A(context.parameters.weight[p]) : A(1); };
+  const auto bias_of = [&](Index p) { return context.parameters.bias != nullptr ? A(context.parameters.bias[p]) : A(0); };
+  const A least = A(std::sqrt(epsilon_of<T>()));  // y then has half of its digits for the norm
+  using kernels::magnitude;
+  for (Index p = 0; p < params; ++p)
+    if (!(magnitude(weight_of(p)) > least * magnitude(bias_of(p))) || !(magnitude(weight_of(p)) > A(1e-30)))
+      fail(context.call, "expected weights that can be divided by, got ", weight_of(p), " at index ", p, " beside the bias ", bias_of(p));
   const bool into_dx = dx.data != nullptr && static_cast<const void*>(dx.data) != static_cast<const void*>(dy.data);
   ScratchPlan memory_plan;
   const std::size_t inverse_at = memory_plan.reserve<A>(2 * params);
@@ -106,15 +113,9 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   const std::size_t norm_at = memory_plan.reserve<T>(into_dx ? 0 : y.span());
   std::byte* const memory = Scratch::acquire(memory_plan.bytes(), Scratch::Of::call);
   A* const inverse = reinterpret_cast<A*>(memory + inverse_at);
-  const A least = A(std::sqrt(epsilon_of<T>()));  // y then has half of its digits for the norm
-  using kernels::magnitude;
   for (Index p = 0; p < params; ++p) {
-    const A weight = context.parameters.weight != nullptr ? A(context.parameters.weight[p]) : A(1);
-    const A bias = context.parameters.bias != nullptr ? A(context.parameters.bias[p]) : A(0);
-    if (!(magnitude(weight) > least * magnitude(bias)) || !(magnitude(weight) > A(1e-30)))
-      fail(context.call, "expected weights that can be divided by, got ", weight, " at index ", p, " beside the bias ", bias);
-    inverse[p] = A(1) / weight;
-    inverse[params + p] = A(0) - bias / weight;
+    inverse[p] = A(1) / weight_of(p);
+    inverse[params + p] = A(0) - bias_of(p) / weight_of(p);
   }
   const TensorView<T, kRank> norm{into_dx ? dx.data : reinterpret_cast<T*>(memory + norm_at), y.shape, into_dx ? dx.stride : y.stride};
   if (dx.data != nullptr) {

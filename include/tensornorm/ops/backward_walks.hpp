@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <optional>
 #include <tensornorm/kernels/backward.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
 #include <tensornorm/ops/gradient_centers.hpp>
@@ -118,7 +117,8 @@ struct RowBackward {
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
-    std::optional<Unwritten> before;  // never set where the type may not
+    Unwritten before;
+    bool waits = false;  // `before` is to be written; never where the type may not
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
@@ -130,11 +130,11 @@ struct RowBackward {
           forwards.next();
           ReadAhead ahead;
           if (streams) ahead = into_next(here, (i > 1 ? at : kept.offsets()).data[0] + forwards.offsets().data[0]);
-          if (before) {
-            before->run = before->at + backwards.offsets();
+          if (waits) {
+            before.run = before.at + backwards.offsets();
             backwards.previous();
           }
-          add_run<I>(here, ahead, center, sums, rests, before ? &*before : nullptr);
+          add_run<I>(here, ahead, center, sums, rests, waits ? &before : nullptr);
           if (!args.gradients || !beside || totals.dweight.sum == nullptr) continue;
           if (++pending == folded_after || (i == 1 && k + 1 == last)) {
             fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
@@ -146,7 +146,8 @@ struct RowBackward {
       center.finish(args, sums);
       if constexpr (may_write_beside_next<A, T>)
         if (beside_next && k + 1 < last) {
-          before.emplace(Unwritten{at, {}, center});
+          before = {at, {}, center};
+          waits = true;
           continue;
         }
       ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};

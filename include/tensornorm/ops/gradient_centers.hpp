@@ -13,12 +13,14 @@ namespace tensornorm::kernels {
 /// A statistic as gradients meet it: dx = dy * weight * rstd + (x - mean) * slope + offset.
 template <class A, class S>
 struct GradientCenter {
-  A mean, factor;      ///< x is multiplied with factor, 1 but for an rstd far from it
-  S rest, unit;        ///< norm = (x * factor - mean + rest) * unit
-  S rstd;              ///< of dx, where it is at most the largest number: 0 times it is 0
-  S scale, near;       ///< rstd = scale * near: a power of two, and something about 1 where rstd is far from it
+  A mean = A(0), factor = A(1);  ///< x is multiplied with factor, 1 but for an rstd far from it
+  S rest = S(0), unit = S(0);    ///< norm = (x * factor - mean + rest) * unit
+  S rstd = S(0);                 ///< of dx, where it is at most the largest number: 0 times it is 0
+  S scale = S(1), near = S(0);   ///< rstd = scale * near: a power of two, and something about 1 where rstd is far from it
   A slope = A(0), offset = A(0);
 
+  /// Of no statistic. Compilers compute with coefficients before they know whether these are needed: what was never set might trap.
+  TENSORNORM_INLINE GradientCenter() {}
   template <class Args>
   TENSORNORM_INLINE GradientCenter(const Args& args, Index k) {
     const S hi = args.normalized ? S(0) : args.statistics.mean[k], lo = args.normalized ? S(0) : args.statistics.mean_lo[k];
