@@ -91,13 +91,18 @@ TEST(Misuse, MapsOfMoreElementsThanTheirIndexCounts) {
   faults::expect_error<std::length_error>([&] { tn::BatchNorm1d<float>(1 << 16).infer(map); }, {"BatchNorm1d::infer: x: "});
 }
 
+tn::SavedStats<float> saved_of(const tn::LayerNorm<float>& layer, const Matrix& x) {
+  Matrix y(x.rows(), x.cols());
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  return saved;
+}
+
 /// Rows that overlap are no output; the norm would be written over itself.
 TEST(Misuse, AnOutputWhoseRowsOverlap) {
   const Matrix x = Matrix::Random(4, 4);
-  Matrix y(4, 4);
-  tn::LayerNorm<float> layer(4);
-  tn::SavedStats<float> saved;
-  layer.forward(x, y, saved);
+  const tn::LayerNorm<float> layer(4);
+  const auto saved = saved_of(layer, x);
   std::vector<float> values(16, 1.0F);
   const Strided window(values.data(), 4, 4, Eigen::OuterStride<>(1));
   faults::expect_error([&] { layer.backward_from_output(x, window, saved, tn::none, tn::none); }, {"LayerNorm::backward_from_output: y: "});
@@ -158,10 +163,8 @@ TEST(Misuse, OutputsWithoutHalfTheNormsDigits) {
 
 TEST(Misuse, MovedFromSavedStatsAreEmpty) {
   const Matrix x = Matrix::Random(4, 4);
-  Matrix y(4, 4);
-  tn::LayerNorm<float> layer(4);
-  tn::SavedStats<float> saved;
-  layer.forward(x, y, saved);
+  const tn::LayerNorm<float> layer(4);
+  auto saved = saved_of(layer, x);
   const tn::SavedStats<float> kept = std::move(saved);
   EXPECT_TRUE(saved.empty());  // NOLINT(bugprone-use-after-move): what is tested
   EXPECT_THROW(layer.backward(x, x, saved), std::logic_error);
