@@ -87,14 +87,14 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
   constexpr Index w = L::width;
   const WholeLoader<L> whole;
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
+  // What is not there counts as the element beside it, or a coefficient that is far from 0 might overflow.
+  constexpr bool masked = L::masks && w == kLine<Y> && std::is_same_v<A, Y>;
+  const auto few = [&](const auto& load, Index from, Index first_one, Index count) TENSORNORM_INLINE_LAMBDA {
+    const L lanes = load_part<L, A>(x + from, first_one, first_one + count, load_one<A>(x + from + first_one));
+    store_few(map(lanes, from, load), y + from + first_one, count, first_one);
+  };
   const Index last_one = n - w;
   if constexpr (kStore == Store::streaming) {
-    // What is not there counts as the element beside it, or a coefficient that is far from 0 might overflow.
-    constexpr bool masked = L::masks && w == kLine<Y> && std::is_same_v<A, Y>;
-    const auto few = [&](const auto& load, Index from, Index first_one, Index count) TENSORNORM_INLINE_LAMBDA {
-      const L lanes = load_part<L, A>(x + from, first_one, first_one + count, load_one<A>(x + from + first_one));
-      store_few(map(lanes, from, load), y + from + first_one, count, first_one);
-    };
     const bool to_l2 = fetches_to_l2();
     const Index head = elements_to_alignment(y, kLine<Y>), kept = is_intel() ? 0 : 1;
     const Index lines_end = head + (n - head - kept) / kLine<Y> * kLine<Y>;
@@ -119,6 +119,16 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
     } else {
       if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
     }
+  } else if constexpr (masked) {
+    const Index last_pair = n - 2 * w, head = n >= 4 * w ? elements_to_alignment(y, w) : 0;
+    if (head > 0) few(LastLoader<L, A>{head}, head - w, w - head, head);
+    Index i = head;
+    for (; i <= last_pair; i += 2 * w) {
+      at(i).store(y + i);
+      at(i + w).store(y + i + w);
+    }
+    for (; i <= last_one; i += w) at(i).store(y + i);
+    if (i < n) few(FewLoader<L, A>{n - i}, i, 0, n - i);
   } else {
     const Index last_pair = n - 2 * w;
     Index i = n >= 4 * w ? elements_to_alignment(y, w) : 0;
