@@ -118,8 +118,8 @@ struct RowBackward {
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
     Unwritten before;
-    bool waits = false;  // `before` is to be written; never where the type may not
     for (Index k = first; k < last; ++k) {
+      const bool waits = may_write_beside_next<A, T> && beside_next && k > first;  // `before` is to be written
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
@@ -147,7 +147,6 @@ struct RowBackward {
       if constexpr (may_write_beside_next<A, T>)
         if (beside_next && k + 1 < last) {
           before = {at, {}, center};
-          waits = true;
           continue;
         }
       ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
