@@ -46,17 +46,17 @@ TEST_P(Suite, HasItsWalk) {
   EXPECT_EQ(plan_of(nest_of_roles<Eigen::ColMajor>(m.shape, m.letters)), m.col_major);
 }
 
-// A channel of a RowMajor NCHW tensor lies in slices of HW: those of 32x32 and more are walked one by one. In a
+// A channel of a RowMajor NCHW tensor lies in slices of HW, which are walked one by one unless they are short and many. In a
 // ColMajor one the images are innermost, and so columns of (C, N).
 INSTANTIATE_TEST_SUITE_P(BatchNorm, Suite,
                          testing::Values(Measured{"rKrr", {32, 64, 112, 112}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {32, 256, 56, 56}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {32, 512, 28, 28}, Plan::sliced, Plan::strips},
-                                         Measured{"rKrr", {32, 1024, 14, 14}, Plan::strips, Plan::strips},
+                                         Measured{"rKrr", {32, 1024, 14, 14}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {32, 2048, 7, 7}, Plan::strips, Plan::strips},
                                          Measured{"rKrr", {8, 64, 32, 32}, Plan::sliced, Plan::two_pass},
                                          Measured{"rKrr", {8, 1024, 14, 14}, Plan::sliced, Plan::strips},
-                                         Measured{"rKrr", {8, 2048, 7, 7}, Plan::strips, Plan::strips},
+                                         Measured{"rKrr", {8, 2048, 7, 7}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {2, 1000, 5, 6}, Plan::strips, Plan::folded},
                                          Measured{"rKrr", {16, 128, 14, 14}, Plan::sliced, Plan::strips},
                                          Measured{"rKrr", {16, 2048, 20, 20}, Plan::sliced, Plan::strips},
@@ -91,11 +91,17 @@ TEST(ChooseWalk, ShortSlicesByTheirNumberAndWhereTheyLie) {
     EXPECT_TRUE(rows(2, kLongRun, traffic));
     EXPECT_TRUE(rows(kFewSlices, kSliceElements * kFewSlices, traffic));
     EXPECT_FALSE(rows(kFewSlices, kSliceElements * kFewSlices - 1, traffic));
+    EXPECT_TRUE(rows(kFewSlices, kNarrowSliceElements * kFewSlices, traffic, sizeof(short)));
+    EXPECT_FALSE(rows(kFewSlices, kNarrowSliceElements * kFewSlices - 1, traffic, sizeof(short))) << "16 bits";
     EXPECT_TRUE(rows(32, kStreamedRun, traffic));
   }
-  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun - 1, near));
-  EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun - 1, memory));
-  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 2, memory, sizeof(double)));
+  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 2, memory));
+  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 2 - 1, near));
+  EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun / 2 - 1, memory));
+  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 4, memory, sizeof(double)));
+  EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun / 4 - 1, memory, sizeof(double)));
+  EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 4, memory)) << "whole lines";
+  EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun / 4 + 1, memory));
   EXPECT_TRUE(rows(kFewSlices + 1, kStreamedRun / 4, memory, sizeof(float), true)) << "where y alone is written";
   EXPECT_FALSE(rows(kFewSlices + 1, kStreamedRun / 4 - 1, memory, sizeof(float), true));
 }
@@ -114,8 +120,8 @@ TEST(ChooseWalk, JoinedSlicesAreRows) {
   EXPECT_FALSE(rows(2, 2 * kJoinedSliceElements - 1));
   EXPECT_TRUE(rows(8, 8 * kJoinedSliceElements));
   EXPECT_FALSE(rows(8, 8 * kJoinedSliceElements - 1));
-  EXPECT_TRUE(rows(8, 64));
-  EXPECT_FALSE(rows(8, 65)) << "more than a block";
+  EXPECT_TRUE(rows(10, 48));
+  EXPECT_FALSE(rows(11, 48)) << "more than a block";
   EXPECT_FALSE(joined.hold(1, 64)) << "a slice is all of a statistic";
   const LoopNest weighted = nest_of_roles<Eigen::RowMajor>({2, 3, 49}, "RKr");
   EXPECT_FALSE(make_row_walk(weighted, without_params(weighted)).has_joined_slices(joined)) << "a weight for each slice";
@@ -168,7 +174,7 @@ TEST(ChooseWalk, AStatisticWhoseWeightsComeAgainSoonIsColumns) {
   EXPECT_EQ(few_pixels.row.length, 2 * 2 * 48) << "one slice";
   EXPECT_EQ(few_pixels.row.run.extent, 48);
   // Slices that weights change within are not joined.
-  EXPECT_EQ(plan({8, 2, 2, 32}, "krrR").walk, Walk::column);
+  EXPECT_EQ(plan({8, 2, 4, 32}, "krrR").walk, Walk::column);
   EXPECT_EQ(plan({2, 4, 32, 16}, "krKR").walk, Walk::column);
   EXPECT_EQ(plan({4, 32, 16}, "RKr").walk, Walk::column);
   EXPECT_EQ(plan({4, 32, 16}, "rKr").walk, Walk::row);

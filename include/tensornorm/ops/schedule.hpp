@@ -16,8 +16,8 @@ inline namespace TENSORNORM_ABI {
 // elements and the caches.
 
 /// Slices at least this long, or of so many elements for each slice that a statistic has, are taken one statistic at a time; others as
-/// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column.
-inline constexpr Index kLongSlice = 1024, kSliceElements = 12;
+/// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column. More of 16 bits.
+inline constexpr Index kLongSlice = 1024, kSliceElements = 5, kNarrowSliceElements = 12;
 /// From so many bytes read and written, when columns are written past the caches, slices too short for that are taken so only if so
 /// few make a statistic. A constant: the walk decides how sums are rounded, which is not to depend on the machine.
 inline constexpr Index kFewSlices = 8, kFromMemoryBytes = Index{24} << 20;
@@ -71,9 +71,9 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool st
   return !in_place && aligned && large && streamed_run ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
-/// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. `forward`:
-/// slices as short as is_streamed_row() takes them are as fast from memory. Not in place, but the bits there are to be the same. `joined`:
-/// what is taken so.
+/// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. Slices as
+/// short as is_streamed_row() takes them where the last level is near are as fast from memory; `forward`, as it takes several. Not in place,
+/// but the bits there are to be the same. `joined`: what is taken so.
 inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bool forward, const JoinedSlices& joined = {}) {
   const Loop& slice = merged.innermost();
   // An example of one element as it would be among others, which are columns of one row.
@@ -85,9 +85,10 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bo
   // Not of the examples around a statistic: their number is not to be seen in one's bits.
   for (int i = 0; !reduces(merged.loops[i]); ++i) traffic /= merged.loops[i].extent;
   const Index bytes = slice.extent * element;
-  const bool streamed = forward ? is_streamed_row(bytes, element, true, false) : is_streamed_run(bytes, element);
+  const bool streamed = is_streamed_row(bytes, element, forward, false);
   const bool as_fast_from_memory = slices <= kFewSlices || streamed || traffic < kFromMemoryBytes;
-  return slice.extent >= std::max(kSliceElements * slices, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
+  const Index fewest = (element < 4 ? kNarrowSliceElements : kSliceElements) * slices;
+  return slice.extent >= std::max(fewest, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
 
 /// The walk as the statistics need it, without regard to parameters: fewer, longer loops. But where parameters begin anew every few elements,
