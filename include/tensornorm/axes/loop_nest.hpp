@@ -241,28 +241,34 @@ class Odometer {
   Offsets offsets_{};
 };
 
-/// Calls f(offsets) at every position of a list, counted from `start`, the first one first, or the last one: an odometer around an
-/// innermost loop that only adds.
+/// Calls f(offsets, inner) for the innermost loop of a list wherever it is gone through, counted from `start`, with the offsets of its first
+/// position; the first one first, or the last one. A list without loops has one of one position.
 template <bool kBackwards, class F>
-TENSORNORM_INLINE constexpr void for_each_position(const LoopList& list, const Offsets& start, const F& f) {
-  if (list.depth == 0) return f(start);
+TENSORNORM_INLINE constexpr void for_each_innermost(const LoopList& list, const Offsets& start, const F& f) {
+  if (list.depth == 0) return f(start, Loop{1, {}, 0, 0});
   const Loop inner = list.loops[list.depth - 1];
   Index around = 1;
   for (int i = 0; i < list.depth - 1; ++i) around *= list.loops[i].extent;
   Odometer outer(list, kBackwards ? around - 1 : 0, list.depth - 1);
   for (; around > 0; --around) {
-    Offsets at = start + outer.offsets();
-    if constexpr (kBackwards) {
-      outer.previous();
-      at.advance(inner, inner.extent - 1);
-    } else {
-      outer.next();
-    }
+    const Offsets at = start + outer.offsets();
+    if constexpr (kBackwards) outer.previous();
+    else outer.next();
+    f(at, inner);
+  }
+}
+
+/// Calls f(offsets) at every position of a list, counted from `start`, the first one first, or the last one: an odometer around an
+/// innermost loop that only adds.
+template <bool kBackwards, class F>
+TENSORNORM_INLINE constexpr void for_each_position(const LoopList& list, const Offsets& start, const F& f) {
+  for_each_innermost<kBackwards>(list, start, [&](Offsets at, const Loop& inner) TENSORNORM_INLINE_LAMBDA {
+    if constexpr (kBackwards) at.advance(inner, inner.extent - 1);
     for (Index i = inner.extent; i > 0; --i) {
       f(at);
       at.advance(inner, kBackwards ? -1 : 1);
     }
-  }
+  });
 }
 
 }  // namespace TENSORNORM_ABI

@@ -219,12 +219,8 @@ struct ColumnForward {
     expand<&Loop::statistic>(strip.columns, arrays.squares.sum, rest);
     for (S* values : {rstd, rest}) std::fill_n(values + strip.width, kLine<A>, S(0));
     for (Index c = 0; c < strip.width; c += L::width) {
-      const F scale = F::load(rstd + c) * F::load(arrays.weight + c);
-      const F bias = F::load(arrays.bias + c), left = F::load(rest + c);
-      F shift = bias;
-      shift.fma(left, scale);
-      scale.store(arrays.column_scale + c);
-      shift.or_where_zero(left, bias).store(arrays.column_shift + c);
+      const F weight = F::load(arrays.weight + c), bias = F::load(arrays.bias + c);
+      store_coefficients(F::load(rstd + c), F::load(rest + c), weight, bias, arrays.column_scale + c, arrays.column_shift + c);
     }
   }
 };

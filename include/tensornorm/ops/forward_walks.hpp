@@ -60,6 +60,32 @@ TENSORNORM_INLINE Coefficients<typename Args::A> coefficients(const Args& args, 
   return {center.mean, center.scale(w), center.shift(w, b)};
 }
 
+/// The same of lanes: scale and shift.
+template <class V, class A>
+TENSORNORM_INLINE void store_coefficients(const V& rstd, const V& rest, const V& weight, const V& bias, A* scale, A* shift) {
+  const V factor = rstd * weight;
+  factor.store(scale);
+  fused(rest, factor, bias).or_where_zero(rest, bias).store(shift);
+}
+/// The same of `count` runs of one statistic, whose parameters lie at `param` and every `step` elements from there on.
+template <class I, class Args, class C, class A>
+TENSORNORM_INLINE void make_coefficients(const Args& args, const C& center, Index param, Index step, Index count, A* scale, A* shift) {
+  using S = typename Args::S;
+  Index i = 0;
+  if constexpr (virtual_width<S> > 1) {
+    using V = HardwareLanes<S, I>;
+    const auto load = [&](const A* values, S none) TENSORNORM_INLINE_LAMBDA { return values != nullptr ? V::load(values + param + i) : V(none); };
+    V rstd(center.rstd), rest(center.rest);
+    for (const Index end = step == 1 ? count / V::width * V::width : 0; i < end; i += V::width)
+      store_coefficients(rstd, rest, load(args.weight, S(1)), load(args.bias, S(-0.0)), scale + i, shift + i);
+  }
+  for (; i < count; ++i) {
+    const Coefficients<A> k = coefficients(args, center, param + i * step);
+    scale[i] = k.scale;
+    shift[i] = k.shift;
+  }
+}
+
 /// (x - mean) * scale + shift of a run.
 template <class A, class I>
 TENSORNORM_INLINE auto uniform_map(const Coefficients<A>& k) {
@@ -135,10 +161,7 @@ struct RowForward {
       const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
       if (store == Store::ordinary && walk.run.param == 0 && center.factor == A(1)) {
-        for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_INLINE_LAMBDA {
-          const auto map = uniform_map<A, I>(coefficients(args, center, here.param));
-          transform_run<A, I>(args.x + here.data[0], args.y + here.data[1], walk.run.extent, map, {}, Store::ordinary);
-        });
+        write_runs<I>(center, at);
         continue;
       }
       const ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
@@ -148,6 +171,37 @@ struct RowForward {
   }
 
  private:
+  /// The runs of a statistic that have one weight each. The coefficients of a few of them are made before; the last few come first, but
+  /// within them the processor fetches ahead of what is written.
+  template <class I>
+  TENSORNORM_INLINE void write_runs(const Center<A, S>& center, const Offsets& start) const {
+    constexpr Index most = 64;
+    const Index n = walk.run.extent;
+    for_each_innermost<true>(walk.runs, start, [&](Offsets at, const Loop& inner) TENSORNORM_INLINE_LAMBDA {
+      A scale[most], shift[most];
+      const Index step = inner.param != 0 ? 1 : 0;  // from one to the next of those
+      at.advance(inner, inner.extent);
+      for (Index left = inner.extent; left > 0;) {
+        const Index count = std::min(left, most);
+        left -= count;
+        at.advance(inner, -count);
+        make_coefficients<I>(args, center, at.param, inner.param, step * (count - 1) + 1, scale, shift);
+        const auto write = [&]<class J>(J, const auto& transform) TENSORNORM_INLINE_LAMBDA {
+          const T* x = args.x + at.data[0];
+          T* y = args.y + at.data[1];
+          for (Index i = 0; i < count; ++i, x += inner.data[0], y += inner.data[1]) {
+            auto map = uniform_map<A, J>({center.mean, scale[step * i], shift[step * i]});
+            transform(x, y, map);
+          }
+        };
+        const bool few = with_few_vectors<A, I>(n, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA {
+          write(isa, [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA { transform_few<decltype(vectors)::value, A, J>(x, y, n, map); });
+        });
+        if (!few) write(I(), [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, map, {}, Store::ordinary); });
+      }
+    });
+  }
+
   template <class I>
   TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     ScaledWelford<A, S> state;

@@ -149,9 +149,7 @@ struct ShortRowForward {
       finished.write(args.statistics, few.statistic(i));
       if (!all_near<A, T>(finished.rstd)) return false;
       const V weight = few.parameters(weights, i, V(S(1))), bias = few.parameters(biases, i, V(S(-0.0)));
-      const V rest = store_mean(finished.mean, finished.mean_lo, to.mean + i), scale = finished.rstd * weight;
-      scale.store(to.scale + i);
-      fused(rest, scale, bias).or_where_zero(rest, bias).store(to.shift + i);
+      store_coefficients(finished.rstd, store_mean(finished.mean, finished.mean_lo, to.mean + i), weight, bias, to.scale + i, to.shift + i);
     }
     return true;
   }
