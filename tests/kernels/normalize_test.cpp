@@ -157,12 +157,13 @@ TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
 }
 
 // Nothing is read beside x, or beside the coefficients, however much of a vector there is at the ends.
-TYPED_TEST(TransformRun, StreamsFromPagesWithNothingBesideThem) {
+TYPED_TEST(TransformRun, ReadsFromPagesWithNothingBesideThem) {
   using T = TypeParam;
   at_each_level([](Level) {
     for (const support::Edge edge : {support::Edge::start, support::Edge::end})
       for (Index n = 1; n <= 5 * TestFixture::N; ++n)
         for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
+          const Store store = (n + Index(offset / sizeof(T))) % 2 == 0 ? Store::ordinary : Store::streaming;
           const std::vector<T> values = integers<T>(n, 0, 101);
           const Coefficients<T> c(n);
           const support::Pages<T> x(values, edge), mean(c.mean, edge), scale(c.scale, edge), shift(c.shift, edge), weight(c.weight, edge), bias(c.bias, edge);
@@ -172,7 +173,7 @@ TYPED_TEST(TransformRun, StreamsFromPagesWithNothingBesideThem) {
           run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
             using P = PerElement<HardwareLanes<T, I>, T>;
             const AffineMap<HardwareLanes<T, I>, P, P> map{{mean.data()}, {scale.data()}, {shift.data()}, {weight.data()}, {bias.data()}};
-            transform_run<T, I>(from, to, n, map, {}, Store::streaming);
+            transform_run<T, I>(from, to, n, map, {}, store);
             fence<Store::streaming>();
           });
           std::vector<T> expected_y;
@@ -317,13 +318,14 @@ TYPED_TEST(TransformRun, InPlaceIsOutOfPlace) {
     for (const Index n : this->sizes()) {
       const auto values = integers<TypeParam>(n, 0, 101);
       const Coefficients<TypeParam> c(n);
-      for (const Kind kind : {Kind::uniform, Kind::per_element, Kind::affine}) {
-        Guarded<TypeParam> x(n, sizeof(TypeParam));
-        x.fill(values);
-        transform(x.data(), x.data(), n, c, kind, Store::ordinary);
-        ASSERT_TRUE(support::same_bits(x.values(), expected(values, c, kind))) << "n = " << n;
-        ASSERT_TRUE(x.intact());
-      }
+      for (const Kind kind : {Kind::uniform, Kind::per_element, Kind::affine})
+        for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam)) {
+          Guarded<TypeParam> x(n, offset);
+          x.fill(values);
+          transform(x.data(), x.data(), n, c, kind, Store::ordinary);
+          ASSERT_TRUE(support::same_bits(x.values(), expected(values, c, kind))) << "n = " << n << ", x + " << offset;
+          ASSERT_TRUE(x.intact());
+        }
     }
   });
 }

@@ -175,6 +175,18 @@ TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   return lanes.sum();
 }
 
+/// Adds a chunk to the state, summed about `pivot`, or a better one; about 0 where it is not centered.
+template <class A, class S, class I, class T>
+TENSORNORM_INLINE void chunk_moments(const T* x, Index n, bool centered, A pivot, ScaledWelford<A, S>& to) {
+  A scale = A(1);
+  if (centered && to.state.count() + n >= kChunk) pivot = coarse<A>(pivot, pivot - load_one<A>(x));
+  if (!is_finite(pivot)) pivot = A(0);  // so that an infinite element is the only one
+  const PivotSums<S> sums = chunk_sums<A, S, I>(x, n, pivot, scale, centered);
+  Welford<S> block(n, S(0), S(0), sums.squares);
+  if (centered) block = Welford<S>::of_sums(n, S(pivot), sums.sum, sums.squares);
+  to.merge(block, S(scale));
+}
+
 /// Row kernel: adds n contiguous elements to the state, in one read: sums about a pivot, merged in S.
 ///
 /// Not centered: the sums are taken about 0, and the state's m2 becomes the sum of squares.
@@ -182,13 +194,8 @@ template <class A, class S, class I, class T>
 TENSORNORM_INLINE void row_moments(const T* x, Index n, bool centered, ScaledWelford<A, S>& to) {
   for (Index i = 0; i < n; i += kChunk) {
     const Index k = std::min(kChunk, n - i);
-    A pivot = !centered ? A(0) : to.state.count() > 0 ? static_cast<A>(to.mean()) : first_pivot<A, I>(x + i, k), scale = A(1);
-    if (centered && to.state.count() + k >= kChunk) pivot = coarse<A>(pivot, pivot - load_one<A>(x + i));
-    if (!is_finite(pivot)) pivot = A(0);  // so that an infinite element is the only one
-    const PivotSums<S> sums = chunk_sums<A, S, I>(x + i, k, pivot, scale, centered);
-    Welford<S> block(k, S(0), S(0), sums.squares);
-    if (centered) block = Welford<S>::of_sums(k, S(pivot), sums.sum, sums.squares);
-    to.merge(block, S(scale));
+    const A pivot = !centered ? A(0) : to.state.count() > 0 ? static_cast<A>(to.mean()) : first_pivot<A, I>(x + i, k);
+    chunk_moments<A, S, I>(x + i, k, centered, pivot, to);
   }
 }
 

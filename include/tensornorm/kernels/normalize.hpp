@@ -76,8 +76,8 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 
 /// transform_run() of a vector or more.
 ///
-/// Stores are aligned; where a first or a last vector overlaps those beside it, it is formed before anything is written. The
-/// streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
+/// Stores are aligned. A first or a last part of a vector is written by a mask; where there are none, by a vector that overlaps those beside
+/// it, formed before anything is written: a line that is written twice takes longer. The streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
 /// usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. On AMD's processors the last line
 /// is stored so even where it is whole: runs of 4 KiB that were streamed to their ends took up to 1.3 times as long. On Intel's so did
 /// those that were not.
@@ -119,30 +119,29 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
     } else {
       if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
     }
-  } else if constexpr (masked) {
-    const Index last_pair = n - 2 * w, head = n >= 4 * w ? elements_to_alignment(y, w) : 0;
-    if (head > 0) few(LastLoader<L, A>{head}, head - w, w - head, head);
-    Index i = head;
-    for (; i <= last_pair; i += 2 * w) {
-      at(i).store(y + i);
-      at(i + w).store(y + i + w);
-    }
-    for (; i <= last_one; i += w) at(i).store(y + i);
-    if (i < n) few(FewLoader<L, A>{n - i}, i, 0, n - i);
   } else {
-    const Index last_pair = n - 2 * w;
-    Index i = n >= 4 * w ? elements_to_alignment(y, w) : 0;
-    const bool headed = i > 0, tailed = ((n - i) & (w - 1)) != 0;
-    L first, last;
-    if (tailed) last = at(last_one);
-    if (headed) first = at(0);
-    for (; i <= last_pair; i += 2 * w) {
-      at(i).store(y + i);
-      at(i + w).store(y + i + w);
+    const Index head = n >= 4 * w ? elements_to_alignment(y, w) : 0;
+    const auto write_whole = [&]() TENSORNORM_INLINE_LAMBDA {
+      Index i = head;
+      for (const Index last_pair = n - 2 * w; i <= last_pair; i += 2 * w) {
+        at(i).store(y + i);
+        at(i + w).store(y + i + w);
+      }
+      for (; i <= last_one; i += w) at(i).store(y + i);
+      return i;
+    };
+    if constexpr (masked) {
+      if (head > 0) few(LastLoader<L, A>{head}, head - w, w - head, head);
+      if (const Index i = write_whole(); i < n) few(FewLoader<L, A>{n - i}, i, 0, n - i);
+    } else {
+      const bool headed = head > 0, tailed = ((n - head) & (w - 1)) != 0;
+      L first, last;
+      if (tailed) last = at(last_one);
+      if (headed) first = at(0);
+      write_whole();
+      if (tailed) last.store(y + last_one);
+      if (headed) first.store(y);
     }
-    for (; i <= last_one; i += w) at(i).store(y + i);
-    if (tailed) last.store(y + last_one);
-    if (headed) first.store(y);
   }
 }
 

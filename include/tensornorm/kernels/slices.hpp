@@ -97,6 +97,7 @@ struct SliceSums {
   S sum = S(0), rest = S(0);  ///< as SumArray has them
   FoldLanes<A, S, I> squares, squares_rest;
   Index count = 0;
+  A better = A(0);  ///< where add() returns false: the slice's mean
 
   TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
 
@@ -111,7 +112,10 @@ struct SliceSums {
       accumulate<keeps_rest<A, S>>(slice, slice_rest, block.sum);
       accumulate<keeps_rest<A, S>>(folded, folded_rest, block.squares);
     }
-    if (centered && is_bad_pivot(n, keeps_rest<A, S> ? S(slice + slice) : slice, folded.sum())) return false;
+    if (centered && is_bad_pivot(n, keeps_rest<A, S> ? S(slice + slice) : slice, folded.sum())) {
+      better = static_cast<A>(S(pivot) + slice / S(n));
+      return false;
+    }
     accumulate<keeps_rest<A, S>>(sum, rest, slice);
     accumulate<keeps_rest<A, S>>(squares, squares_rest, folded);
     if constexpr (keeps_rest<A, S>) {

@@ -72,9 +72,11 @@ template <class I, class Args, class C, class A>
 TENSORNORM_INLINE void make_coefficients(const Args& args, const C& center, Index param, Index step, Index count, A* scale, A* shift) {
   using S = typename Args::S;
   Index i = 0;
-  if constexpr (virtual_width<S> > 1) {
+  if constexpr (finishes_in_lanes<S, I>()) {
     using V = HardwareLanes<S, I>;
-    const auto load = [&](const A* values, S none) TENSORNORM_INLINE_LAMBDA { return values != nullptr ? V::load(values + param + i) : V(none); };
+    const auto load = [&](const A* values, S none) TENSORNORM_INLINE_LAMBDA {
+      return values != nullptr ? V::load(values + param + i) : V(none);
+    };
     V rstd(center.rstd), rest(center.rest);
     for (const Index end = step == 1 ? count / V::width * V::width : 0; i < end; i += V::width)
       store_coefficients(rstd, rest, load(args.weight, S(1)), load(args.bias, S(-0.0)), scale + i, shift + i);
@@ -135,7 +137,11 @@ TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Of
   }
 }
 
-/// Sliced: one statistic at a time, its moments, then its elements while they are in the cache, the last slice first.
+/// Runs of a statistic whose coefficients are made at once: as many as a group has channels, or more. One, where nothing is made in vectors.
+template <class S>
+inline constexpr Index kRunsMade = virtual_width<S> > 1 ? 64 : 1;
+
+/// Sliced: one statistic at a time, its moments, then its elements while they are in the cache, the last slices first.
 /// Frozen: the statistics are read, and the runs taken as they lie in memory.
 template <class Args>
 struct RowForward {
@@ -175,10 +181,9 @@ struct RowForward {
   /// within them the processor fetches ahead of what is written.
   template <class I>
   TENSORNORM_INLINE void write_runs(const Center<A, S>& center, const Offsets& start) const {
-    constexpr Index most = 64;
-    const Index n = walk.run.extent;
+    const Index n = walk.run.extent, most = std::clamp<Index>(kStretchBytes / (n * Index(sizeof(T))), 1, kRunsMade<S>);
     for_each_innermost<true>(walk.runs, start, [&](Offsets at, const Loop& inner) TENSORNORM_INLINE_LAMBDA {
-      A scale[most], shift[most];
+      A scale[kRunsMade<S>], shift[kRunsMade<S>];
       const Index step = inner.param != 0 ? 1 : 0;  // from one to the next of those
       at.advance(inner, inner.extent);
       for (Index left = inner.extent; left > 0;) {
@@ -195,9 +200,12 @@ struct RowForward {
           }
         };
         const bool few = with_few_vectors<A, I>(n, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA {
-          write(isa, [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA { transform_few<decltype(vectors)::value, A, J>(x, y, n, map); });
+          write(isa, [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA {
+            transform_few<decltype(vectors)::value, A, J>(x, y, n, map);
+          });
         });
-        if (!few) write(I(), [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, map, {}, Store::ordinary); });
+        if (few) continue;
+        write(I(), [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, map, {}, Store::ordinary); });
       }
     });
   }
@@ -228,7 +236,7 @@ struct RowForward {
     SliceSums<A, S, I> sums(pivot);
     for (Index i = others; i > 0; --i, slice.next()) {
       const T* const of_slice = x + slice.offsets().data[0];
-      if (!sums.add(of_slice, walk.length, centered)) row_moments<A, S, I>(of_slice, walk.length, centered, sum_of_all);
+      if (!sums.add(of_slice, walk.length, centered)) chunk_moments<A, S, I>(of_slice, walk.length, centered, sums.better, sum_of_all);
     }
     if (sums.template merge_into<T>(sum_of_all, centered)) {
       state = sum_of_all;
