@@ -163,22 +163,23 @@ TYPED_TEST(TransformRun, ReadsFromPagesWithNothingBesideThem) {
     for (const support::Edge edge : {support::Edge::start, support::Edge::end})
       for (Index n = 1; n <= 5 * TestFixture::N; ++n)
         for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
-          const Store store = (n + Index(offset / sizeof(T))) % 2 == 0 ? Store::ordinary : Store::streaming;
           const std::vector<T> values = integers<T>(n, 0, 101);
           const Coefficients<T> c(n);
           const support::Pages<T> x(values, edge), mean(c.mean, edge), scale(c.scale, edge), shift(c.shift, edge), weight(c.weight, edge), bias(c.bias, edge);
-          Guarded<T> y(n, offset);
-          const T* const from = x.data();
-          T* const to = y.data();
-          run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-            using P = PerElement<HardwareLanes<T, I>, T>;
-            const AffineMap<HardwareLanes<T, I>, P, P> map{{mean.data()}, {scale.data()}, {shift.data()}, {weight.data()}, {bias.data()}};
-            transform_run<T, I>(from, to, n, map, {}, store);
-            fence<Store::streaming>();
-          });
-          std::vector<T> expected_y;
-          for (std::size_t i = 0; i < values.size(); ++i) expected_y.push_back(((values[i] - c.mean[i]) * c.scale[i] + c.shift[i]) * c.weight[i] + c.bias[i]);
-          ASSERT_TRUE(support::same_bits(y.values(), expected_y) && y.intact()) << "n = " << n << ", y + " << offset;
+          for (const Store store : {Store::ordinary, Store::streaming}) {
+            Guarded<T> y(n, offset);
+            const T* const from = x.data();
+            T* const to = y.data();
+            run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+              using P = PerElement<HardwareLanes<T, I>, T>;
+              const AffineMap<HardwareLanes<T, I>, P, P> map{{mean.data()}, {scale.data()}, {shift.data()}, {weight.data()}, {bias.data()}};
+              transform_run<T, I>(from, to, n, map, {}, store);
+              fence<Store::streaming>();
+            });
+            std::vector<T> expected_y;
+            for (std::size_t i = 0; i < values.size(); ++i) expected_y.push_back(((values[i] - c.mean[i]) * c.scale[i] + c.shift[i]) * c.weight[i] + c.bias[i]);
+            ASSERT_TRUE(support::same_bits(y.values(), expected_y) && y.intact()) << "n = " << n << ", y + " << offset;
+          }
         }
   });
 }

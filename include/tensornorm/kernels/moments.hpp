@@ -175,7 +175,7 @@ TENSORNORM_INLINE A first_pivot(const T* x, Index n) {
   return lanes.sum();
 }
 
-/// Adds a chunk to the state, summed about `pivot`, or a better one; about 0 where it is not centered.
+/// Adds at most kChunk elements to the state, summed about `pivot`, or a better one. `pivot`: 0 where it is not centered.
 template <class A, class S, class I, class T>
 TENSORNORM_INLINE void chunk_moments(const T* x, Index n, bool centered, A pivot, ScaledWelford<A, S>& to) {
   A scale = A(1);

@@ -76,8 +76,10 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 
 /// transform_run() of a vector or more.
 ///
-/// Stores are aligned. A first or a last part of a vector is written by a mask; where there are none, by a vector that overlaps those beside
-/// it, formed before anything is written: a line that is written twice takes longer. The streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
+/// Stores are aligned. A first or a last part of a vector is written by a mask, since a line that is written twice takes longer; where there
+/// are no masks, by a vector that overlaps those beside it, formed before anything is written.
+///
+/// The streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
 /// usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. On AMD's processors the last line
 /// is stored so even where it is whole: runs of 4 KiB that were streamed to their ends took up to 1.3 times as long. On Intel's so did
 /// those that were not.

@@ -66,7 +66,7 @@ struct BackwardPlan {
       row = make_row_walk(walked, merged);
       pieces = row.kept.size();
       const Index run = row.run.extent * element;
-      streamed = options.constant && !options.gradients ? is_streamed_run(run, element) : is_streamed_row(run, element, false);
+      streamed = is_streamed_row(run, element, false);
       beside = options.gradients && row.run.param != 0 ? order.affine().size() : 0;
     } else {
       column = make_column_walk(walked, merged, 2 * element);

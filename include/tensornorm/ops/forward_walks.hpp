@@ -137,7 +137,7 @@ TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Of
   }
 }
 
-/// Runs of a statistic whose coefficients are made at once: as many as a group has channels, or more. One, where nothing is made in vectors.
+/// Runs of a statistic whose coefficients are made at once, at most. One for types without vectors.
 template <class S>
 inline constexpr Index kRunsMade = virtual_width<S> > 1 ? 64 : 1;
 
@@ -224,7 +224,8 @@ struct RowForward {
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
 
-  /// The slices after the first, about its mean; where that cannot be, nothing, and the odometer stands where it stood.
+  /// The slices after the first, about its mean, those far from it about their own; where that cannot be, nothing, and the odometer stands
+  /// where it stood.
   template <class I>
   TENSORNORM_INLINE bool add_short_slices(const T* x, Index others, Odometer& slice, ScaledWelford<A, S>& state) const {
     if (state.scale != S(1)) return false;
