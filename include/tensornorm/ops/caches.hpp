@@ -73,9 +73,9 @@ inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 
 /// Streaming stores take runs of so many bytes.
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
 
-/// And shorter ones where rows are walked, but for eval: half of that; a quarter where a run is as long as whole lines,
-/// or where `several` make a statistic; where the last level is far, of kStreamedFar. Not of 16 bits, which take longer to be converted than
-/// to be written.
+/// And shorter ones where rows are walked, but for forward with given statistics: half of that; a quarter where a run is as long as whole
+/// lines, or where `several` make a statistic; where the last level is far, of kStreamedFar. Not of 16 bits, which take longer to be converted
+/// than to be written.
 inline bool is_streamed_row(Index bytes, Index element, bool several, bool far = last_level_is_far()) {
   constexpr Index whole = 4 * kStreamedRun;
   if (element < 4) return is_streamed_run(bytes, element);
