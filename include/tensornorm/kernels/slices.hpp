@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
+#include <bit>
 #include <tensornorm/kernels/lane_sums.hpp>
 #include <tensornorm/kernels/moments.hpp>
 
@@ -90,21 +92,41 @@ TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, cons
   return !centered || (sum * sum).is_within(V(), squares * V(S(0.5) * S(n)));
 }
 
-/// Sums of several slices about one pivot, close to the mean of each: none waits for those before it to be merged, as in row_moments().
+/// Slices no longer than that may lie far from the pivot of all, as long as most do not: so few terms are added up in each sum of a block
+/// that they are off by little where all roundings go one way. Doubles are added up in no wider type: of them none may.
+template <class A>
+inline constexpr Index kPlainSlice = 32 * virtual_width<A>;
+
+/// Sums of several slices about one pivot: none waits for those before it to be merged, as in row_moments().
 template <class A, class S, class I>
 struct SliceSums {
-  A pivot;
+  A pivot = A(0);
   S sum = S(0), rest = S(0);  ///< as SumArray has them
-  FoldLanes<A, S, I> squares, squares_rest;
+  FoldLanes<A, S, I> plain_sums, squares, squares_rest;
   Index count = 0;
   A better = A(0);  ///< where add() returns false: the slice's mean
 
-  TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
-
+  /// The pivot: the mean of the beginnings of some of the first slices, which lie `stride` apart.
+  template <class T>
+  TENSORNORM_INLINE void begin(const T* x, Index n, Index slices, Index stride, bool coarsely) {
+    constexpr Index most = 4;  // every slice's costs a tenth of the time
+    const Index begun = Index(std::bit_floor(std::size_t(std::min(slices, most))));
+    const Beginning<A, I> beginning(n, begun);
+    VirtualLanes<A, I> lanes;
+    for (Index i = 0; i < begun; ++i) beginning.add(x + i * stride, lanes);
+    pivot = lanes.sum();
+    if (coarsely) pivot = coarse<A>(pivot, pivot - load_one<A>(x));
+  }
   /// Not where the pivot is a bad one for this slice alone: the squares of one that hardly varies are all rounded the same way. Where S
   /// is no wider than A, no pivot is good that is more than half as far away.
   template <class T>
   TENSORNORM_INLINE bool add(const T* x, Index n, bool centered) {
+    if constexpr (!keeps_rest<A, S>) {
+      if (n <= kPlainSlice<A>) {
+        add_plain(x, n);
+        return true;
+      }
+    }
     S slice(0), slice_rest(0);
     FoldLanes<A, S, I> folded, folded_rest;
     for (Index i = 0; i < n; i += kBlock<A>) {
@@ -125,19 +147,36 @@ struct SliceSums {
     count += n;
     return true;
   }
-  /// Adds them to the state; not where they need a scale.
+  /// Adds them to the state; not where they need a scale, or another pivot.
   template <class T>
   TENSORNORM_INLINE bool merge_into(ScaledWelford<A, S>& state, bool centered) const {
     if (count == 0) return true;
-    const S all_squares = squares.sum();
+    const S all_squares = squares.sum(), all = keeps_rest<A, S> ? sum : S(sum + plain_sums.sum());
     if (!is_finite(pivot) || scale_for<A, T>(count, pivot, all_squares) != A(1)) return false;
+    if (centered && is_bad_pivot(count, all, all_squares)) return false;
     Welford<S> set(count, S(0), S(0), all_squares);
     if (centered) {
-      if constexpr (keeps_rest<A, S>) set = Welford<S>::of_sums(count, S(pivot), sum, rest, all_squares);
-      else set = Welford<S>::of_sums(count, S(pivot), sum, all_squares);
+      if constexpr (keeps_rest<A, S>) set = Welford<S>::of_sums(count, S(pivot), all, rest, all_squares);
+      else set = Welford<S>::of_sums(count, S(pivot), all, all_squares);
     }
     state.merge(set, S(1));
     return true;
+  }
+
+ private:
+  template <class T>
+  TENSORNORM_INLINE void add_plain(const T* x, Index n) {
+    using L = VirtualLanes<A, I>;
+    L lanes, square_lanes;
+    block_sums<A, I>(x, n, pivot, lanes, square_lanes);
+    const auto add = [](const L& from, FoldLanes<A, S, I>& to) TENSORNORM_INLINE_LAMBDA {
+      A values[L::width];
+      from.store(values);
+      to = to + FoldLanes<A, S, I>::load(values);
+    };
+    add(lanes, plain_sums);
+    add(square_lanes, squares);
+    count += n;
   }
 };
 

@@ -214,37 +214,27 @@ struct RowForward {
   TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     ScaledWelford<A, S> state;
     const T* const x = args.x + at.data[0];
-    // At one place for the first slice and for others: all of it is inlined.
     const Index slices = walk.slices.size();
-    for (Index i = 0; i < slices; ++i) {
-      row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
-      slice.next();
-      if (i == 0 && slices > 2 && walk.length < kLongSlice && add_short_slices<I>(x, slices - 1, slice, state)) break;
-    }
+    if (slices <= 2 || walk.length >= kLongSlice || !add_short_slices<I>(x, slice, state))
+      for (Index i = 0; i < slices; ++i, slice.next()) row_moments<A, S, I>(x + slice.offsets().data[0], walk.length, args.rule.centered, state);
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
 
-  /// The slices after the first, about its mean, those far from it about their own; where that cannot be, nothing, and the odometer stands
-  /// where it stood.
+  /// All slices about one pivot, those too far from it about their own mean; where that cannot be, nothing.
   template <class I>
-  TENSORNORM_INLINE bool add_short_slices(const T* x, Index others, Odometer& slice, ScaledWelford<A, S>& state) const {
-    if (state.scale != S(1)) return false;
+  TENSORNORM_INLINE bool add_short_slices(const T* x, Odometer& slice, ScaledWelford<A, S>& state) const {
     const bool centered = args.rule.centered;
-    A pivot = centered ? static_cast<A>(state.mean()) : A(0);
-    if constexpr (SafeScale<A>::needed)
-      if (centered && args.samples >= kChunk) pivot = coarse<A>(pivot, static_cast<A>(std::sqrt(state.state.variance())));
-    ScaledWelford<A, S> sum_of_all(state);
-    SliceSums<A, S, I> sums(pivot);
-    for (Index i = others; i > 0; --i, slice.next()) {
+    const Loop& inner = walk.slices.loops[walk.slices.depth - 1];
+    SliceSums<A, S, I> sums;
+    if (centered) sums.begin(x, walk.length, inner.extent, inner.data[0], args.samples >= kChunk);
+    ScaledWelford<A, S> far;
+    for (Index i = walk.slices.size(); i > 0; --i, slice.next()) {
       const T* const of_slice = x + slice.offsets().data[0];
-      if (!sums.add(of_slice, walk.length, centered)) chunk_moments<A, S, I>(of_slice, walk.length, centered, sums.better, sum_of_all);
+      if (!sums.add(of_slice, walk.length, centered)) chunk_moments<A, S, I>(of_slice, walk.length, centered, sums.better, far);
     }
-    if (sums.template merge_into<T>(sum_of_all, centered)) {
-      state = sum_of_all;
-      return true;
-    }
-    slice.next();
-    return false;
+    if (!sums.template merge_into<T>(far, centered)) return false;
+    state = far;
+    return true;
   }
 };
 
