@@ -182,8 +182,9 @@ TEST(ChooseWalk, AStatisticWhoseWeightsComeAgainSoonIsColumns) {
   EXPECT_EQ(few_pixels.walk, Walk::row);
   EXPECT_EQ(few_pixels.row.length, 2 * 2 * 48) << "one slice";
   EXPECT_EQ(few_pixels.row.run.extent, 48);
+  EXPECT_EQ(plan({8, 8, kFewPeriods / 8, 16}, "krrR").walk, Walk::row);
+  EXPECT_EQ(plan({8, 1, kFewPeriods + 1, 16}, "krrR").walk, Walk::column);
   // Slices that weights change within are not joined.
-  EXPECT_EQ(plan({8, 3, 3, 32}, "krrR").walk, Walk::column);
   EXPECT_EQ(plan({2, 4, 32, 16}, "krKR").walk, Walk::column);
   EXPECT_EQ(plan({4, 32, 16}, "RKr").walk, Walk::column);
   EXPECT_EQ(plan({4, 32, 16}, "rKr").walk, Walk::row);

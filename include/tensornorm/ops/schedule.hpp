@@ -42,6 +42,8 @@ inline constexpr Index kFewColumns = 64;
 inline constexpr Index kUniformRow = 8;
 /// Parameters that begin anew after fewer elements of a statistic are those of columns.
 inline constexpr Index kWeightPeriod = 64;
+/// But not where they begin anew so few times: that takes less than what is done once for each column.
+inline constexpr Index kFewPeriods = 64, kFewPeriodsBackward = 9;
 /// Rows and strips of so many elements, or a multiple, begin and end with whole vectors of every type.
 inline constexpr Index kWholeVectors = 16;
 /// A strip of columns narrower than this is worse than passing twice over memory.
@@ -100,6 +102,7 @@ inline LoopNest nest_of_statistics(const LoopNest& nest, Index traffic, Index el
   const LoopNest merged = without_params(nest);
   const Loop& row = nest.innermost();
   if (!reduces(row) || row.param == 0 || row.extent >= kWeightPeriod || row.extent == merged.innermost().extent) return merged;
+  if (merged.innermost().extent / row.extent <= (forward ? kFewPeriods : kFewPeriodsBackward)) return merged;
   LoopNest cut = merged;
   Loop& rows = cut.loops[cut.depth - 1];
   rows.extent /= row.extent;
