@@ -55,7 +55,7 @@ std::vector<Case> row_major_cases() {
       {"all of it", "rrr", {7, 9, 11}, Walk::row},
       {"BatchNorm, long slices", "rKrr", {3, 2, 32, 33}, Walk::row},
       {"BatchNorm, slices of two chunks", "rKr", {2, 2, 5000}, Walk::row},
-      {"BatchNorm, short slices", "rKrr", {9, 20, 7, 7}, Walk::column},
+      {"BatchNorm, short slices", "rKrr", {10, 20, 7, 7}, Walk::column},
       {"BatchNorm, many slices", "rKr", {66, 2, 601}, Walk::row},
       {"a weight for each slice", "RKr", {9, 2, 1030}, Walk::row},
       {"BatchNorm, few short slices", "rKrr", {4, 20, 7, 7}, Walk::row},

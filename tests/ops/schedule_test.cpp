@@ -89,17 +89,11 @@ TEST(ChooseWalk, ShortSlicesByTheirNumberAndWhereTheyLie) {
     EXPECT_TRUE(rows(500, kLongSlice, traffic));
     EXPECT_FALSE(rows(2, kLongRun - 1, traffic));
     EXPECT_TRUE(rows(2, kLongRun, traffic));
-    EXPECT_TRUE(rows(kFewSlices, kSliceElements * kFewSlices, traffic));
-    EXPECT_FALSE(rows(kFewSlices, kSliceElements * kFewSlices - 1, traffic));
-    EXPECT_TRUE(rows(kFewSlices, kSliceElements * kFewSlices, traffic, sizeof(float), true));
-    EXPECT_FALSE(rows(kFewSlices, kSliceElements * kFewSlices - 1, traffic, sizeof(float), true));
-    for (const bool narrow : {false, true}) {
-      const Index plain = kernels::kPlainSlice<float>, slices = plain / kSliceElements, element = narrow ? sizeof(short) : sizeof(float);
-      EXPECT_EQ(rows(slices, plain, near, element, true), true);
-      EXPECT_EQ(rows(slices, plain + 1, near, element, true), false) << "some might be summed twice";
-      EXPECT_EQ(rows(slices, kFarSliceElements * slices, near, element, true), true);
+    for (const bool forward : {false, true}) {
+      EXPECT_TRUE(rows(kFewSlices, kSliceElements * kFewSlices, traffic, sizeof(float), forward));
+      EXPECT_FALSE(rows(kFewSlices, kSliceElements * kFewSlices - 1, traffic, sizeof(float), forward));
     }
-    EXPECT_TRUE(rows(200, 1000, near, sizeof(double), true));
+    EXPECT_TRUE(rows(kFewSlices, kSliceElements * kFewSlices, traffic, sizeof(short), true));
     EXPECT_TRUE(rows(kFewSlices, kNarrowSliceElements * kFewSlices, traffic, sizeof(short)));
     EXPECT_FALSE(rows(kFewSlices, kNarrowSliceElements * kFewSlices - 1, traffic, sizeof(short))) << "16 bits";
     EXPECT_TRUE(rows(32, kStreamedRun, traffic));
@@ -184,6 +178,11 @@ TEST(ChooseWalk, AStatisticWhoseWeightsComeAgainSoonIsColumns) {
   EXPECT_EQ(few_pixels.row.run.extent, 48);
   EXPECT_EQ(plan({8, 8, kFewPeriods / 8, 16}, "krrR").walk, Walk::row);
   EXPECT_EQ(plan({8, 1, kFewPeriods + 1, 16}, "krrR").walk, Walk::column);
+  const auto cut_backward = [](Index times) {
+    return nest_of_statistics(nest_of_roles<Eigen::RowMajor>({8, times, 16}, "krR"), 0, sizeof(float), false).innermost().extent == 16;
+  };
+  EXPECT_FALSE(cut_backward(kFewPeriodsBackward));
+  EXPECT_TRUE(cut_backward(kFewPeriodsBackward + 1));
   // Slices that weights change within are not joined.
   EXPECT_EQ(plan({2, 4, 32, 16}, "krKR").walk, Walk::column);
   EXPECT_EQ(plan({4, 32, 16}, "RKr").walk, Walk::column);

@@ -99,6 +99,14 @@ TENSORNORM_INLINE bool all_equal([[maybe_unused]] const T* x, [[maybe_unused]] I
   }
 }
 
+/// Lanes of A in S.
+template <class A, class S, class I>
+TENSORNORM_INLINE FoldLanes<A, S, I> folded_lanes(const VirtualLanes<A, I>& lanes) {
+  A values[VirtualLanes<A, I>::width];
+  lanes.store(values);
+  return FoldLanes<A, S, I>::load(values);
+}
+
 /// Sums of one block in S: the plain sum, by a tree, and the squares by lanes.
 template <class A, class S, class I>
 struct BlockTotals {
@@ -110,9 +118,7 @@ struct BlockTotals {
     VirtualLanes<A, I> block_sum, block_squares;
     block_sums<A, I>(x, n, pivot, block_sum, block_squares);
     sum = S(block_sum.sum());
-    A lanes[VirtualLanes<A, I>::width];
-    block_squares.store(lanes);
-    squares = FoldLanes<A, S, I>::load(lanes);
+    squares = folded_lanes<A, S, I>(block_squares);
   }
 };
 

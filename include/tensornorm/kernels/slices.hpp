@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <limits>
 #include <tensornorm/kernels/lane_sums.hpp>
 #include <tensornorm/kernels/moments.hpp>
 
@@ -92,91 +93,99 @@ TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, cons
   return !centered || (sum * sum).is_within(V(), squares * V(S(0.5) * S(n)));
 }
 
-/// Slices no longer than that may lie far from the pivot of all, as long as most do not: so few terms are added up in each sum of a block
-/// that they are off by little where all roundings go one way. Doubles are added up in no wider type: of them none may.
-template <class A>
-inline constexpr Index kPlainSlice = 32 * virtual_width<A>;
+/// The mean of the beginnings of a few of many slices, which lie `stride` apart, and of none of them at the same place.
+template <class A, class I, class T>
+TENSORNORM_INLINE A pivot_of_slices(const T* x, Index n, Index slices, Index stride) {
+  constexpr Index most = 4;  // all of them took a tenth of the time
+  const Index begun = Index(std::bit_floor(std::size_t(std::min(slices, most))));
+  const Beginning<A, I> beginning(n, begun);
+  const Index step = slices / begun * stride + (n - beginning.count) / begun;
+  VirtualLanes<A, I> lanes;
+  for (Index i = 0; i < begun; ++i) beginning.add(x + i * step, lanes);
+  return lanes.sum();
+}
 
 /// Sums of several slices about one pivot: none waits for those before it to be merged, as in row_moments().
 template <class A, class S, class I>
 struct SliceSums {
-  A pivot = A(0);
+  using L = VirtualLanes<A, I>;
+  using Folded = FoldLanes<A, S, I>;
+  A pivot;
   S sum = S(0), rest = S(0);  ///< as SumArray has them
-  FoldLanes<A, S, I> plain_sums, squares, squares_rest;
+  Folded plain_sums, squares, squares_rest;
   Index count = 0;
   A better = A(0);  ///< where add() returns false: the slice's mean
 
-  /// The pivot: the mean of the beginnings of some of the first slices, which lie `stride` apart.
-  template <class T>
-  TENSORNORM_INLINE void begin(const T* x, Index n, Index slices, Index stride, bool coarsely) {
-    constexpr Index most = 4;  // every slice's costs a tenth of the time
-    const Index begun = Index(std::bit_floor(std::size_t(std::min(slices, most))));
-    const Beginning<A, I> beginning(n, begun);
-    VirtualLanes<A, I> lanes;
-    for (Index i = 0; i < begun; ++i) beginning.add(x + i * stride, lanes);
-    pivot = lanes.sum();
-    if (coarsely) pivot = coarse<A>(pivot, pivot - load_one<A>(x));
-  }
-  /// Not where the pivot is a bad one for this slice alone: the squares of one that hardly varies are all rounded the same way. Where S
-  /// is no wider than A, no pivot is good that is more than half as far away.
+  TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
+
+  /// A slice of no more than a block; not one that hardly varies, as it lies from the pivot, whose squares are all rounded the same way.
+  /// Where S is no wider than A, none that lies more than half a deviation from it.
   template <class T>
   TENSORNORM_INLINE bool add(const T* x, Index n, bool centered) {
-    if constexpr (!keeps_rest<A, S>) {
-      if (n <= kPlainSlice<A>) {
-        add_plain(x, n);
-        return true;
-      }
-    }
-    S slice(0), slice_rest(0);
-    FoldLanes<A, S, I> folded, folded_rest;
-    for (Index i = 0; i < n; i += kBlock<A>) {
-      const BlockTotals<A, S, I> block(x + i, std::min(kBlock<A>, n - i), pivot);
-      accumulate<keeps_rest<A, S>>(slice, slice_rest, block.sum);
-      accumulate<keeps_rest<A, S>>(folded, folded_rest, block.squares);
-    }
-    if (centered && is_bad_pivot(n, keeps_rest<A, S> ? S(slice + slice) : slice, folded.sum())) {
-      better = static_cast<A>(S(pivot) + slice / S(n));
-      return false;
-    }
-    accumulate<keeps_rest<A, S>>(sum, rest, slice);
-    accumulate<keeps_rest<A, S>>(squares, squares_rest, folded);
     if constexpr (keeps_rest<A, S>) {
+      S slice(0), slice_rest(0);
+      Folded folded, folded_rest;
+      for (Index i = 0; i < n; i += kBlock<A>) {
+        const BlockTotals<A, S, I> block(x + i, std::min(kBlock<A>, n - i), pivot);
+        accumulate<true>(slice, slice_rest, block.sum);
+        accumulate<true>(folded, folded_rest, block.squares);
+      }
+      if (centered && is_bad_pivot(n, S(slice + slice), folded.sum())) {
+        better = static_cast<A>(S(pivot) + slice / S(n));
+        return false;
+      }
+      accumulate<true>(sum, rest, slice);
+      accumulate<true>(squares, squares_rest, folded);
       rest = rest + slice_rest;
       squares_rest = squares_rest + folded_rest;
+    } else {
+      L block_sum, block_squares;
+      block_sums<A, I>(x, n, pivot, block_sum, block_squares);
+      if (centered && hardly_varies(block_sum, block_squares, n)) {
+        better = static_cast<A>(S(pivot) + S(block_sum.sum()) / S(n));
+        return false;
+      }
+      plain_sums = plain_sums + folded_lanes<A, S, I>(block_sum);
+      squares = squares + folded_lanes<A, S, I>(block_squares);
     }
     count += n;
     return true;
   }
-  /// Adds them to the state; not where they need a scale, or another pivot.
+  /// No scale is needed.
   template <class T>
-  TENSORNORM_INLINE bool merge_into(ScaledWelford<A, S>& state, bool centered) const {
-    if (count == 0) return true;
-    const S all_squares = squares.sum(), all = keeps_rest<A, S> ? sum : S(sum + plain_sums.sum());
-    if (!is_finite(pivot) || scale_for<A, T>(count, pivot, all_squares) != A(1)) return false;
-    if (centered && is_bad_pivot(count, all, all_squares)) return false;
+  TENSORNORM_INLINE bool is_ordinary() const {
+    return count == 0 || (is_finite(pivot) && scale_for<A, T>(count, pivot, squares.sum()) == A(1));
+  }
+  /// The pivot is more than 0.7 deviations from the mean of all.
+  TENSORNORM_INLINE bool has_bad_pivot() const {
+    const S all = total();
+    return S(3) * all * all > S(count) * squares.sum();
+  }
+  TENSORNORM_INLINE A mean() const { return static_cast<A>(S(pivot) + total() / S(count)); }
+  TENSORNORM_INLINE void merge_into(ScaledWelford<A, S>& state, bool centered) const {
+    if (count == 0) return;
+    const S all_squares = squares.sum();
     Welford<S> set(count, S(0), S(0), all_squares);
     if (centered) {
-      if constexpr (keeps_rest<A, S>) set = Welford<S>::of_sums(count, S(pivot), all, rest, all_squares);
-      else set = Welford<S>::of_sums(count, S(pivot), all, all_squares);
+      if constexpr (keeps_rest<A, S>) set = Welford<S>::of_sums(count, S(pivot), sum, rest, all_squares);
+      else set = Welford<S>::of_sums(count, S(pivot), total(), all_squares);
     }
     state.merge(set, S(1));
-    return true;
   }
 
  private:
-  template <class T>
-  TENSORNORM_INLINE void add_plain(const T* x, Index n) {
-    using L = VirtualLanes<A, I>;
-    L lanes, square_lanes;
-    block_sums<A, I>(x, n, pivot, lanes, square_lanes);
-    const auto add = [](const L& from, FoldLanes<A, S, I>& to) TENSORNORM_INLINE_LAMBDA {
-      A values[L::width];
-      from.store(values);
-      to = to + FoldLanes<A, S, I>::load(values);
-    };
-    add(lanes, plain_sums);
-    add(square_lanes, squares);
-    count += n;
+  /// The elements lie all as far from the pivot, but for a 256th of that: those of one lane, for all of them. Zero is not far.
+  TENSORNORM_INLINE static bool hardly_varies(const L& sum, const L& squares, Index n) {
+    constexpr std::size_t w = L::width;
+    A sums[w], all_squares[w];
+    sum.store(sums);
+    squares.store(all_squares);
+    const A terms(n / Index(w)), of_sum = sums[w / 2] * sums[w / 2], of_squares = terms * all_squares[w / 2];
+    return of_sum > of_squares * (A(1) - A(0x1p-16)) && of_sum > std::numeric_limits<A>::min();
+  }
+  TENSORNORM_INLINE S total() const {
+    if constexpr (keeps_rest<A, S>) return sum;
+    else return plain_sums.sum();
   }
 };
 

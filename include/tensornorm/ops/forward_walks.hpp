@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <cmath>
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/normalize.hpp>
@@ -220,21 +219,30 @@ struct RowForward {
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
 
-  /// All slices about one pivot, those too far from it about their own mean; where that cannot be, nothing.
+  /// All slices about one pivot, which is made of a few of them, and where that is a bad one once more about their mean; those too far from
+  /// it about their own. Where a scale is needed, nothing.
   template <class I>
   TENSORNORM_INLINE bool add_short_slices(const T* x, Odometer& slice, ScaledWelford<A, S>& state) const {
     const bool centered = args.rule.centered;
     const Loop& inner = walk.slices.loops[walk.slices.depth - 1];
-    SliceSums<A, S, I> sums;
-    if (centered) sums.begin(x, walk.length, inner.extent, inner.data[0], args.samples >= kChunk);
-    ScaledWelford<A, S> far;
-    for (Index i = walk.slices.size(); i > 0; --i, slice.next()) {
-      const T* const of_slice = x + slice.offsets().data[0];
-      if (!sums.add(of_slice, walk.length, centered)) chunk_moments<A, S, I>(of_slice, walk.length, centered, sums.better, far);
+    A pivot = centered ? pivot_of_slices<A, I>(x, walk.length, inner.extent, inner.data[0]) : A(0);
+    for (bool again = false;; again = true) {
+      if (centered && args.samples >= kChunk) pivot = coarse<A>(pivot, pivot - load_one<A>(x));
+      SliceSums<A, S, I> sums(pivot);
+      ScaledWelford<A, S> all;
+      for (Index i = walk.slices.size(); i > 0; --i, slice.next()) {
+        const T* const of_slice = x + slice.offsets().data[0];
+        if (!sums.add(of_slice, walk.length, centered)) chunk_moments<A, S, I>(of_slice, walk.length, centered, sums.better, all);
+      }
+      if (!sums.template is_ordinary<T>()) return false;
+      if (centered && !again && sums.has_bad_pivot()) {
+        pivot = sums.mean();
+        continue;
+      }
+      sums.merge_into(all, centered);
+      state = all;
+      return true;
     }
-    if (!sums.template merge_into<T>(far, centered)) return false;
-    state = far;
-    return true;
   }
 };
 

@@ -6,7 +6,6 @@
 #include <numeric>
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/kernels/normalize.hpp>
-#include <tensornorm/kernels/slices.hpp>
 #include <tensornorm/ops/walks.hpp>
 
 namespace tensornorm {
@@ -17,9 +16,8 @@ inline namespace TENSORNORM_ABI {
 // elements and the caches.
 
 /// Slices at least this long, or of so many elements for each slice that a statistic has, are taken one statistic at a time; others as
-/// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column. More forward where slices far
-/// from each other are summed twice; more of 16 bits backward.
-inline constexpr Index kLongSlice = 1024, kSliceElements = 5, kFarSliceElements = 9, kNarrowSliceElements = 12;
+/// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column. More of 16 bits backward.
+inline constexpr Index kLongSlice = 1024, kSliceElements = 5, kNarrowSliceElements = 12;
 /// From so many bytes read and written, when columns are written past the caches, slices too short for that are taken so only if so
 /// few make a statistic. A constant: the walk decides how sums are rounded, which is not to depend on the machine.
 inline constexpr Index kFewSlices = 8, kFromMemoryBytes = Index{24} << 20;
@@ -91,13 +89,12 @@ inline Walk choose_walk(const LoopNest& merged, Index traffic, Index element, bo
   const Index bytes = slice.extent * element;
   const bool streamed = is_streamed_row(bytes, element, forward, false);
   const bool as_fast_from_memory = slices <= kFewSlices || streamed || traffic < kFromMemoryBytes;
-  const bool summed_twice = forward && element <= 4 && slice.extent > kernels::kPlainSlice<float>;  // of doubles it is no slower
-  const Index fewest = (summed_twice ? kFarSliceElements : !forward && element < 4 ? kNarrowSliceElements : kSliceElements) * slices;
+  const Index fewest = (!forward && element < 4 ? kNarrowSliceElements : kSliceElements) * slices;
   return slice.extent >= std::max(fewest, kLongRun) && as_fast_from_memory ? Walk::row : Walk::column;
 }
 
 /// The walk as the statistics need it, without regard to parameters: fewer, longer loops. But where parameters begin anew every few elements,
-/// as in GroupNorm of one group channels last, these are rows of columns, if that is how choose_walk() takes them.
+/// as in GroupNorm of one group channels last, and more than a few times, these are rows of columns, if that is how choose_walk() takes them.
 inline LoopNest nest_of_statistics(const LoopNest& nest, Index traffic, Index element, bool forward) {
   const LoopNest merged = without_params(nest);
   const Loop& row = nest.innermost();
