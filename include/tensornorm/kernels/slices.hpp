@@ -180,7 +180,7 @@ struct SliceSums {
     A sums[w], all_squares[w];
     sum.store(sums);
     squares.store(all_squares);
-    const A terms(n / Index(w)), of_sum = sums[w / 2] * sums[w / 2], of_squares = terms * all_squares[w / 2];
+    const A terms = static_cast<A>(n / Index(w)), of_sum = sums[w / 2] * sums[w / 2], of_squares = terms * all_squares[w / 2];
     return of_sum > of_squares * (A(1) - A(0x1p-16)) && of_sum > std::numeric_limits<A>::min();
   }
   TENSORNORM_INLINE S total() const {
