@@ -275,7 +275,7 @@ long double ulp_of_variance(const std::vector<S>& of_slices, Index length) {
   return std::abs(layer.running_var()(0) - variance) / ulp;
 }
 
-// Squares of slices that hardly vary are all rounded the same way. Where slices alternate, or the first half is all the same.
+// Squares of slices that hardly vary are all rounded the same way: they are added up about their own mean, but those of 32, which are joined.
 TEST(Slices, OfEqualNumbersEachHaveTheVarianceBetweenThem) {
   const auto expect_variance = [](auto one) {
     using S = decltype(one);
@@ -285,7 +285,7 @@ TEST(Slices, OfEqualNumbersEachHaveTheVarianceBetweenThem) {
         const auto value = support::random_values<S>(std::size_t(different), seed, seed % 5 == 0 ? 100 : 0, 1.0);
         std::vector<S> of_slices;
         for (Index i = 0; i < slices; ++i) of_slices.push_back(value[std::size_t(seed % 7 < 3 ? i * different / slices : i % different)]);
-        EXPECT_LE(ulp_of_variance(of_slices, length), 4) << slices << " of " << length << ", seed " << seed;
+        EXPECT_LE(ulp_of_variance(of_slices, length), sizeof(S) == 4 && length > 32 ? 1 : 4) << slices << " of " << length << ", seed " << seed;
       }
   };
   support::at_each_level([&](tn::kernels::Level) {
@@ -294,19 +294,34 @@ TEST(Slices, OfEqualNumbersEachHaveTheVarianceBetweenThem) {
   });
 }
 
-// Nor do the first of them say where the others lie: the pivot, made of a few, is a deviation away, and theirs differ by much more.
-TEST(Slices, OfWhichTheFirstLieFarFromTheOthers) {
-  std::vector<float> halves(100, -0x1.bda194p-23F);
-  std::fill(halves.begin() + 50, halves.end(), 0x1.ebb424p+0F);
-  support::at_each_level([&](tn::kernels::Level) { EXPECT_LE(ulp_of_variance(halves, 512), 4); });
-  for (const Index side : {14, 28})
-    for (const Index slices : {20, 32}) {
-      const reference::Norm norm{{slices, 2, side, side}, reference::roles_of("rKrr"), Real(0)};
-      auto x = values_of<float>(norm.size(), 1);
-      const std::size_t image = std::size_t(2 * side * side);
-      for (std::size_t i = 0; i < x.size(); ++i) x[i] = i / image < 5 || i / image % 8 == 0 ? 0 : x[i] + 1e6F;
-      expect_forward<Eigen::Tensor<float, 4, Eigen::RowMajor>>(tn::BatchNorm2d<float>(2, {.eps = 0}), norm, x);
-    }
+// Of a long slice no more than a block is added up at once.
+TEST(Slices, OfTwoNumbersEachHaveTheirVariance) {
+  support::at_each_level([&](tn::kernels::Level) {
+    for (const Index side : {20, 31})
+      for (const float one : {0x1.e64230p+0F, 1.7F, 0.3F}) {
+        Eigen::Tensor<float, 4, Eigen::RowMajor> x(4, 2, side, side + 1), y(4, 2, side, side + 1);
+        for (Index i = 0; i < x.size(); ++i) x.data()[i] = i % 2 == 0 ? one : -one;
+        tn::BatchNorm2d<float> layer(2, {.eps = 0, .momentum = 1.0});
+        layer.forward(x, y);
+        const double n = double(x.size() / 2), variance = double(one) * double(one) * n / (n - 1);
+        EXPECT_LE(std::abs(double(layer.running_var()(0)) - variance) / std::ldexp(0x1p-23, std::ilogb(variance)), 4) << side << ' ' << one;
+      }
+  });
+}
+
+// Those that the pivot is made of need not lie where the others do, which are then added up once more, or vary as much.
+TEST(Slices, MayLieFarFromThoseThePivotIsMadeOf) {
+  for (const double mean : {3.0, 1000.0, 1e6})
+    for (const Index side : {11, 14, 28})
+      for (const Index slices : {20, 32}) {
+        const reference::Norm norm{{slices, 2, side, side}, reference::roles_of("rKrr"), Real(0)};
+        auto x = values_of<float>(norm.size(), 1);
+        const std::size_t image = std::size_t(2 * side * side), every = std::size_t(slices / 4);
+        for (std::size_t i = 0; i < x.size(); ++i)
+          if (i / image % every != 0) x[i] = static_cast<float>(x[i] + mean);
+          else if (mean > 1e5) x[i] = 0;
+        expect_forward<Eigen::Tensor<float, 4, Eigen::RowMajor>>(tn::BatchNorm2d<float>(2, {.eps = 0}), norm, x);
+      }
 }
 
 // Each half is equal to its pivot; the variance is that between them, and in double it is below every number.

@@ -93,7 +93,8 @@ TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, cons
   return !centered || (sum * sum).is_within(V(), squares * V(S(0.5) * S(n)));
 }
 
-/// The mean of the beginnings of a few of many slices, which lie `stride` apart, and of none of them at the same place.
+/// The mean of as many elements as a Beginning has of a few of many slices, which lie `stride` apart: of each from another place on, where
+/// it is long enough.
 template <class A, class I, class T>
 TENSORNORM_INLINE A pivot_of_slices(const T* x, Index n, Index slices, Index stride) {
   constexpr Index most = 4;  // all of them took a tenth of the time
@@ -118,45 +119,50 @@ struct SliceSums {
 
   TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
 
-  /// A slice of no more than a block; not one that hardly varies, as it lies from the pivot, whose squares are all rounded the same way.
-  /// Where S is no wider than A, none that lies more than half a deviation from it.
+  /// Not a slice that hardly varies, as it lies from the pivot: its squares are all rounded the same way. Where S is no wider than A, none
+  /// from whose mean the pivot is more than 0.38 of its deviations away.
   template <class T>
   TENSORNORM_INLINE bool add(const T* x, Index n, bool centered) {
-    if constexpr (keeps_rest<A, S>) {
-      S slice(0), slice_rest(0);
-      Folded folded, folded_rest;
-      for (Index i = 0; i < n; i += kBlock<A>) {
-        const BlockTotals<A, S, I> block(x + i, std::min(kBlock<A>, n - i), pivot);
+    S slice(0), slice_rest(0);
+    Folded lanes, folded, folded_rest;
+    bool varies = !centered;
+    for (Index i = 0; i < n; i += kBlock<A>) {
+      const Index k = std::min(kBlock<A>, n - i);
+      if constexpr (keeps_rest<A, S>) {
+        const BlockTotals<A, S, I> block(x + i, k, pivot);
         accumulate<true>(slice, slice_rest, block.sum);
         accumulate<true>(folded, folded_rest, block.squares);
+      } else {
+        L block_sum, block_squares;
+        block_sums<A, I>(x + i, k, pivot, block_sum, block_squares);
+        varies = varies || !hardly_varies(block_sum, block_squares, k);
+        lanes = lanes + folded_lanes<A, S, I>(block_sum);
+        folded = folded + folded_lanes<A, S, I>(block_squares);
       }
-      if (centered && is_bad_pivot(n, S(slice + slice), folded.sum())) {
-        better = static_cast<A>(S(pivot) + slice / S(n));
-        return false;
-      }
+    }
+    if constexpr (keeps_rest<A, S>) varies = !centered || !is_bad_pivot(n, S(slice + slice), folded.sum());
+    if (!varies) {
+      better = static_cast<A>(S(pivot) + (slice + lanes.sum()) / S(n));
+      return false;
+    }
+    if constexpr (keeps_rest<A, S>) {
       accumulate<true>(sum, rest, slice);
       accumulate<true>(squares, squares_rest, folded);
       rest = rest + slice_rest;
       squares_rest = squares_rest + folded_rest;
     } else {
-      L block_sum, block_squares;
-      block_sums<A, I>(x, n, pivot, block_sum, block_squares);
-      if (centered && hardly_varies(block_sum, block_squares, n)) {
-        better = static_cast<A>(S(pivot) + S(block_sum.sum()) / S(n));
-        return false;
-      }
-      plain_sums = plain_sums + folded_lanes<A, S, I>(block_sum);
-      squares = squares + folded_lanes<A, S, I>(block_squares);
+      plain_sums = plain_sums + lanes;
+      squares = squares + folded;
     }
     count += n;
     return true;
   }
-  /// No scale is needed.
+  /// No scale is needed, and the pivot is a number.
   template <class T>
   TENSORNORM_INLINE bool is_ordinary() const {
     return count == 0 || (is_finite(pivot) && scale_for<A, T>(count, pivot, squares.sum()) == A(1));
   }
-  /// The pivot is more than 0.7 deviations from the mean of all.
+  /// The pivot is more than 0.7 deviations from the mean of those added. Never where S is no wider than A.
   TENSORNORM_INLINE bool has_bad_pivot() const {
     const S all = total();
     return S(3) * all * all > S(count) * squares.sum();
@@ -174,14 +180,15 @@ struct SliceSums {
   }
 
  private:
-  /// The elements lie all as far from the pivot, but for a 256th of that: those of one lane, for all of them. Zero is not far.
+  /// The elements of a block lie all as far from the pivot, but for a 256th of that: those of one lane in the middle, for all of them. Zero is
+  /// not far.
   TENSORNORM_INLINE static bool hardly_varies(const L& sum, const L& squares, Index n) {
     constexpr std::size_t w = L::width;
     A sums[w], all_squares[w];
     sum.store(sums);
     squares.store(all_squares);
-    const A terms = static_cast<A>(n / Index(w)), of_sum = sums[w / 2] * sums[w / 2], of_squares = terms * all_squares[w / 2];
-    return of_sum > of_squares * (A(1) - A(0x1p-16)) && of_sum > std::numeric_limits<A>::min();
+    const S of_sum(sums[w / 2]), of_squares(all_squares[w / 2]), terms = static_cast<S>((n + Index(w / 2)) / Index(w)), product = of_sum * of_sum;
+    return product > terms * of_squares * S(1 - 0x1p-16) && product > S(std::numeric_limits<A>::min());
   }
   TENSORNORM_INLINE S total() const {
     if constexpr (keeps_rest<A, S>) return sum;

@@ -219,8 +219,8 @@ struct RowForward {
     return finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, at.statistic);
   }
 
-  /// All slices about one pivot, which is made of a few of them, and where that is a bad one once more about their mean; those too far from
-  /// it about their own. Where a scale is needed, nothing.
+  /// All slices about one pivot, which is made of a few of them, and where that is a bad one once more about their mean; those that
+  /// SliceSums::add() does not take about their own. Where a scale is needed, or the pivot is no number, nothing.
   template <class I>
   TENSORNORM_INLINE bool add_short_slices(const T* x, Odometer& slice, ScaledWelford<A, S>& state) const {
     const bool centered = args.rule.centered;
@@ -235,10 +235,11 @@ struct RowForward {
         if (!sums.add(of_slice, walk.length, centered)) chunk_moments<A, S, I>(of_slice, walk.length, centered, sums.better, all);
       }
       if (!sums.template is_ordinary<T>()) return false;
-      if (centered && !again && sums.has_bad_pivot()) {
-        pivot = sums.mean();
-        continue;
-      }
+      if constexpr (!keeps_rest<A, S>)
+        if (centered && !again && sums.has_bad_pivot()) {
+          pivot = sums.mean();
+          continue;
+        }
       sums.merge_into(all, centered);
       state = all;
       return true;
