@@ -119,8 +119,8 @@ struct SliceSums {
 
   TENSORNORM_INLINE explicit SliceSums(A about) : pivot(about) {}
 
-  /// Not a slice that hardly varies, as it lies from the pivot: its squares are all rounded the same way. Where S is no wider than A, none
-  /// from whose mean the pivot is more than 0.38 of its deviations away.
+  /// Not a slice that hardly varies in its first block, as it lies from the pivot: its squares are all rounded the same way. Where S is no
+  /// wider than A, none from whose mean the pivot is more than 0.38 of its deviations away.
   template <class T>
   TENSORNORM_INLINE bool add(const T* x, Index n, bool centered) {
     S slice(0), slice_rest(0);
@@ -135,7 +135,7 @@ struct SliceSums {
       } else {
         L block_sum, block_squares;
         block_sums<A, I>(x + i, k, pivot, block_sum, block_squares);
-        varies = varies || !hardly_varies(block_sum, block_squares, k);
+        if (i == 0 && centered) varies = !hardly_varies(block_sum, block_squares, k);
         lanes = lanes + folded_lanes<A, S, I>(block_sum);
         folded = folded + folded_lanes<A, S, I>(block_squares);
       }
