@@ -282,7 +282,7 @@ TEST(Slices, OfEqualNumbersEachHaveTheVarianceBetweenThem) {
     for (const Index length : {32, 81, 144, 196, 256, 289, 400, 512, 518, 529, 1000})
       for (unsigned seed = 1; seed <= 40; ++seed) {
         const Index slices = std::max<Index>(3, length / (seed % 2 == 0 ? 5 : 9)), different = seed % 3 == 0 ? slices : seed % 3 + 1;
-        const auto value = support::random_values<S>(std::size_t(different), seed, seed % 5 == 0 ? 100 : 0, 1.0);
+        const auto value = support::random_values<S>(different, seed, seed % 5 == 0 ? 100 : 0, 1.0);
         std::vector<S> of_slices;
         for (Index i = 0; i < slices; ++i) of_slices.push_back(value[std::size_t(seed % 7 < 3 ? i * different / slices : i % different)]);
         EXPECT_LE(ulp_of_variance(of_slices, length), sizeof(S) == 4 && length > 32 ? 1 : 4) << slices << " of " << length << ", seed " << seed;
@@ -306,6 +306,32 @@ TEST(Slices, OfTwoNumbersEachHaveTheirVariance) {
         const double n = double(x.size() / 2), variance = double(one) * double(one) * n / (n - 1);
         EXPECT_LE(std::abs(double(layer.running_var()(0)) - variance) / std::ldexp(0x1p-23, std::ilogb(variance)), 4) << side << ' ' << one;
       }
+  });
+}
+
+// The squares of one of two numbers are all rounded the same way, beside few large ones as well. One channel is one row.
+TEST(ScalesOfRows, OfTwoNumbersHaveTheVarianceBetweenThem) {
+  const auto expect_variance = [](auto one) {
+    using S = decltype(one);
+    for (const Index n : {100, 289, 400, 512, 1000, 3000, 4096})
+      for (const Index first : {Index(1), n / 20, n * 11 / 20}) {
+        Eigen::Tensor<S, 3, Eigen::RowMajor> x(1, 1, n), y(1, 1, n);
+        const auto values = support::random_values<S>(600, unsigned(n + first), 0, 1.0);
+        for (std::size_t i = 0; i < values.size(); i += 2) {
+          for (Index k = 0; k < n; ++k) x(0, 0, k) = values[i + (k < first ? 0 : 1)];
+          tn::BatchNorm1d<S> layer(1, {.eps = 0, .momentum = 1.0});
+          layer.forward(x, y);
+          const long double distance = static_cast<long double>(values[i]) - static_cast<long double>(values[i + 1]), of_one = static_cast<long double>(first);
+          const long double of_other = static_cast<long double>(n - first), all = of_one + of_other;
+          const long double variance = distance * distance * of_one * of_other / (all * (all - 1));
+          const long double ulp = std::ldexp(static_cast<long double>(std::numeric_limits<S>::epsilon()), std::ilogb(variance));
+          ASSERT_LE(std::abs(layer.running_var()(0) - variance) / ulp, 8) << first << " of " << n << ", pair " << i;
+        }
+      }
+  };
+  support::at_each_level([&](tn::kernels::Level) {
+    expect_variance(1.0F);
+    expect_variance(1.0);
   });
 }
 

@@ -21,27 +21,30 @@ struct PivotSums {
   S sum = S(0), squares = S(0);
 };
 
-/// The pivot was more than a standard deviation from the mean: the sums lose digits and are worth taking again.
+/// More than this share of the squares is the pivot's distance from the mean, half of them where that is a standard deviation: the sums lose
+/// digits and are worth taking again.
 template <class S>
-TENSORNORM_INLINE bool is_bad_pivot(Index count, S sum, S squares) {
-  return sum * sum > S(0.5) * S(count) * squares;
+TENSORNORM_INLINE bool is_bad_pivot(Index count, S sum, S squares, S share = S(0.5)) {
+  return sum * sum > share * S(count) * squares;
 }
 
 /// Sums of one block of at most kBlock elements, per virtual lane.
 ///
-/// Swept once per hardware vector of the virtual lanes: eight accumulators of one register each never spill.
+/// Swept once per hardware vector of the virtual lanes: eight accumulators of one register each never spill. Where the statistic is no wider
+/// than A, squares are added in two halves: beside a large one, equal small ones are all rounded the same way.
 template <class A, class I, class T>
 TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, I>& sum, VirtualLanes<A, I>& squares) {
   using L = VirtualLanes<A, I>;
   using H = HardwareLanes<A, I>;
   constexpr int w = L::width;
+  constexpr bool kInTwo = keeps_rest<A, statistic_t<A>>;
   const Index full = n / w * w;
   A sums[std::size_t(w)], square_sums[std::size_t(w)];
   const H p(pivot);
   for (int q = 0; q < w; q += H::width) {
-    H a, b, c, d, e, f, g, h;
+    H a, b, c, d, e, f, g, h, before;
     Index i = q;
-    for (; i + 3 * w < full; i += 4 * w) {
+    const auto add_four = [&]() TENSORNORM_INLINE_LAMBDA {
       const H s = H::load(x + i) - p, t = H::load(x + i + w) - p, u = H::load(x + i + 2 * w) - p, v = H::load(x + i + 3 * w) - p;
       a = a + s;
       e.fma(s, s);
@@ -51,13 +54,23 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
       g.fma(u, u);
       d = d + v;
       h.fma(v, v);
+      i += 4 * w;
+    };
+    if constexpr (kInTwo) {
+      if (i + 19 * w < full) {
+        while (i < 16 * w) add_four();
+        before = (e + f) + (g + h);
+        e = f = g = h = H();
+      }
     }
+    while (i + 3 * w < full) add_four();
     for (; i < full; i += w) {
       const H s = H::load(x + i) - p;
       a = a + s;
       e.fma(s, s);
     }
-    const H lane_sum = (a + b) + (c + d), lane_squares = (e + f) + (g + h);
+    H lane_sum = (a + b) + (c + d), lane_squares = (e + f) + (g + h);
+    if constexpr (kInTwo) lane_squares = lane_squares + before;
     if constexpr (H::width == w) {
       sum = lane_sum;
       squares = lane_squares;
@@ -149,7 +162,8 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
       pivot = pivot * scale;
       continue;
     }
-    if (!repivot || !is_bad_pivot(n, total.sum, total.squares)) return total;
+    const S share(keeps_rest<A, S> && n > kBlock<A> ? 1.0 / 3 : 0.5);  // of a short row pivots are of so few that a third would often be it
+    if (!repivot || !is_bad_pivot(n, total.sum, total.squares, share)) return total;
     const S shift = total.sum / S(n);
     pivot = static_cast<A>(S(pivot) + shift);
     if (n >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
