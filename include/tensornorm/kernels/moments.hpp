@@ -162,7 +162,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
       pivot = pivot * scale;
       continue;
     }
-    const S share(keeps_rest<A, S> && n > kBlock<A> ? 1.0 / 3 : 0.5);  // of a short row pivots are of so few that a third would often be it
+    const S share(keeps_rest<A, S> && n > kBlock<A> ? 1.0 / 3 : 0.5);  // short rows are taken together: a third would often hold up sixteen
     if (!repivot || !is_bad_pivot(n, total.sum, total.squares, share)) return total;
     const S shift = total.sum / S(n);
     pivot = static_cast<A>(S(pivot) + shift);
