@@ -28,6 +28,11 @@ TENSORNORM_INLINE bool is_bad_pivot(Index count, S sum, S squares, S share = S(0
   return sum * sum > share * S(count) * squares;
 }
 
+/// That share in rows: where S is no wider than A a third, 0.7 deviations. Rows are taken together, where one that is summed again holds up
+/// all; of elements around their mean hardly any is.
+template <class A, class S>
+inline constexpr double kRowPivotShare = keeps_rest<A, S> ? 1.0 / 3 : 0.5;
+
 /// Sums of one block of at most kBlock elements, per virtual lane.
 ///
 /// Swept once per hardware vector of the virtual lanes: eight accumulators of one register each never spill. Where the statistic is no wider
@@ -57,11 +62,9 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
       i += 4 * w;
     };
     if constexpr (kInTwo) {
-      if (i + 19 * w < full) {
-        while (i < 16 * w) add_four();
-        before = (e + f) + (g + h);
-        e = f = g = h = H();
-      }
+      while (i < full / (8 * w) * (4 * w)) add_four();
+      before = (e + f) + (g + h);
+      e = f = g = h = H();
     }
     while (i + 3 * w < full) add_four();
     for (; i < full; i += w) {
@@ -162,8 +165,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
       pivot = pivot * scale;
       continue;
     }
-    const S share(keeps_rest<A, S> && n > kBlock<A> ? 1.0 / 3 : 0.5);  // short rows are taken together: a third would often hold up sixteen
-    if (!repivot || !is_bad_pivot(n, total.sum, total.squares, share)) return total;
+    if (!repivot || !is_bad_pivot(n, total.sum, total.squares, S(kRowPivotShare<A, S>))) return total;
     const S shift = total.sum / S(n);
     pivot = static_cast<A>(S(pivot) + shift);
     if (n >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
@@ -171,20 +173,24 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
   }
 }
 
-/// The first vector of n elements, or a power of two of fewer: the beginnings of `slices` slices, as many as that again, add up to a mean.
+/// The first kPivotElements of n elements, or a power of two of fewer: the beginnings of `slices` slices, as many as that again, add up to a
+/// mean.
 template <class A, class I>
 struct Beginning {
   using L = VirtualLanes<A, I>;
+  static constexpr Index kPivotElements = 16;
   Index count;
   A share;  ///< of each element: their sum might overflow
 
   TENSORNORM_INLINE Beginning(Index n, Index slices)
-      : count(n >= L::width ? L::width : Index(std::bit_floor(std::size_t(n)))), share(A(1) / A(L::width)) {
-    if (count * slices != L::width) share = A(1) / A(count * slices);
+      : count(n >= kPivotElements ? kPivotElements : Index(std::bit_floor(std::size_t(n)))), share(A(1) / A(kPivotElements)) {
+    if (count * slices != kPivotElements) share = A(1) / A(count * slices);
   }
   template <class T>
   TENSORNORM_INLINE void add(const T* x, L& to) const {
-    to.fma(count == L::width ? L::load(x) : load_few<L, A>(x, count), L(share));
+    to.fma(count >= L::width ? L::load(x) : load_few<L, A>(x, count), L(share));
+    if constexpr (L::width < kPivotElements)
+      for (Index i = L::width; i < count; i += L::width) to.fma(L::load(x + i), L(share));
   }
 };
 /// The mean of the beginning of a row: close to the mean of what follows, and exactly c where all of them are c.

@@ -23,7 +23,7 @@ struct ShortSlice {
   /// Neither another pivot nor a scale is needed.
   template <class T>
   TENSORNORM_INLINE bool is_ordinary(Index n, bool centered) const {
-    const bool good_pivot = is_finite(pivot) && !(centered && is_bad_pivot(n, sum, squares));
+    const bool good_pivot = is_finite(pivot) && !(centered && is_bad_pivot(n, sum, squares, S(kRowPivotShare<A, S>)));
     return good_pivot && scale_for<A, T>(n, pivot, squares) == A(1);
   }
   TENSORNORM_INLINE Welford<S> state(Index n, bool centered) const {
@@ -79,10 +79,10 @@ struct ShortSums {
   TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], S(sums[i]), squares[i]}; }
 };
 
-/// All are as ShortSlice::is_ordinary() asks; not where one of them might just be. kZerosToo: squares of 0 are, which zeros have, or too
-/// small numbers.
+/// All are as ShortSlice::is_ordinary() asks, with another `share` for is_bad_pivot(); not where one of them might just be. kZerosToo: squares
+/// of 0 are, which zeros have, or too small numbers.
 template <class A, class T, bool kZerosToo, class V>
-TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, const V& sum, const V& squares) {
+TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, double share, const V& pivot, const V& sum, const V& squares) {
   using S = typename V::Number;
   if constexpr (may_scale<A, T>) {  // first: squares of others might overflow, and their pivots be no numbers
     const V least(S(n) * S(SafeScale<A>::least));
@@ -90,7 +90,7 @@ TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, const V& pivot, cons
   } else {
     if (!(pivot - pivot).is_within(V(), V())) return false;
   }
-  return !centered || (sum * sum).is_within(V(), squares * V(S(0.5) * S(n)));
+  return !centered || (sum * sum).is_within(V(), squares * V(S(share) * S(n)));
 }
 
 /// The mean of as many elements as a Beginning has of a few of many slices, which lie `stride` apart: of each from another place on, where
@@ -140,7 +140,7 @@ struct SliceSums {
         folded = folded + folded_lanes<A, S, I>(block_squares);
       }
     }
-    if constexpr (keeps_rest<A, S>) varies = !centered || !is_bad_pivot(n, S(slice + slice), folded.sum());
+    if constexpr (keeps_rest<A, S>) varies = !centered || !is_bad_pivot(n, slice, folded.sum(), S(0.125));
     if (!varies) {
       better = static_cast<A>(S(pivot) + (slice + lanes.sum()) / S(n));
       return false;
@@ -163,10 +163,7 @@ struct SliceSums {
     return count == 0 || (is_finite(pivot) && scale_for<A, T>(count, pivot, squares.sum()) == A(1));
   }
   /// The pivot is more than 0.7 deviations from the mean of those added. Never where S is no wider than A.
-  TENSORNORM_INLINE bool has_bad_pivot() const {
-    const S all = total();
-    return S(3) * all * all > S(count) * squares.sum();
-  }
+  TENSORNORM_INLINE bool has_bad_pivot() const { return is_bad_pivot(count, total(), squares.sum(), S(1.0 / 3)); }
   TENSORNORM_INLINE A mean() const { return static_cast<A>(S(pivot) + total() / S(count)); }
   TENSORNORM_INLINE void merge_into(ScaledWelford<A, S>& state, bool centered) const {
     if (count == 0) return;
