@@ -166,7 +166,7 @@ TYPED_TEST(RowMoments, AConstantIsItselfWithoutVariance) {
   });
 }
 
-// The first vector, from which the pivot comes, lies far from the rest.
+// The first elements, of which the pivot is the mean, lie far from the rest.
 TYPED_TEST(RowMoments, ABadPivotIsReplaced) {
   using T = TypeParam;
   at_each_level([this](Level) {
@@ -174,7 +174,7 @@ TYPED_TEST(RowMoments, ABadPivotIsReplaced) {
       for (const double outlier : {50.0, 1e3}) {
         SCOPED_TRACE("n = " + std::to_string(n) + ", outlier " + std::to_string(outlier));
         auto x = support::random_values<T>(static_cast<Index>(n), 9, -20, 1);
-        for (std::size_t i = 0; i < this->N; ++i) x[i] = T(outlier + 0.01 * double(i));
+        for (std::size_t i = 0; i < std::size_t(kPivotElements); ++i) x[i] = T(outlier + 0.01 * double(i));
         this->expect_accurate(result_of(row_state(x.data(), n)), x, std::sqrt(double(reference(x).variance)));
       }
   });
@@ -389,18 +389,40 @@ TEST(FirstPivot, OfDenormalsIsTheSameWhereverProductsAreFused) {
   }
 }
 
+template <class T>
+class FirstPivotOf : public testing::Test {
+ public:
+  static T pivot_of(const std::vector<T>& x) {
+    T pivot = 0;
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { pivot = first_pivot<T, I>(x.data(), static_cast<Index>(x.size())); });
+    return pivot;
+  }
+};
+using PivotTypes = testing::Types<float, double, long double>;
+TYPED_TEST_SUITE(FirstPivotOf, PivotTypes);
+
 // A pivot near the first of a few elements would be a bad one more often than not, and all of them be added up again.
-TEST(FirstPivot, OfAFewElementsIsTheMeanOfAPowerOfTwoOfThem) {
+TYPED_TEST(FirstPivotOf, AFewElementsIsTheMeanOfAPowerOfTwoOfThem) {
+  using T = TypeParam;
   at_each_level([](Level) {
-    for (Index n = 1; n <= 20; ++n) {
-      std::vector<float> x(static_cast<std::size_t>(n));
-      for (Index i = 0; i < n; ++i) x[static_cast<std::size_t>(i)] = static_cast<float>(i * i);
-      float pivot = 0;
-      run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { pivot = first_pivot<float, I>(x.data(), n); });
+    for (Index n = 1; n <= 40; ++n) {
+      std::vector<T> x(static_cast<std::size_t>(n));
+      for (Index i = 0; i < n; ++i) x[static_cast<std::size_t>(i)] = static_cast<T>(i * i);
       const Index count = n >= 16 ? 16 : n >= 8 ? 8 : n >= 4 ? 4 : n >= 2 ? 2 : 1;
-      const float sum = static_cast<float>((count - 1) * count * (2 * count - 1) / 6);
-      EXPECT_EQ(pivot, sum / static_cast<float>(count)) << n;
+      const T sum = static_cast<T>((count - 1) * count * (2 * count - 1) / 6);
+      EXPECT_EQ(TestFixture::pivot_of(x), sum / static_cast<T>(count)) << n;
     }
+  });
+}
+
+TYPED_TEST(FirstPivotOf, EqualElementsIsOneOfThem) {
+  using T = TypeParam;
+  at_each_level([](Level) {
+    for (const Index n : {1, 2, 5, 8, 15, 16, 17, 40})
+      for (int i = 1; i < 200; ++i) {
+        const T value = T(1) / static_cast<T>(i);
+        EXPECT_EQ(TestFixture::pivot_of(std::vector<T>(static_cast<std::size_t>(n), value)), value) << n;
+      }
   });
 }
 

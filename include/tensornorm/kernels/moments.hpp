@@ -21,17 +21,23 @@ struct PivotSums {
   S sum = S(0), squares = S(0);
 };
 
-/// More than this share of the squares is the pivot's distance from the mean, half of them where that is a standard deviation: the sums lose
-/// digits and are worth taking again.
+/// Elements whose mean is the pivot of a row.
+inline constexpr Index kPivotElements = 16;
+/// Where a pivot's distance from the mean makes more than this share of the squares, half of them at a standard deviation, the sums lose digits
+/// and are worth taking again.
+inline constexpr double kPivotShare = 0.5;
+
 template <class S>
-TENSORNORM_INLINE bool is_bad_pivot(Index count, S sum, S squares, S share = S(0.5)) {
-  return sum * sum > share * S(count) * squares;
+TENSORNORM_INLINE bool is_bad_pivot(Index count, S sum, S squares, double share = kPivotShare) {
+  return sum * sum > S(share) * S(count) * squares;
 }
 
-/// That share in rows: where S is no wider than A a third, 0.7 deviations. Rows are taken together, where one that is summed again holds up
-/// all; of elements around their mean hardly any is.
+/// The share in a row of n elements. Where S is no wider than A, a third, 0.7 deviations; not of so few elements that as far a pivot is
+/// nothing rare: rows are taken together, and one that is summed again holds up all of them.
 template <class A, class S>
-inline constexpr double kRowPivotShare = keeps_rest<A, S> ? 1.0 / 3 : 0.5;
+TENSORNORM_INLINE double row_pivot_share(Index n) {
+  return keeps_rest<A, S> && n >= kPivotElements ? 1.0 / 3 : kPivotShare;
+}
 
 /// Sums of one block of at most kBlock elements, per virtual lane.
 ///
@@ -165,7 +171,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
       pivot = pivot * scale;
       continue;
     }
-    if (!repivot || !is_bad_pivot(n, total.sum, total.squares, S(kRowPivotShare<A, S>))) return total;
+    if (!repivot || !is_bad_pivot(n, total.sum, total.squares, row_pivot_share<A, S>(n))) return total;
     const S shift = total.sum / S(n);
     pivot = static_cast<A>(S(pivot) + shift);
     if (n >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
@@ -174,11 +180,11 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
 }
 
 /// The first kPivotElements of n elements, or a power of two of fewer: the beginnings of `slices` slices, as many as that again, add up to a
-/// mean.
+/// mean. Vectors of one slice are added as a tree: of equal elements each sum is exact.
 template <class A, class I>
 struct Beginning {
   using L = VirtualLanes<A, I>;
-  static constexpr Index kPivotElements = 16;
+  static constexpr Index kVectors = kPivotElements / L::width;
   Index count;
   A share;  ///< of each element: their sum might overflow
 
@@ -188,9 +194,13 @@ struct Beginning {
   }
   template <class T>
   TENSORNORM_INLINE void add(const T* x, L& to) const {
-    to.fma(count >= L::width ? L::load(x) : load_few<L, A>(x, count), L(share));
-    if constexpr (L::width < kPivotElements)
-      for (Index i = L::width; i < count; i += L::width) to.fma(L::load(x + i), L(share));
+    if (kVectors == 1 || count <= L::width) return to.fma(count >= L::width ? L::load(x) : load_few<L, A>(x, count), L(share));
+    L parts[std::size_t(kVectors)];
+    const Index vectors = count / L::width;
+    for (Index k = 0; k < vectors; ++k) parts[k].fma(L::load(x + k * L::width), L(share));
+    for (Index half = vectors / 2; half > 0; half /= 2)
+      for (Index k = 0; k < half; ++k) parts[k] = parts[k] + parts[k + half];
+    to = to + parts[0];
   }
 };
 /// The mean of the beginning of a row: close to the mean of what follows, and exactly c where all of them are c.

@@ -23,7 +23,7 @@ struct ShortSlice {
   /// Neither another pivot nor a scale is needed.
   template <class T>
   TENSORNORM_INLINE bool is_ordinary(Index n, bool centered) const {
-    const bool good_pivot = is_finite(pivot) && !(centered && is_bad_pivot(n, sum, squares, S(kRowPivotShare<A, S>)));
+    const bool good_pivot = is_finite(pivot) && !(centered && is_bad_pivot(n, sum, squares, row_pivot_share<A, S>(n)));
     return good_pivot && scale_for<A, T>(n, pivot, squares) == A(1);
   }
   TENSORNORM_INLINE Welford<S> state(Index n, bool centered) const {
@@ -79,8 +79,8 @@ struct ShortSums {
   TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], S(sums[i]), squares[i]}; }
 };
 
-/// All are as ShortSlice::is_ordinary() asks, with another `share` for is_bad_pivot(); not where one of them might just be. kZerosToo: squares
-/// of 0 are, which zeros have, or too small numbers.
+/// All are as ShortSlice::is_ordinary() asks, whose pivots may make this `share` of the squares; not where one of them might just be.
+/// kZerosToo: squares of 0 are, which zeros have, or too small numbers.
 template <class A, class T, bool kZerosToo, class V>
 TENSORNORM_INLINE bool all_ordinary(Index n, bool centered, double share, const V& pivot, const V& sum, const V& squares) {
   using S = typename V::Number;
@@ -140,7 +140,7 @@ struct SliceSums {
         folded = folded + folded_lanes<A, S, I>(block_squares);
       }
     }
-    if constexpr (keeps_rest<A, S>) varies = !centered || !is_bad_pivot(n, slice, folded.sum(), S(0.125));
+    if constexpr (keeps_rest<A, S>) varies = !centered || !is_bad_pivot(n, slice, folded.sum(), 0.125);
     if (!varies) {
       better = static_cast<A>(S(pivot) + (slice + lanes.sum()) / S(n));
       return false;
@@ -163,7 +163,7 @@ struct SliceSums {
     return count == 0 || (is_finite(pivot) && scale_for<A, T>(count, pivot, squares.sum()) == A(1));
   }
   /// The pivot is more than 0.7 deviations from the mean of those added. Never where S is no wider than A.
-  TENSORNORM_INLINE bool has_bad_pivot() const { return is_bad_pivot(count, total(), squares.sum(), S(1.0 / 3)); }
+  TENSORNORM_INLINE bool has_bad_pivot() const { return is_bad_pivot(count, total(), squares.sum(), 1.0 / 3); }
   TENSORNORM_INLINE A mean() const { return static_cast<A>(S(pivot) + total() / S(count)); }
   TENSORNORM_INLINE void merge_into(ScaledWelford<A, S>& state, bool centered) const {
     if (count == 0) return;

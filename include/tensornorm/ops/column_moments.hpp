@@ -108,7 +108,7 @@ struct ColumnMoments {
       using V = HardwareLanes<S, I>;
       for (; k + V::width <= strip.statistics; k += V::width) {
         const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
-        if (!kernels::all_ordinary<A, T, false>(args.samples, centered, 0.5, pivot, sum, squares)) return false;
+        if (!kernels::all_ordinary<A, T, false>(args.samples, centered, kPivotShare, pivot, sum, squares)) return false;
       }
     }
     for (; k < strip.statistics; ++k)

@@ -144,7 +144,7 @@ struct ShortRowForward {
       if (sums.squares[i] == S(0) && !is_constant<I>(few, i, sums.pivots[i])) return false;
     for (Index i = 0; i < few.count; i += V::width) {
       const V pivot = V::load(sums.pivots + i), sum = V::load(sums.sums + i), squares = V::load(sums.squares + i);
-      if (!all_ordinary<A, T, true>(args.samples, args.rule.centered, kRowPivotShare<A, S>, pivot, sum, squares)) return false;
+      if (!all_ordinary<A, T, true>(args.samples, args.rule.centered, row_pivot_share<A, S>(args.samples), pivot, sum, squares)) return false;
       const FinishedStatistics<V> finished(args.rule, args.samples, pivot, sum, squares);
       finished.write(args.statistics, few.statistic(i));
       if (!all_near<A, T>(finished.rstd)) return false;
