@@ -213,7 +213,7 @@ fi
 
 release=$(flags -O2 -DNDEBUG)
 clang_release='-DCMAKE_CXX_FLAGS=-O2 -DNDEBUG'
-row gcc11 'g++ 11, the oldest' g++-11 suite "$release"
+row gcc11 'g++ 11, the oldest, no precompiled headers' g++-11 suite "$release" -DCMAKE_DISABLE_PRECOMPILE_HEADERS=ON
 row gcc12 'g++ 12' g++-12 suite "$release"
 row clang "the newest clang: ${clang:-none}" "$clang" suite "$clang_release"
 row clang14 'clang 14' clang++-14 suite "$clang_release"

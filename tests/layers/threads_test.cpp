@@ -460,12 +460,12 @@ TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInRows) {
   auto &x = this->x_, &dy = this->dy_, &y = this->y_;
   // Five rows, and one that an int cannot count.
   for (const Index rows : {this->kRows, Index{1}}) {
+    if (rows > 1 && std::is_same_v<TypeParam, float>) continue;  // enough of the time
     const Index columns = this->kSize / rows;
     tn::SavedStats<TypeParam> saved;
     y.forget();
     tn::layer_norm(x.const_map(rows, columns), y.map(rows, columns), saved, tn::none, tn::none);
     this->expect_last_y();
-    if (rows > 1 && std::is_same_v<TypeParam, float>) continue;  // enough of the time
     y.forget();
     tn::layer_norm_backward(dy.const_map(rows, columns), x.const_map(rows, columns), saved, tn::none, y.map(rows, columns), tn::none,
                             tn::none);
@@ -473,21 +473,22 @@ TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInRows) {
   }
 }
 
-TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInColumns) {
-  constexpr Index rows = TestFixture::kColumns, columns = TestFixture::kRows;
-  tn::BatchNorm1d<TypeParam> layer(columns);
-  tn::SavedStats<TypeParam> saved;
-  this->y_.forget();
-  layer.forward(this->x_.const_map(rows, columns), this->y_.map(rows, columns), saved);
-  this->expect_last_y();
-  this->y_.forget();
+using LargeTensorsOfColumns = LargeTensors<Eigen::bfloat16>;
+TEST_F(LargeTensorsOfColumns, Row63MoreElementsThanAnIntCountsInColumns) {
+  constexpr Index rows = kColumns, columns = kRows;
+  tn::BatchNorm1d<Eigen::bfloat16> layer(columns);
+  tn::SavedStats<Eigen::bfloat16> saved;
+  y_.forget();
+  layer.forward(x_.const_map(rows, columns), y_.map(rows, columns), saved);
+  expect_last_y();
+  y_.forget();
   auto gradients = layer.zero_gradients();
-  layer.backward(this->dy_.const_map(rows, columns), this->x_.const_map(rows, columns), saved, this->y_.map(rows, columns), gradients);
-  this->expect_last_dx();
+  layer.backward(dy_.const_map(rows, columns), x_.const_map(rows, columns), saved, y_.map(rows, columns), gradients);
+  expect_last_dx();
   for (Index c = 0; c < columns; ++c) {
-    const double dbias = this->mean_dy_ * rows, dweight = this->mean_dy_norm_ * rows;
-    EXPECT_NEAR(double(gradients.bias(c)), dbias, double(support::ulps<TypeParam>(1, dbias)) + 100 * 64) << c;
-    EXPECT_NEAR(double(gradients.weight(c)), dweight, double(support::ulps<TypeParam>(1, std::abs(dweight))) + 100 * 64) << c;
+    const double dbias = mean_dy_ * rows, dweight = mean_dy_norm_ * rows;
+    EXPECT_NEAR(double(gradients.bias(c)), dbias, double(support::ulps<Eigen::bfloat16>(1, dbias)) + 100 * 64) << c;
+    EXPECT_NEAR(double(gradients.weight(c)), dweight, double(support::ulps<Eigen::bfloat16>(1, std::abs(dweight))) + 100 * 64) << c;
   }
 }
 #endif
