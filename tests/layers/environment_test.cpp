@@ -140,7 +140,7 @@ struct Expected {
   }
 };
 
-/// f(layer, x, dy) for every layer, and for shapes that leave a tail in every vector; of half only for those.
+/// f(layer, x, dy) for what for_each_layer() has, and for shapes that leave a tail in every vector; of half only for those.
 template <class Kind, class F>
 void for_each_call(F f) {
   using S = typename Kind::Scalar;

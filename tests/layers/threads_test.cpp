@@ -401,9 +401,9 @@ class Repeated {
   bool good = false;
 };
 
-// 2^31 + 17 = 5 * 429496733. x is i % 64 at element i, and dy a permutation of it, so that five columns have the same means; from
-// element 2^31 on they are at 63 - i % 64, which stands nowhere else at such an i. In every fifth element the numbers of each of the 64
-// values differ by one at most, and the last 17 make no difference that shows.
+// 2^31 + 17 = 5 * 429496733. x is i % 64 at element i, and dy a permutation of it, so that five rows or columns have the same means; from
+// element 2^31 on they are at 63 - i % 64, which stands nowhere else at such an i. Of every fifth element, or the last 2^31 / 5, the
+// numbers of each of the 64 values differ by one at most, and the last 17 make no difference that shows.
 template <class T>
 class LargeTensors : public testing::Test {
  protected:
@@ -456,17 +456,21 @@ struct ScalarNames {
 };
 TYPED_TEST_SUITE(LargeTensors, LargeScalars, ScalarNames);
 
-// One row, which an int cannot count.
-TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInARow) {
+// One row, which an int cannot count, and five, whose elements it cannot.
+TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInRows) {
   auto &x = this->x_, &dy = this->dy_, &y = this->y_;
-  tn::SavedStats<TypeParam> saved;
-  y.forget();
-  tn::layer_norm(x.const_map(1, this->kSize), y.map(1, this->kSize), saved, tn::none, tn::none);
-  this->expect_last_y();
-  if (std::is_same_v<TypeParam, float>) return;  // enough of the time
-  y.forget();
-  tn::layer_norm_backward(dy.const_map(1, this->kSize), x.const_map(1, this->kSize), saved, tn::none, y.map(1, this->kSize), tn::none, tn::none);
-  this->expect_last_dx();
+  for (const Index rows : {Index{1}, Index{5}}) {
+    const Index columns = this->kSize / rows;
+    tn::SavedStats<TypeParam> saved;
+    y.forget();
+    tn::layer_norm(x.const_map(rows, columns), y.map(rows, columns), saved, tn::none, tn::none);
+    this->expect_last_y();
+    if (std::is_same_v<TypeParam, float>) return;  // enough of the time
+    if (rows > 1) continue;
+    y.forget();
+    tn::layer_norm_backward(dy.const_map(rows, columns), x.const_map(rows, columns), saved, tn::none, y.map(rows, columns), tn::none, tn::none);
+    this->expect_last_dx();
+  }
 }
 
 using LargeTensorsOfColumns = LargeTensors<Eigen::bfloat16>;
