@@ -2,6 +2,7 @@
 # Warnings and sanitizers for this project's own tests, examples and benchmarks: nothing here reaches a user's target.
 option(TENSORNORM_WERROR "Make a warning in tensornorm's own targets an error" OFF)
 set(TENSORNORM_SANITIZE "" CACHE STRING "Sanitizers for tensornorm's own targets, as -fsanitize takes them")
+set(TENSORNORM_NO_SANITIZE "null,object-size" CACHE STRING "Checks among those to leave out, as -fno-sanitize takes them")
 
 # tensornorm_own_target(<target>): link the library to an executable of this project, with its warnings and sanitizers.
 function(tensornorm_own_target target)
@@ -17,9 +18,9 @@ function(tensornorm_own_target target)
     target_compile_options(${target} PRIVATE
       -fsanitize=${TENSORNORM_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
     target_link_options(${target} PRIVATE -fsanitize=${TENSORNORM_SANITIZE})
-    # AddressSanitizer's checks as calls, and without what it finds as well: in the kernels, where everything is inlined,
+    # AddressSanitizer's checks as calls, and by default without what it finds as well: in the kernels, where everything is inlined,
     # all of it inline takes five times as long to compile.
-    target_compile_options(${target} PRIVATE -fno-sanitize=null,object-size)
+    target_compile_options(${target} PRIVATE -fno-sanitize=${TENSORNORM_NO_SANITIZE})
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # GCC's manual: with sanitizers on, this warning gives false positives.
       target_compile_options(${target} PRIVATE

@@ -473,11 +473,12 @@ TYPED_TEST(LargeTensors, Row63MoreElementsThanAnIntCountsInRows) {
   }
 }
 
-using LargeTensorsOfColumns = LargeTensors<Eigen::bfloat16>;
+using NarrowScalar = Eigen::bfloat16;
+using LargeTensorsOfColumns = LargeTensors<NarrowScalar>;
 TEST_F(LargeTensorsOfColumns, Row63MoreElementsThanAnIntCountsInColumns) {
   constexpr Index rows = kRows, columns = kColumns;
-  tn::BatchNorm1d<Eigen::bfloat16> layer(columns);
-  tn::SavedStats<Eigen::bfloat16> saved;
+  tn::BatchNorm1d<NarrowScalar> layer(columns);
+  tn::SavedStats<NarrowScalar> saved;
   y_.forget();
   layer.forward(x_.const_map(rows, columns), y_.map(rows, columns), saved);
   expect_last_y();
@@ -487,8 +488,8 @@ TEST_F(LargeTensorsOfColumns, Row63MoreElementsThanAnIntCountsInColumns) {
   expect_last_dx();
   for (Index c = 0; c < columns; ++c) {
     const double dbias = mean_dy_ * rows, dweight = mean_dy_norm_ * rows;
-    EXPECT_NEAR(double(gradients.bias(c)), dbias, double(support::ulps<Eigen::bfloat16>(1, dbias)) + 100 * 64) << c;
-    EXPECT_NEAR(double(gradients.weight(c)), dweight, double(support::ulps<Eigen::bfloat16>(1, std::abs(dweight))) + 100 * 64) << c;
+    EXPECT_NEAR(double(gradients.bias(c)), dbias, double(support::ulps<NarrowScalar>(1, dbias)) + 100 * 64) << c;
+    EXPECT_NEAR(double(gradients.weight(c)), dweight, double(support::ulps<NarrowScalar>(1, std::abs(dweight))) + 100 * 64) << c;
   }
 }
 #endif

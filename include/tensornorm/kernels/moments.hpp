@@ -26,17 +26,19 @@ inline constexpr Index kPivotElements = 16;
 /// Where a pivot's distance from the mean makes more than this share of the squares, half of them at a standard deviation, the sums lose digits
 /// and are worth taking again.
 inline constexpr double kPivotShare = 0.5;
+/// The same at 0.7 deviations.
+inline constexpr double kNearPivotShare = 1.0 / 3;
 
 template <class S>
 TENSORNORM_INLINE bool is_bad_pivot(Index count, S sum, S squares, double share = kPivotShare) {
   return sum * sum > S(share) * S(count) * squares;
 }
 
-/// The share in a row of n elements. Where S is no wider than A, a third, 0.7 deviations; not of so few elements that as far a pivot is
+/// The share in a row of n elements. The lesser one where S is no wider than A; not of so few elements that as far a pivot is
 /// nothing rare: rows are taken together, and one that is summed again holds up all of them.
 template <class A, class S>
 TENSORNORM_INLINE double row_pivot_share(Index n) {
-  return keeps_rest<A, S> && n >= kPivotElements ? 1.0 / 3 : kPivotShare;
+  return keeps_rest<A, S> && n >= kPivotElements ? kNearPivotShare : kPivotShare;
 }
 
 /// Sums of one block of at most kBlock elements, per virtual lane.

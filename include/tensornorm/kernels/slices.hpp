@@ -163,7 +163,7 @@ struct SliceSums {
     return count == 0 || (is_finite(pivot) && scale_for<A, T>(count, pivot, squares.sum()) == A(1));
   }
   /// The pivot is more than 0.7 deviations from the mean of those added. Never where S is no wider than A.
-  TENSORNORM_INLINE bool has_bad_pivot() const { return is_bad_pivot(count, total(), squares.sum(), 1.0 / 3); }
+  TENSORNORM_INLINE bool has_bad_pivot() const { return is_bad_pivot(count, total(), squares.sum(), kNearPivotShare); }
   TENSORNORM_INLINE A mean() const { return static_cast<A>(S(pivot) + total() / S(count)); }
   TENSORNORM_INLINE void merge_into(ScaledWelford<A, S>& state, bool centered) const {
     if (count == 0) return;
