@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <tensornorm/tensornorm.hpp>
+#include <cstddef>
+#include <unsupported/Eigen/CXX11/Tensor>
 
 // What Eigen::GpuDevice has where its headers are compiled by a GPU compiler.
 struct GpuDevice {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 // expect: tensornorm: expected Eigen::DefaultDevice or Eigen::ThreadPoolDevice
+#include <tensornorm/tensornorm.hpp>
+
 #include "device.hpp"
 
 int main() {
