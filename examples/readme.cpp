@@ -206,9 +206,9 @@ void functional() {
   Matrix y(x.rows(), x.cols());
   tn::layer_norm(x, y, weight, bias, {.eps = 1e-6});  // parameters from one flat buffer
   tn::rms_norm(x, y, weight);
-  tn::layer_norm(x, y, tn::none, tn::none);  // no parameters
+  tn::layer_norm(x, y, tn::none, tn::none);  // no parameters: over the last axis; layer_norm<k> over k
 
-  const auto [mean, variance] = tn::moments(images, tn::over<0, 2, 3>);  // (C) each
+  const auto [mean, variance] = tn::moments(images, tn::over<0, 2, 3>);  // (C) each, the variance biased
   Images z = tn::normalize(images, mean, variance, tn::over<0, 2, 3>, {.eps = 1e-5});
   // [readme-end functional]
   REQUIRE(mean.size() == 3 && variance.size() == 3);

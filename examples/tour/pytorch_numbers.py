@@ -4,7 +4,7 @@
 
     python3 pytorch_numbers.py > pytorch_numbers.hpp        (Debian: apt-get install python3-torch)
 
-Computed in double. The inputs are small integers from the generator in worked_input.hpp, spelled out again here.
+Computed in double. The inputs are small integers from the generator in worked_cases.cpp, spelled out again here.
 The tour itself needs neither Python nor PyTorch: the output is in the repository.
 """
 import torch

@@ -293,6 +293,19 @@ TEST(BatchNormOptions, DefaultsArePyTorchs) {
   EXPECT_EQ(text.str(), "BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=false, track_running_stats=true, running_variance=biased)");
 }
 
+TEST(BatchNormOptions, WithoutBiasHasAWeightAlone) {
+  tn::BatchNorm1d<double> layer(3, {.bias = false});
+  EXPECT_TRUE(layer.affine());
+  EXPECT_FALSE(layer.has_bias());
+  EXPECT_EQ(layer.weight().size(), 3);
+  EXPECT_THROW(layer.bias(), std::logic_error);
+  EXPECT_EQ(layer.zero_gradients().bias.size(), 0);
+  std::ostringstream text;
+  text << layer;
+  EXPECT_EQ(text.str(), "BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=true, bias=false, track_running_stats=true)");
+  EXPECT_FALSE(tn::BatchNorm1d<double>(3, {.affine = false}).has_bias());
+}
+
 TEST(BatchNormOptions, NotAffineHasNoWeight) {
   tn::BatchNorm1d<double> layer(3, {.affine = false});
   EXPECT_FALSE(layer.affine());

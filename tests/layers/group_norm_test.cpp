@@ -77,6 +77,9 @@ TEST(GroupNormOptions, DefaultsArePyTorchs) {
   std::ostringstream text;
   text << layer;
   EXPECT_EQ(text.str(), "GroupNorm(8, 64, eps=1e-05, affine=true)");
+  text.str("");
+  text << tn::GroupNorm<float>(8, 64, {.bias = false});
+  EXPECT_EQ(text.str(), "GroupNorm(8, 64, eps=1e-05, affine=true, bias=false)");
 }
 
 // ColMajor puts the batch innermost: pixels follow each other in wide rows, of which the last is a partial one.

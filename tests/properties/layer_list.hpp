@@ -206,18 +206,20 @@ std::unique_ptr<RandomLayer<typename Kind::Scalar, typename Kind::Parameter>> ra
     options.affine = random.coin();
     options.track_running_stats = random.coin();
     options.running_variance = random.one_of({tn::VarianceEstimator::unbiased, tn::VarianceEstimator::biased});
+    options.bias = random.coin();
     const Shape shape = shape_with(roles, 2);
     const std::size_t channels = roles.find('K');
     if (!options.affine) roles[channels] = 'k';
     Layer layer(shape[channels], options);
     auto result = finish.template operator()<kRank>(layer, shape, roles);
+    result->has_bias = options.affine && options.bias;
     result->tracks = options.track_running_stats;
     result->momentum = options.momentum;
     result->unbiased_running_variance = options.running_variance == tn::VarianceEstimator::unbiased;
     return named(std::move(result), layer);
   };
   const auto group = [&]<int kRank, class Axes>(std::size_t axis) -> Pointer {
-    const bool affine = random.coin();
+    const bool affine = random.coin(), bias = affine && random.coin();
     Shape shape = random_shape(random, kRank, std::max<Index>(most / 2, 1));
     const Index groups = random.extent(shape[axis]);
     const Index channels = (shape[axis] + groups - 1) / groups;
@@ -229,8 +231,9 @@ std::unique_ptr<RandomLayer<typename Kind::Scalar, typename Kind::Parameter>> ra
     roles[0] = 'k';
     roles[axis] = affine ? 'K' : 'k';
     roles[axis + 1] = affine ? 'R' : 'r';
-    tn::GroupNorm<P, Axes> layer(groups, shape[axis], {.eps = eps, .affine = affine});
+    tn::GroupNorm<P, Axes> layer(groups, shape[axis], {.eps = eps, .affine = affine, .bias = bias});
     auto result = finish.template operator()<kRank>(layer, shape, roles);
+    result->has_bias = bias;
     result->norm.shape = split;
     return named(std::move(result), layer);
   };

@@ -99,7 +99,8 @@ std::string state_of(const Layer& layer) {
     if (layer.affine().has_weight()) state += bytes_of(layer.weight());
     if (layer.affine().has_bias()) state += bytes_of(layer.bias());
   } else {
-    if (layer.affine()) state += bytes_of(layer.weight()) + bytes_of(layer.bias());
+    if (layer.affine()) state += bytes_of(layer.weight());
+    if (layer.has_bias()) state += bytes_of(layer.bias());
     state += bytes_of(layer.running_mean()) + bytes_of(layer.running_var());
     state += std::to_string(layer.running_stats().num_batches());
   }

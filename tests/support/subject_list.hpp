@@ -143,6 +143,8 @@ SubjectList<Kind> all_subjects(Index c, Index l) {
                                "rkrr");
   batch.template operator()<4>(tn::BatchNorm2d<S>(c, {.momentum = std::nullopt}), "BatchNorm2d cumulative",
                                {2, c, 3, l}, "rKrr");
+  batch.template operator()<4>(tn::BatchNorm2d<S>(c, {.bias = false}), "BatchNorm2d no bias", {2, c, 3, l}, "rKrr");
+  all.list.back()->has_bias = false;
   all.template add<4>("BatchNorm2d not tracking", tn::BatchNorm2d<S>(c, {.track_running_stats = false}), {2, c, 3, l},
                       "rKrr");
 
@@ -153,6 +155,7 @@ SubjectList<Kind> all_subjects(Index c, Index l) {
       "InstanceNorm2d channels last tracking not affine", {2, 3, l, c}, "krrk");
   all.template add<4>("InstanceNorm2d", tn::InstanceNorm2d<S>(c), {2, c, 3, l}, "kkrr");
   all.template add<4>("InstanceNorm2d affine", tn::InstanceNorm2d<S>(c, {.affine = true}), {2, c, 3, l}, "kKrr");
+  all.template add<4>("InstanceNorm2d no bias", tn::InstanceNorm2d<S>(c, {.affine = true, .bias = false}), {2, c, 3, l}, "kKrr").has_bias = false;
   all.template add<3>("InstanceNorm2d unbatched", tn::InstanceNorm2d<S>(c, {.affine = true}), {c, 3, l}, "Krr");
   all.template add<5>("InstanceNorm3d", tn::InstanceNorm3d<S>(c, {.affine = true}), {2, c, 2, 2, l}, "kKrrr");
   all.template add<4>("InstanceNorm2d channels last", tn::InstanceNorm2d<S, tn::InstanceAxes<-1>>(c, {.affine = true}),
@@ -163,6 +166,7 @@ SubjectList<Kind> all_subjects(Index c, Index l) {
   all.template add<4>("GroupNorm (N,C,H,W)", tn::GroupNorm<S>(2, 2 * c), {2, 2 * c, 3, l}, "kKRrr", {2, 2, c, 3, l});
   all.template add<4>("GroupNorm not affine", tn::GroupNorm<S>(2, 2 * c, {.affine = false}), {2, 2 * c, 3, l}, "kkrrr",
                       {2, 2, c, 3, l});
+  all.template add<4>("GroupNorm no bias", tn::GroupNorm<S>(2, 2 * c, {.bias = false}), {2, 2 * c, 3, l}, "kKRrr", {2, 2, c, 3, l}).has_bias = false;
   all.template add<5>("GroupNorm (N,C,D,H,W)", tn::GroupNorm<S>(1, 2 * c), {2, 2 * c, 2, 2, l}, "kKRrrr",
                       {2, 1, 2 * c, 2, 2, l});
   all.template add<4>("GroupNorm channels last", tn::GroupNorm<S, tn::GroupAxes<-1>>(2, 2 * c), {2, 3, l, 2 * c},

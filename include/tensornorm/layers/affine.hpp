@@ -56,6 +56,8 @@ class Affine {
   const char* layer() const { return layer_; }
   bool has_weight() const { return has_weight_; }
   bool has_bias() const { return has_bias_; }
+  /// Of the two it has weight alone.
+  bool lacks_bias() const { return has_weight_ && !has_bias_; }
   const Shape& shape() const { return shape_; }
   Index size() const {
     Index n = 1;

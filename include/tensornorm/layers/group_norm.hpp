@@ -8,7 +8,8 @@ namespace tensornorm {
 /// Options of GroupNorm.
 struct GroupNormOptions {
   double eps = 1e-5;   ///< finite and >= 0, added to the variance
-  bool affine = true;  ///< has weight and bias
+  bool affine = true;  ///< has weight
+  bool bias = true;    ///< and bias, if affine
 };
 
 /// y = (x - mean) * rstd * weight + bias, with one mean and one rstd per image and group of channels; weight and bias per channel.
@@ -21,15 +22,17 @@ class GroupNorm : public Normalization<Scalar, Axes> {
   using Base = Normalization<Scalar, Axes>;
 
  public:
+  /// Errors   std::invalid_argument: num_groups or num_channels < 1, or not divisible, eps not finite or negative; std::length_error.
   GroupNorm(Index num_groups, Index num_channels, GroupNormOptions options = {})
-      : Base("GroupNorm", {checked_channels(num_groups, num_channels)}, {options.eps}, options.affine, options.affine, Axes{num_groups}) {}
+      : Base("GroupNorm", {checked_channels(num_groups, num_channels)}, {options.eps}, options.affine,
+             options.affine && options.bias, Axes{num_groups}) {}
 
   Index num_groups() const { return this->policy().groups; }
   Index num_channels() const { return this->affine().size(); }
 
   friend std::ostream& operator<<(std::ostream& out, const GroupNorm& layer) {
     return out << "GroupNorm(" << layer.num_groups() << ", " << layer.num_channels() << ", eps=" << layer.eps()
-               << ", affine=" << (layer.affine().has_weight() ? "true" : "false") << ')';
+               << ", affine=" << (layer.affine().has_weight() ? "true" : "false") << (layer.affine().lacks_bias() ? ", bias=false" : "") << ')';
   }
 
  private:

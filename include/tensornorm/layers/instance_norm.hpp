@@ -9,9 +9,10 @@ namespace tensornorm {
 struct InstanceNormOptions {
   double eps = 1e-5;                     ///< finite and >= 0, added to the variance
   std::optional<double> momentum = 0.1;  ///< weight of the new value, in [0, 1]; nullopt: cumulative average
-  bool affine = false;                   ///< has weight and bias
+  bool affine = false;                   ///< has weight
   bool track_running_stats = false;      ///< without, each image is normalized by itself in eval mode too
-  VarianceEstimator running_variance = VarianceEstimator::unbiased;
+  VarianceEstimator running_variance = VarianceEstimator::unbiased;  ///< biased, as Keras, Flax and ONNX have it
+  bool bias = true;                      ///< and bias, if affine
 };
 
 /// y = (x - mean) * rstd * weight + bias, with one mean and one rstd = 1 / sqrt(variance + eps) per image and channel.
@@ -29,9 +30,11 @@ class InstanceNorm : public TrackedNormalization<Scalar, Axes, BatchAxes<Axes::c
  public:
   static_assert(kSpatialRank >= 1 && kSpatialRank <= 3);
 
+  /// Errors   std::invalid_argument: num_features < 1, eps not finite or negative, momentum outside [0, 1]; std::length_error: num_features
+  ///          elements are more than there can be.
   explicit InstanceNorm(Index num_features, InstanceNormOptions options = {})
       : Base(kName, "Expected more than 1 spatial element when training", num_features,
-             {options.eps, options.momentum, options.affine, options.track_running_stats, options.running_variance}) {}
+             {options.eps, options.momentum, options.affine, options.track_running_stats, options.running_variance, options.bias}) {}
 
  private:
   static constexpr const char* kName = kSpatialRank == 1 ? "InstanceNorm1d" : kSpatialRank == 2 ? "InstanceNorm2d" : "InstanceNorm3d";

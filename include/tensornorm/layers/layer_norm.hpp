@@ -7,11 +7,11 @@ namespace tensornorm {
 
 /// Options of LayerNorm.
 struct LayerNormOptions {
-  double eps = 1e-5;               ///< finite and >= 0
+  double eps = 1e-5;               ///< finite and >= 0, in units of x^2 (of x where added to the deviation)
   bool elementwise_affine = true;  ///< has weight
   bool bias = true;                ///< and bias, if elementwise_affine
-  VarianceEstimator variance = VarianceEstimator::biased;
-  EpsAddedTo eps_added_to = EpsAddedTo::variance;
+  VarianceEstimator variance = VarianceEstimator::biased;  ///< unbiased, as textbook code often has it
+  EpsAddedTo eps_added_to = EpsAddedTo::variance;          ///< or to the deviation, its root
 };
 
 /// The shape of the last kRank axes of x: one extent, or a list of exactly kRank.
@@ -44,6 +44,7 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
   using Base = Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormalizedRank>;
 
  public:
+  /// Errors   std::invalid_argument: an extent < 1, eps not finite or negative; std::length_error: more elements than there can be.
   explicit LayerNorm(const NormalizedShape<kNormalizedRank>& normalized_shape, LayerNormOptions options = {})
       : Base("LayerNorm", normalized_shape.extents(), rule_of(options),
              options.elementwise_affine, options.elementwise_affine && options.bias, {}) {}

@@ -15,8 +15,8 @@ struct NormalizationOptions {
   double eps = 1e-5;   ///< finite and >= 0, in units of x^2 (of x where added to the deviation)
   bool affine = true;  ///< has weight
   bool bias = true;    ///< and bias, if affine
-  VarianceEstimator variance = VarianceEstimator::biased;
-  EpsAddedTo eps_added_to = EpsAddedTo::variance;
+  VarianceEstimator variance = VarianceEstimator::biased;  ///< unbiased, as textbook code often has it
+  EpsAddedTo eps_added_to = EpsAddedTo::variance;          ///< or to the deviation, its root
 };
 
 /// y = (x - mean) * rstd * weight + bias, over the axes that Policy reduces, with weight and bias along those it calls affine.
@@ -25,7 +25,7 @@ struct NormalizationOptions {
 /// training and evaluation are the same and `infer` is `forward`.
 ///
 /// Shapes   x, y: any rank the policy is meant for, either storage order; y is never resized.
-/// Aliasing y may be exactly x (then no backward); any other overlap with x, weight or bias is an error.
+/// Aliasing y may be exactly x (then backward_from_output, not backward); any other overlap with x, weight or bias is an error.
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps. A lone sample with an unbiased variance.
 ///          std::logic_error: a layer that was moved from.
 /// Accuracy see README; the same bits for any number of threads, in place or not, and on every instruction set with FMA.
@@ -118,6 +118,7 @@ class Normalization {
   /// Errors   also std::invalid_argument for a weight too close to 0 to divide by: |weight| <= sqrt(epsilon of y's type) * |bias|,
   ///          or 1e-30. A layer without parameters has no such.
   /// Accuracy norm carries the rounding of y divided by weight.
+  /// Aliasing dx may be exactly dy or exactly y; any other overlap is an error.
   /// Memory   O(statistics + parameters) where dx is given and is not dy, else O(size of y); the thread keeps it for its next call.
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
@@ -173,7 +174,7 @@ class Normalization {
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
     out << layer.name() << '(' << layer.shape_text() << ", eps=" << layer.eps()
         << ", affine=" << (layer.affine_.has_weight() ? "true" : "false")
-        << (layer.affine_.has_weight() && !layer.affine_.has_bias() ? ", bias=false" : "");
+        << (layer.affine_.lacks_bias() ? ", bias=false" : "");
     return layer.rule_.print_rest(out);
   }
 

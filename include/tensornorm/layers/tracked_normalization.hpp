@@ -63,11 +63,12 @@ class TrackedNormalization {
     bool affine;
     bool track_running_stats;
     VarianceEstimator running_variance;
+    bool bias;
   };
 
   TrackedNormalization(const char* name, const char* lone_sample, Index num_features, const Options& options)
       : normalization_(name, {checked_features({name, "constructor"}, "num_features", num_features)}, {options.eps}, options.affine,
-                       options.affine, {}),
+                       options.affine && options.bias, {}),
         lone_sample_(lone_sample),
         tracking_(options.track_running_stats),
         running_(num_features, options.momentum, options.running_variance, name) {}
@@ -159,6 +160,7 @@ class TrackedNormalization {
   double eps() const { return normalization_.eps(); }
   std::optional<double> momentum() const { return running_.momentum(); }
   bool affine() const { return normalization_.affine().has_weight(); }
+  bool has_bias() const { return normalization_.affine().has_bias(); }
   bool track_running_stats() const { return tracking_; }
 
   /// Mean, variance and number of batches of what training has seen. Where they are not tracked nothing moves or uses them, loaded or not.
@@ -172,7 +174,7 @@ class TrackedNormalization {
     out << layer.normalization_.name() << '(' << layer.num_features() << ", eps=" << layer.eps() << ", momentum=";
     if (layer.momentum()) out << *layer.momentum();
     else out << "nullopt";
-    return out << ", affine=" << (layer.affine() ? "true" : "false")
+    return out << ", affine=" << (layer.affine() ? "true" : "false") << (layer.normalization_.affine().lacks_bias() ? ", bias=false" : "")
                << ", track_running_stats=" << (layer.track_running_stats() ? "true" : "false")
                << (layer.running_.estimator() == VarianceEstimator::biased ? ", running_variance=biased" : "") << ')';
   }

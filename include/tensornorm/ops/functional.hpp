@@ -13,11 +13,11 @@ struct GroupNormFunctionOptions {
 };
 /// Options of instance_norm().
 struct InstanceNormFunctionOptions {
-  double eps = 1e-5;
+  double eps = 1e-5;  ///< as group_norm()'s
 };
 /// Options of batch_norm().
 struct BatchNormFunctionOptions {
-  double eps = 1e-5;
+  double eps = 1e-5;  ///< as group_norm()'s
 };
 /// Options of rms_norm().
 struct RMSNormFunctionOptions {

@@ -8,12 +8,6 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-// Gradients of the functional forms: dx is assigned, dweight and dbias are added to; each may be tn::none and is then not paid for.
-//
-// Shapes   dy, x and dx as the forward call's x; dweight and dbias as its weight and bias.
-// Aliasing dx may be exactly dy or exactly x.
-// Errors   std::invalid_argument: shapes, overlaps, eps. std::logic_error: `saved` is not what a forward call on an x of this shape left.
-
 /// What the functional backward forms come down to: types and shapes checked, then differentiate with a policy.
 template <class Policy, class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device>
 void differentiate_with(const char* function, const Policy& policy, const StatisticsRule& rule, const DY& dy, const X& x,
@@ -34,6 +28,8 @@ void differentiate_with(const char* function, const Policy& policy, const Statis
 /// Gradients of layer_norm(x, y, saved, weight, bias, options).
 ///
 /// Shapes   dy, x, dx: (..., weight's shape). weight, dweight, dbias: RowMajor or tn::none; options as in the forward call.
+/// Aliasing dx, which is assigned, may be exactly dy or exactly x; dweight and dbias are added to. What is tn::none is not paid for.
+/// Errors   std::invalid_argument: shapes, overlaps, eps. std::logic_error: `saved` is not what a forward call on an x of this shape left.
 template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
@@ -43,6 +39,8 @@ void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& sav
 }
 
 /// Gradients of rms_norm(x, y, saved, weight, options).
+///
+/// Shapes, Aliasing, Errors as layer_norm_backward.
 template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, class DX, class DW, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight,
@@ -52,6 +50,8 @@ void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved
 }
 
 /// Gradients of group_norm(x, y, saved, num_groups, weight, bias, options).
+///
+/// Shapes   dy, x, dx: (N, C, ...). weight, dweight, dbias: (C) or tn::none. The rest as layer_norm_backward.
 template <class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void group_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, Index num_groups, const W& weight, DX&& dx, DW&& dweight,
@@ -61,6 +61,8 @@ void group_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& sav
 }
 
 /// Gradients of instance_norm(x, y, saved, weight, bias, options).
+///
+/// Shapes   dy, x, dx: (N, C, spatial axes). weight, dweight, dbias: (C) or tn::none. The rest as layer_norm_backward.
 template <class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void instance_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
@@ -70,7 +72,8 @@ void instance_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& 
 
 /// Gradients of batch_norm(x, y, running_mean, running_var, weight, bias, options): the statistics are constants.
 ///
-/// Shapes   running_mean, running_var: (C), of one scalar type; they are copied, which takes memory in every call.
+/// Shapes   dy, x, dx: (N, C, ...). running_mean, running_var: (C), of one scalar type; they are copied, which takes memory in every call.
+///          weight, dweight, dbias: (C) or tn::none. Aliasing as layer_norm_backward. Errors   std::invalid_argument: shapes, overlaps, eps.
 template <class DY, class X, class M, class V, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const V& running_var, const W& weight, DX&& dx, DW&& dweight,

@@ -166,8 +166,10 @@ class RunningStats {
 
   /// Replaces all of the state, or, where anything is wrong with it, nothing.
   ///
+  /// Shapes   mean, variance: num_features elements without gaps, an Eigen type or a standard container; a pointer as a std::span.
   /// Errors   std::invalid_argument: wrong sizes; a variance that is negative or NaN, with its index and value; num_batches < 0.
   template <class Mean, class Variance>
+    requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
   void load(const Mean& mean, const Variance& variance, std::int64_t num_batches) {
     const Call call{layer_, "load"};
     check_values(call, "running_mean", mean);

@@ -29,6 +29,7 @@ class SavedStats {
   Index size() const { return empty() ? 0 : size_; }
   /// No forward call has filled it, or it was moved from.
   bool empty() const { return rank_ < 0 || Index(values_.size()) != 3 * size_; }
+  /// size() values each, flat in x's storage order, in double for float and the 16-bit types. RMSNorm's mean is 0.
   Values mean() const { return Values(values_.data(), size()); }
   Values rstd() const { return Values(values_.data() + 2 * size(), size()); }
 
