@@ -162,11 +162,11 @@ TYPED_TEST(Environment, Row82DenormalsFlushedToZero) {
     for_each_call<TypeParam>([](const auto& layer, const auto& x, const auto& dy) {
       using X = std::remove_cvref_t<decltype(x)>;
       const auto ordinary = results_of(layer, x, dy);
+      X tiny = x;
+      for (Index i = 0; i < tiny.size(); ++i) tiny.data()[i] = S(i % 3) * std::numeric_limits<S>::denorm_min();
       const unsigned before = _mm_getcsr();
       _mm_setcsr((before | flush) & ~0x3FU);
       const auto actual = results_of(layer, x, dy);
-      X tiny = x;
-      for (Index i = 0; i < tiny.size(); ++i) tiny.data()[i] = S(i % 3) * std::numeric_limits<S>::denorm_min();
       const auto of_denormals = results_of(layer, tiny, dy);
       const unsigned after = _mm_getcsr();
       _mm_setcsr(before);

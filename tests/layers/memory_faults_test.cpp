@@ -480,6 +480,28 @@ TYPED_TEST(Faults, Row66NoAllocationInTheSteadyState) {
   });
 }
 
+// What backward_from_output keeps for the norm is of y's elements, not of the gaps between its rows.
+TEST(FaultsOfMemory, GapsOfAnOutputTakeNoMemory) {
+  if (!support::kCountsAllocations) GTEST_SKIP();
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  constexpr Eigen::Index rows = 40, columns = 8, pitch = 5000;
+  Matrix wide = Matrix::Zero(rows, pitch);
+  auto y = wide.leftCols(columns);
+  const Matrix x = Matrix::Random(rows, columns), dy = Matrix::Random(rows, columns);
+  tn::LayerNorm<float> layer(columns);
+  tn::SavedStats<float> saved;
+  layer.forward(x, y, saved);
+  auto gradients = layer.zero_gradients(), expected = layer.zero_gradients();
+  const Matrix dense = y;
+  Matrix dx = dy;
+  const std::size_t most = support::largest_allocation_in([&] { layer.backward_from_output(dx, y, saved, dx, gradients); });
+  EXPECT_LT(most, std::size_t(rows * pitch) * sizeof(float) / 4);
+  Matrix dx_of_dense(rows, columns);
+  layer.backward_from_output(dy, dense, saved, dx_of_dense, expected);
+  EXPECT_EQ(dx, dx_of_dense);
+  for (Eigen::Index i = 0; i < columns; ++i) EXPECT_EQ(gradients.weight(i), expected.weight(i));
+}
+
 TEST(FaultsOfMemory, Row66TheHookCounts) {
   if (!support::kCountsAllocations) GTEST_SKIP();
   EXPECT_GE(support::allocations_in([] { Eigen::Tensor<float, 1> tensor(100); }), 1);

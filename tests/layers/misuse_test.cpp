@@ -108,6 +108,22 @@ TEST(Misuse, AnOutputWhoseRowsOverlap) {
   faults::expect_error([&] { layer.backward_from_output(x, window, saved, tn::none, tn::none); }, {"LayerNorm::backward_from_output: y: "});
 }
 
+// Of one column as well: all of its rows may be one number.
+TEST(Misuse, OneNumberMayNotBeWrittenAsManyRows) {
+  float number = -77.0F;
+  Strided column(&number, 5, 1, Eigen::OuterStride<>(0));
+  const Matrix x = Matrix::Random(5, 1);
+  tn::SavedStats<float> saved;
+  tn::BatchNorm1d<float> layer(1);
+  faults::expect_error([&] { layer.forward(x, column); }, {"BatchNorm1d::forward: y: ", "rows that do not overlap", "outer stride of 0"});
+  Matrix y(5, 1);
+  layer.forward(x, y, saved);
+  faults::expect_error([&] { layer.backward(x, x, saved, column, tn::none); }, {"BatchNorm1d::backward: dx: ", "outer stride of 0"});
+  EXPECT_EQ(number, -77.0F);
+  Strided one_row(&number, 1, 1, Eigen::OuterStride<>(0));
+  EXPECT_NO_THROW(tn::LayerNorm<float>(1).forward(one_row, one_row));
+}
+
 TEST(Misuse, RowsAgainstMemorysOrderAreRefused) {
   Matrix memory = Matrix::Random(4, 8), y = Matrix::Constant(4, 8, -77.0F), dx = y;
   const Matrix before = memory, canary = y;
@@ -120,6 +136,7 @@ TEST(Misuse, RowsAgainstMemorysOrderAreRefused) {
   refused([&] { layer.forward(upside_down, y); }, "LayerNorm::forward: x: ");
   refused([&] { layer.forward(upside_down, memory); }, "LayerNorm::forward: x: ");
   refused([&] { layer.forward(before, upside_down); }, "LayerNorm::forward: y: ");
+  refused([&] { layer.forward(upside_down, y, saved); }, "LayerNorm::forward: x: ");
   refused([&] { tn::BatchNorm1d<float>(8).infer(upside_down, y); }, "BatchNorm1d::infer: x: ");
   refused([&] { tn::moments(upside_down, tn::over<1>); }, "moments: x: ");
   EXPECT_TRUE(saved.empty());

@@ -15,11 +15,15 @@
 
 namespace support {
 
-/// max |values|, 0 for none.
+/// max |values|, 0 for none, NaN where one is.
 template <class T>
 long double largest(const std::vector<T>& values) {
   long double result = 0;
-  for (const T value : values) result = std::max(result, std::abs(static_cast<long double>(value)));
+  for (const T value : values) {
+    const long double size = std::abs(static_cast<long double>(value));
+    if (!(size <= result)) result = size;
+    if (std::isnan(size)) break;
+  }
   return result;
 }
 
@@ -53,7 +57,7 @@ testing::AssertionResult all_near(const std::vector<A>& actual, const std::vecto
   long double worst_excess = 0;
   for (std::size_t i = 0; i < actual.size(); ++i) {
     const long double distance = std::abs(static_cast<long double>(actual[i]) - static_cast<long double>(expected[i]));
-    const long double excess = std::isnan(distance) ? HUGE_VALL : distance == 0 ? 0 : distance / tolerances[i];
+    const long double excess = distance == 0 ? 0 : std::isnan(distance) || !std::isfinite(tolerances[i]) ? HUGE_VALL : distance / tolerances[i];
     if (excess > worst_excess) {
       worst = i;
       worst_excess = excess;

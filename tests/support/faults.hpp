@@ -108,7 +108,8 @@ std::string state_of(const Layer& layer) {
 }
 template <class Saved>
 std::string saved_state(const Saved& saved) {
-  std::string state = saved.empty() ? "empty" : bytes_of(saved.mean()) + bytes_of(saved.rstd());
+  std::string state = saved.empty() ? "empty" : bytes_of(saved.mean()) + bytes_of(saved.mean_lo()) + bytes_of(saved.rstd());
+  state += std::string(saved.constant() ? " constant" : "") + (saved.row_major() ? " RowMajor" : " ColMajor");
   for (const Index extent : saved.shape()) state += ' ' + std::to_string(extent);
   return state;
 }

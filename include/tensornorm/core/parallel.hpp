@@ -49,7 +49,8 @@ Index useful_threads([[maybe_unused]] const Device& device, [[maybe_unused]] Ind
 
 /// Calls body(worker, first, last) so that [0, pieces) is covered once; worker < threads names a share of the scratch memory.
 ///
-/// body must be noexcept and its results independent of the split: the same bits come out for any number of threads.
+/// body must be noexcept and its results independent of the split: the same bits come out for any number of threads. The caller waits for
+/// its tasks, and must hold no lock that another task of the pool waits for.
 ///
 /// Not by Eigen's parallelFor: it allocates as it goes, and one that fails throws past tasks that still use the caller's stack. A task of
 /// one pointer needs no memory, and whoever comes first takes the next share, the caller too.

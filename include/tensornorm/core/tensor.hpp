@@ -150,6 +150,20 @@ constexpr auto require_gradient_operands() {
   if constexpr (!is_none<DX>) require_like<Scalar, X, DX>();
 }
 
+/// Strides in elements of a tensor that is nothing but its elements.
+template <bool kRowMajor, class Shape>
+Shape strides_without_gaps(const Shape& shape) {
+  const int rank = int(shape.size());
+  Shape strides;
+  Index stride = 1;
+  for (int i = 0; i < rank; ++i) {
+    const int axis = kRowMajor ? rank - 1 - i : i;
+    strides[axis] = stride;
+    stride *= shape[axis];
+  }
+  return strides;
+}
+
 /// The view of a tensor or matrix; its scalar is const where the elements may not be written.
 template <class X>
 auto view_of(X&& x) {
@@ -165,13 +179,8 @@ auto view_of(X&& x) {
     view.stride = {Traits::row_major ? Index(x.outerStride()) : 1, Traits::row_major ? 1 : Index(x.outerStride())};
   } else {
     const Eigen::DSizes<Eigen::Index, rank> extents(x.dimensions());
-    Index stride = 1;
-    for (int i = 0; i < rank; ++i) {
-      const int axis = Traits::row_major ? rank - 1 - i : i;
-      view.shape[axis] = Index(extents[std::size_t(axis)]);
-      view.stride[axis] = stride;
-      stride *= view.shape[axis];
-    }
+    for (int i = 0; i < rank; ++i) view.shape[i] = Index(extents[std::size_t(i)]);
+    view.stride = strides_without_gaps<Traits::row_major>(view.shape);
   }
   return view;
 }
@@ -240,16 +249,15 @@ TENSORNORM_INLINE void check_strides(const Call& call, const char* name, const T
   }
 }
 
-/// An output's elements must be apart from each other: no map whose outer stride is shorter than its rows.
+/// An output's elements must be apart from each other: no map whose outer stride is shorter than its rows. Inner strides are 1.
 template <class T, int kRank>
 void check_rows_apart(const Call& call, const char* name, const TensorView<T, kRank>& out) {
   check_strides(call, name, out);
   if constexpr (kRank >= 2) {
     constexpr int rows = kRank - 2, columns = kRank - 1;
-    if (!out.is_matrix() || out.shape[rows] <= 1 || out.shape[columns] <= 1) return;
-    const int outer = out.stride[rows] > out.stride[columns] ? rows : columns;
-    const bool apart = out.stride[rows] != out.stride[columns] && out.stride[outer] >= out.shape[rows + columns - outer];
-    if (!apart) fail(call, name, ": expected rows that do not overlap, got ", out.text(), " with an outer stride of ", out.stride[outer]);
+    const int outer = out.stride[columns] == 1 ? rows : columns;
+    if (!out.is_matrix() || out.shape[outer] <= 1) return;
+    if (out.stride[outer] < out.shape[rows + columns - outer]) fail(call, name, ": expected rows that do not overlap, got ", out.text(), " with an outer stride of ", out.stride[outer]);
   }
 }
 

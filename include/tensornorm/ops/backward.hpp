@@ -110,14 +110,15 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   ScratchPlan memory_plan;
   const std::size_t inverse_at = memory_plan.reserve<A>(2 * params);
   const std::size_t unit_at = memory_plan.reserve<S>(2 * statistics);
-  const std::size_t norm_at = memory_plan.reserve<T>(into_dx ? 0 : y.span());
+  const std::size_t norm_at = memory_plan.reserve<T>(into_dx ? 0 : y.size());
   std::byte* const memory = Scratch::acquire(memory_plan.bytes(), Scratch::Of::call);
   A* const inverse = reinterpret_cast<A*>(memory + inverse_at);
   for (Index p = 0; p < params; ++p) {
     inverse[p] = A(1) / weight_of(p);
     inverse[params + p] = A(0) - bias_of(p) / weight_of(p);
   }
-  const TensorView<T, kRank> norm{into_dx ? dx.data : reinterpret_cast<T*>(memory + norm_at), y.shape, into_dx ? dx.stride : y.stride};
+  const TensorView<T, kRank> norm{into_dx ? dx.data : reinterpret_cast<T*>(memory + norm_at), y.shape,
+                                   into_dx ? dx.stride : strides_without_gaps<kRowMajor>(y.shape)};
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "y", y);

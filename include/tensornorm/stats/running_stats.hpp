@@ -199,7 +199,7 @@ class RunningStats {
   }
   template <class Number>
   static bool is_negative(const Number& x) {
-    return is_a_variance(Number(-x)) && !is_a_variance(x);
+    return is_a_variance(Number(Number(0) - x)) && !is_a_variance(x);
   }
   /// num_features elements without gaps: an Eigen type whose inner stride is 1, or a standard container.
   template <class Values>
