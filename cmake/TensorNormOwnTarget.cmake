@@ -20,7 +20,9 @@ function(tensornorm_own_target target)
     target_link_options(${target} PRIVATE -fsanitize=${TENSORNORM_SANITIZE})
     # AddressSanitizer's checks as calls, and by default without what it finds as well: in the kernels, where everything is inlined,
     # all of it inline takes five times as long to compile.
-    target_compile_options(${target} PRIVATE -fno-sanitize=${TENSORNORM_NO_SANITIZE})
+    if(TENSORNORM_NO_SANITIZE)
+      target_compile_options(${target} PRIVATE -fno-sanitize=${TENSORNORM_NO_SANITIZE})
+    endif()
     if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
       # GCC's manual: with sanitizers on, this warning gives false positives.
       target_compile_options(${target} PRIVATE

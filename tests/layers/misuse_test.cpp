@@ -98,7 +98,7 @@ tn::SavedStats<float> saved_of(const tn::LayerNorm<float>& layer, const Matrix& 
   return saved;
 }
 
-/// Rows that overlap are no output; the norm would be written over itself.
+/// Rows that overlap are no output.
 TEST(Misuse, AnOutputWhoseRowsOverlap) {
   const Matrix x = Matrix::Random(4, 4);
   const tn::LayerNorm<float> layer(4);
@@ -120,6 +120,16 @@ TEST(Misuse, OneNumberMayNotBeWrittenAsManyRows) {
   layer.forward(x, y, saved);
   faults::expect_error([&] { layer.backward(x, x, saved, column, tn::none); }, {"BatchNorm1d::backward: dx: ", "outer stride of 0"});
   EXPECT_EQ(number, -77.0F);
+  using ColumnMajor = Eigen::Map<Eigen::MatrixXf, 0, Eigen::OuterStride<>>;
+  std::vector<float> values(5, -77.0F);
+  ColumnMajor one(values.data(), 1, 5, Eigen::OuterStride<>(0)), overlapping(values.data(), 2, 3, Eigen::OuterStride<>(1)),
+      apart(values.data(), 1, 5, Eigen::OuterStride<>(1));
+  for (auto* refused : {&one, &overlapping})
+    faults::expect_error([&] { tn::LayerNorm<float>(refused->cols()).forward(Eigen::MatrixXf::Ones(refused->rows(), refused->cols()).eval(), *refused); },
+                         {"LayerNorm::forward: y: ", "rows that do not overlap"});
+  EXPECT_EQ(values, std::vector<float>(5, -77.0F));
+  EXPECT_NO_THROW(tn::LayerNorm<float>(5).forward(Eigen::MatrixXf::Ones(1, 5).eval(), apart));
+  EXPECT_EQ(values, std::vector<float>(5, 0.0F));
   Strided one_row(&number, 1, 1, Eigen::OuterStride<>(0));
   EXPECT_NO_THROW(tn::LayerNorm<float>(1).forward(one_row, one_row));
 }

@@ -11,8 +11,8 @@ struct BatchNormOptions {
   std::optional<double> momentum = 0.1;  ///< weight of the new value, in [0, 1]; nullopt: cumulative average
   bool affine = true;                    ///< has weight
   bool track_running_stats = true;       ///< without, each batch is normalized by itself in eval mode too
-  VarianceEstimator running_variance = VarianceEstimator::unbiased;  ///< biased, as Keras, Flax and ONNX have it
-  bool bias = true;                      ///< and bias, if affine
+  VarianceEstimator running_variance = VarianceEstimator::unbiased;  ///< or biased, as Keras, Flax and ONNX have it
+  bool bias = true;                      ///< has bias as well, if affine
 };
 
 /// y = (x - mean) * rstd * weight + bias, with one mean and one rstd = 1 / sqrt(variance + eps) per channel.

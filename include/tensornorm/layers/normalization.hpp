@@ -15,7 +15,7 @@ struct NormalizationOptions {
   double eps = 1e-5;   ///< finite and >= 0, in units of x^2 (of x where added to the deviation)
   bool affine = true;  ///< has weight
   bool bias = true;    ///< and bias, if affine
-  VarianceEstimator variance = VarianceEstimator::biased;  ///< unbiased, as textbook code often has it
+  VarianceEstimator variance = VarianceEstimator::biased;  ///< or unbiased, as textbook code often has it
   EpsAddedTo eps_added_to = EpsAddedTo::variance;          ///< or to the deviation, its root
 };
 

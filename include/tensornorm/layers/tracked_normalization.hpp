@@ -63,7 +63,7 @@ class TrackedNormalization {
     bool affine;
     bool track_running_stats;
     VarianceEstimator running_variance;
-    bool bias;
+    bool bias = true;
   };
 
   TrackedNormalization(const char* name, const char* lone_sample, Index num_features, const Options& options)

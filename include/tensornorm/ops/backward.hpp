@@ -93,7 +93,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
                                const TensorView<const T, kRank>& y, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
                                Scalar* dweight, Scalar* dbias, const Device& device) {
   check_same_shape(context.call, "dy", y, dy);
-  check_rows_apart(context.call, "y", y);  // as forward wrote it; norm is written where y lies
+  check_rows_apart(context.call, "y", y);  // as forward wrote it
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();

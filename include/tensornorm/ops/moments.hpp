@@ -14,7 +14,7 @@ struct Moments {
 /// Options of normalize() and layer_norm(): how a variance becomes a factor.
 struct NormalizeOptions {
   double eps = 1e-5;  ///< finite and >= 0, in units of x^2 (of x where added to the deviation)
-  VarianceEstimator variance = VarianceEstimator::biased;  ///< unbiased, as textbook code often has it
+  VarianceEstimator variance = VarianceEstimator::biased;  ///< or unbiased, as textbook code often has it
   EpsAddedTo eps_added_to = EpsAddedTo::variance;          ///< or to the deviation, its root
 };
 
