@@ -109,6 +109,17 @@ TYPED_TEST(RunningStatsOf, MomentumOneForgetsWhatWasNotFinite) {
   });
 }
 
+// A share of the unbiased variance may be a number where that itself is none.
+TEST(RunningStats, AVarianceThatOnlyItsShareHasANumberFor) {
+  support::at_each_level([](kernels::Level) {
+    for (const std::size_t count : {std::size_t{1}, std::size_t{19}}) {
+      RunningStats<double> stats(Index(count), 0.1);
+      stats.update(Doubles(count, 0), Doubles(count, 1.5e308), 2);
+      for (std::size_t c = 0; c < count; ++c) EXPECT_NEAR(stats.variance()(Index(c)) / 3e307, 1, 1e-15);
+    }
+  });
+}
+
 // Wherever it stands among others a feature has the bits it has alone, which are those of long double but for an ulp of the largest term
 // (of doubles two: what is added up is rounded to them as well).
 TYPED_TEST(RunningStatsOf, EachFeatureMovesAsAlone) {

@@ -18,7 +18,8 @@ namespace kernels {
 
 inline namespace TENSORNORM_ABI {
 
-/// A job: to[k] = (1 - f) * to[k] + f * correction * from[k]; exact where f is 1, whatever was there.
+/// A job: to[k] = (1 - f) * to[k] + (f * correction) * from[k], of which correction * from[k] might overflow; exact where f is 1, whatever
+/// was there.
 template <class Value, class S>
 struct MoveRunning {
   using A = S;
@@ -32,19 +33,16 @@ struct MoveRunning {
   TENSORNORM_INLINE void run() const {
     Value* const running = to;  // stores might change the members
     const S* const batch = from;
-    const S all = correction, part = f, kept = S(1) - f;
+    const S part = f * correction, kept = S(1) - f;
     const Index n = count;
     Index k = 0;
     if constexpr (has_lanes_of<S, Value>) {
       using V = HardwareLanes<S, I>;
       if (kept != S(0))
         for (; k + V::width <= n; k += V::width)
-          moved<I>(V::load(running + k), V::load(batch + k) * V(all), V(kept), V(part)).store(running + k);
+          moved<I>(V::load(running + k), V::load(batch + k), V(kept), V(part)).store(running + k);
     }
-    for (; k < n; ++k) {
-      const S one(batch[k] * all);
-      running[k] = static_cast<Value>(kept == S(0) ? one : moved<I>(S(running[k]), one, kept, part));
-    }
+    for (; k < n; ++k) running[k] = static_cast<Value>(kept == S(0) ? S(batch[k] * part) : moved<I>(S(running[k]), batch[k], kept, part));
   }
 
  private:
