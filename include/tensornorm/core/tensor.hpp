@@ -257,7 +257,8 @@ void check_rows_apart(const Call& call, const char* name, const TensorView<T, kR
     constexpr int rows = kRank - 2, columns = kRank - 1;
     const int outer = out.stride[columns] == 1 ? rows : columns;
     if (!out.is_matrix() || out.shape[outer] <= 1) return;
-    if (out.stride[outer] < out.shape[rows + columns - outer]) fail(call, name, ": expected rows that do not overlap, got ", out.text(), " with an outer stride of ", out.stride[outer]);
+    if (out.stride[outer] < out.shape[rows + columns - outer])
+      fail(call, name, ": expected rows that do not overlap, got ", out.text(), " with an outer stride of ", out.stride[outer]);
   }
 }
 
