@@ -9,7 +9,6 @@
 #include <array>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <memory>
 #include <stdexcept>
 #include <string>
@@ -84,7 +83,7 @@ void expect_refused(const Layer& layer, const DY& dy, const X& x, const Saved& s
     return state_of(layer) + saved_state(saved) + bytes_of(dy) + bytes_of(x) + bytes_of(dx) + gradient_bytes(gradients);
   };
   const std::string before = everything();
-  const auto refused = [&](const char* function, const std::function<void()>& call) {
+  const auto refused = [&](const char* function, const Attempt& call) {
     Parts all = parts;
     all.push_back(name_of(layer) + "::" + function + ": ");
     expect_error<Error>(call, all);

@@ -142,7 +142,7 @@ void expect_operands_are_refused(Layer layer, const support::Shape& shape) {
         if (alone) parts.push_back(operand.name);
         EXPECT_TRUE(alone || std::abs(shift) > element) << "between two blocks of memory there is more than an element";
         Eigen::TensorMap<X> y(reinterpret_cast<typename X::Scalar*>(on), x.dimensions());
-        const auto refused = [&](const char* function, const auto& call) {
+        const auto refused = [&](const char* function, const Attempt& call) {
           Parts all = parts;
           all.push_back(name_of(layer) + "::" + function + ": ");
           expect_error(call, all);

@@ -138,7 +138,7 @@ TEST(Misuse, RowsAgainstMemorysOrderAreRefused) {
   Matrix memory = Matrix::Random(4, 8), y = Matrix::Constant(4, 8, -77.0F), dx = y;
   const Matrix before = memory, canary = y;
   Strided upside_down(memory.data() + 24, 4, 8, Eigen::OuterStride<>(-8));
-  const auto refused = [](auto call, const char* name) {
+  const auto refused = [](const faults::Attempt& call, const char* name) {
     faults::expect_error(call, {name, "expected an outer stride >= 0, got -8"});
   };
   tn::LayerNorm<float> layer(8);

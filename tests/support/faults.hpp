@@ -32,11 +32,23 @@ inline constexpr double kInf = std::numeric_limits<double>::infinity();
 /// Both element types and both storage orders, once: a fault is not found by their product, which costs compile time.
 using FaultKinds = testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
 
-/// f throws exactly an Error whose text has all the parts.
-template <class Error = std::invalid_argument, class F>
-void expect_error(F f, const Parts& parts) {
+/// A function of no arguments, for as long as it lives: what takes one is compiled once, not once for each lambda.
+class Attempt {
+ public:
+  template <class F>
+  Attempt(const F& f) : f_(&f), call_([](const void* object) { (*static_cast<const F*>(object))(); }) {}
+  void operator()() const { call_(f_); }
+
+ private:
+  const void* f_;
+  void (*call_)(const void*);
+};
+
+/// It throws exactly an Error whose text has all the parts.
+template <class Error = std::invalid_argument>
+void expect_error(const Attempt& attempt, const Parts& parts) {
   try {
-    f();
+    attempt();
     ADD_FAILURE() << "nothing was thrown";
   } catch (const std::exception& error) {
     EXPECT_EQ(typeid(error), typeid(Error)) << error.what();
@@ -183,7 +195,7 @@ void expect_refused(Layer& layer, const X& x, Y&& y, const Parts& parts, Calls c
   auto saved = saved_before<Scalar>();
   const std::string state = state_of(layer), saved_bytes = saved_state(saved), x_bytes = bytes_of(x);
   const std::string y_bytes = bytes_of(y);
-  const auto refused = [&](const char* function, auto call) {
+  const auto refused = [&](const char* function, const Attempt& call) {
     Parts all = parts;
     all.push_back(name_of(layer) + "::" + function + ": ");
     expect_error<Error>(call, all);
