@@ -2,7 +2,7 @@
 // expect: tensornorm: a policy needs a member .*role
 #include <tensornorm/tensornorm.hpp>
 
-struct Axes {
+struct WithoutRole {
 #ifndef MISTAKE
   static constexpr tensornorm::AxisRole role(int axis, int /*rank*/) {
     return axis == 1 ? tensornorm::AxisRole::reduced_affine : tensornorm::AxisRole::kept;
@@ -10,4 +10,4 @@ struct Axes {
 #endif
 };
 
-int main() { tensornorm::Normalization<float, Axes> layer({4}); }
+int main() { tensornorm::Normalization<float, WithoutRole> layer({4}); }

@@ -2,7 +2,7 @@
 // expect: tensornorm: expected a policy of one statistic per channel
 #include <tensornorm/tensornorm.hpp>
 
-struct Axes {
+struct TwoAxes {
   static constexpr tensornorm::AxisRole role(int axis, int /*rank*/) {
 #ifdef MISTAKE
     return axis == 0 ? tensornorm::AxisRole::reduced : tensornorm::AxisRole::kept_affine;
@@ -12,4 +12,4 @@ struct Axes {
   }
 };
 
-int main() { tensornorm::BatchNorm<float, 1, Axes> layer(12); }
+int main() { tensornorm::BatchNorm<float, 1, TwoAxes> layer(12); }
