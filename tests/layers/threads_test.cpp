@@ -10,6 +10,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <stdexcept>
 #include <string>
@@ -360,7 +361,7 @@ TEST(RunningStatistics, Row76AnImageAmongOthersIsTheImageAlone) {
 }
 
 #if defined(__linux__) && !defined(TENSORNORM_TEST_SANITIZED)
-using NarrowScalar = Eigen::bfloat16;
+using NarrowScalar = Eigen::bfloat16;  // of half a float's memory: floats take the same walks
 
 /// 2^31 + 17 numbers: 16 MiB of memory over and over at consecutive addresses, where what is written at one is read at all,
 /// and after them, from element 2^31 on, memory of their own.
