@@ -23,6 +23,7 @@ using reference::Real;
 using reference::Values;
 using support::all_near;
 using support::logical;
+using support::same_bits;
 using support::Shape;
 using support::ulps;
 
@@ -144,10 +145,72 @@ TYPED_TEST(Scales, Row42ConstantsOfAnySizeAreTheBias) {
                             3 * Limits::denorm_min()}) {
         auto x = support::sized<Tensor>(norm.shape);
         x.setConstant(value);
-        EXPECT_TRUE(support::same_bits(logical(layer(x)), std::vector<S>(std::size_t(x.size()), S(0.3))))
+        EXPECT_TRUE(same_bits(logical(layer(x)), std::vector<S>(std::size_t(x.size()), S(0.3))))
             << value << ", eps " << eps;
       }
     });
+}
+
+// 1 / deviation is that of eps alone, however large the constant; and dx the distance of dy to its mean, times that.
+TYPED_TEST(Scales, Row42GradientsOfConstantsOfAnySize) {
+  using S = typename TypeParam::Scalar;
+  for (const double eps : {1e-5, 4.0})
+    for_each_schedule<TypeParam>(eps, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+      if (name_of(layer) == "RMSNorm") return;
+      const auto statistics = static_cast<std::size_t>(norm.statistics());
+      const auto dy = support::random_values<S>(norm.size(), 5);
+      const Values g = reference::real(dy), weight(std::size_t(norm.parameters()), Real(1));
+      const Tensor gradient = support::tensor_of<Tensor>(norm.shape, dy);
+      for (const S value : {S(0.1), S(-7.7e5), S(1e30), sizeof(S) == 8 ? S(1e150) : S(1e38), std::numeric_limits<S>::max()}) {
+        SCOPED_TRACE(testing::Message() << value << ", eps " << eps);
+        const Values x(std::size_t(norm.size()), Real(value));
+        const reference::Statistics known{Values(statistics, Real(value)), Values(statistics, Real(0)), Values(statistics, Real(0))};
+        const auto terms = ulps<S>(8, reference::terms_of_dx(norm, g, x, weight, known));
+        const auto expected = reference::backward(norm, g, x, weight, known, false);
+        auto input = support::sized<Tensor>(norm.shape), y = input;
+        input.setConstant(value);
+        support::at_each_level([&](tn::kernels::Level) {
+          auto trained = layer;
+          tn::SavedStats<S> saved;
+          trained.forward(input, y, saved);
+          for (Index k = 0; k < saved.rstd().size(); ++k) ASSERT_NEAR(double(saved.rstd().data()[k]) * std::sqrt(eps), 1, 1e-6) << k;
+          EXPECT_TRUE(all_near(logical(trained.backward(gradient, input, saved).dx), expected.dx, terms));
+        });
+      }
+    });
+}
+
+// Where the statistics are constants, dx is dy * weight / deviation, whatever the mean and however large dy.
+TYPED_TEST(Scales, Row53GradientsOfConstantStatisticsKnowNoMean) {
+  using S = typename TypeParam::Scalar;
+  using Limits = std::numeric_limits<S>;
+  const auto check = [](auto layer, const auto& x) {
+    SCOPED_TRACE(text_of(layer) + testing::PrintToString(support::shape_of(x)));
+    const auto features = static_cast<std::size_t>(layer.num_features());
+    auto dy = x;
+    for (Index i = 0; i < dy.size(); ++i) dy.data()[i] = (i % 3 == 0 ? S(-0.9) : S(0.7)) * Limits::max();
+    layer.eval();
+    const auto dx_with = [&](S mean) {
+      layer.running_stats().load(std::vector<double>(features, double(mean)), std::vector<double>(features, 1e8), 1);
+      tn::SavedStats<S> saved;
+      auto y = x;
+      layer.forward(x, y, saved);
+      return logical(layer.backward(dy, x, saved).dx);
+    };
+    const auto of_zero = dx_with(S(0));
+    EXPECT_NEAR(double(of_zero[0]) / (double(Limits::max()) * -0.9e-4), 1, 1e-5);
+    for (const S mean : {S(3), S(-0.3) * Limits::max(), Limits::infinity(), Limits::quiet_NaN()}) {
+      EXPECT_TRUE(same_bits(dx_with(mean), of_zero)) << mean;
+    }
+  };
+  using Rows = typename TypeParam::template Tensor<2>;
+  using Images = typename TypeParam::template Tensor<4>;
+  support::at_each_level([&](tn::kernels::Level) {
+    check(tn::BatchNorm1d<S>(37), random_tensor<Rows>({90, 37}));
+    check(tn::BatchNorm2d<S>(3), random_tensor<Images>({2, 3, 5, 7}));
+    check(tn::BatchNorm2d<S>(3), random_tensor<Images>({2, 3, 40, 40}));
+    check(tn::InstanceNorm2d<S>(3, {.affine = true, .track_running_stats = true}), random_tensor<Images>({2, 3, 5, 7}));
+  });
 }
 
 // A statistic of zeros beside ordinary ones is the bias, and in these no bit changes. Of one element that is not 0, however small, y is

@@ -3,15 +3,19 @@
 
 // Translation units built with other flags get other symbols, or the linker would give one the code of the other.
 
-// How numbers are computed, and whether an error is an exception.
-#if defined(__FAST_MATH__) && defined(__cpp_exceptions)
-#define TENSORNORM_SEMANTICS_ABI fast_
-#elif defined(__FAST_MATH__)
-#define TENSORNORM_SEMANTICS_ABI fast_aborting_
-#elif defined(__cpp_exceptions)
-#define TENSORNORM_SEMANTICS_ABI ieee_
+// How numbers are computed.
+#if defined(__FAST_MATH__)
+#define TENSORNORM_MATH_ABI fast_
+#elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#define TENSORNORM_MATH_ABI finite_
 #else
-#define TENSORNORM_SEMANTICS_ABI ieee_aborting_
+#define TENSORNORM_MATH_ABI ieee_
+#endif
+// What becomes of an error where it is no exception.
+#if defined(__cpp_exceptions)
+#define TENSORNORM_ERRORS_ABI
+#else
+#define TENSORNORM_ERRORS_ABI aborting_
 #endif
 // Which instructions the unit may use; and the level of kernels that this comes to, which kernels/dispatch.hpp takes up. They are asked
 // once: units that differ in the one have to differ in the other.
@@ -25,6 +29,8 @@
 #define TENSORNORM_OWN_LEVEL Level::avx2
 #elif defined(__FMA__)
 #define TENSORNORM_ISA_ABI fma
+#elif defined(__AVX__)
+#define TENSORNORM_ISA_ABI avx
 #else
 #define TENSORNORM_ISA_ABI baseline
 #endif
@@ -32,7 +38,7 @@
 #undef TENSORNORM_OWN_LEVEL
 #define TENSORNORM_OWN_LEVEL Level::baseline
 #endif
-// A namespace's name out of two macros: the preprocessor alone can join them, after a first macro has replaced them by their values.
-#define TENSORNORM_JOIN_(a, b) a##b
-#define TENSORNORM_JOIN(a, b) TENSORNORM_JOIN_(a, b)
-#define TENSORNORM_ABI TENSORNORM_JOIN(TENSORNORM_SEMANTICS_ABI, TENSORNORM_ISA_ABI)
+// A namespace's name out of three macros: the preprocessor alone can join them, after a first macro has replaced them by their values.
+#define TENSORNORM_JOIN_(a, b, c) a##b##c
+#define TENSORNORM_JOIN(a, b, c) TENSORNORM_JOIN_(a, b, c)
+#define TENSORNORM_ABI TENSORNORM_JOIN(TENSORNORM_MATH_ABI, TENSORNORM_ERRORS_ABI, TENSORNORM_ISA_ABI)

@@ -6,7 +6,8 @@
 
 namespace tensornorm::kernels {
 
-/// Lanes a reduction runs in: fixed per type, so that the reduction tree, and with it every bit, is the same on all instruction sets.
+/// Lanes a reduction runs in: fixed per type, so that the reduction tree, and with it every bit, is the same on all instruction sets that
+/// fuse products.
 template <class A>
 inline constexpr int virtual_width = 1;
 template <>

@@ -145,10 +145,9 @@ TENSORNORM_INLINE void reload([[maybe_unused]] T& object) {
 }
 
 /// Orders streaming stores before what the thread does next.
-template <Store kStore>
 TENSORNORM_INLINE void fence() {
 #if defined(__SSE__) && defined(__GNUC__)
-  if constexpr (kStore == Store::streaming) asm volatile("sfence" ::: "memory");
+  asm volatile("sfence" ::: "memory");
 #endif
 }
 

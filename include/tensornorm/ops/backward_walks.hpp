@@ -154,7 +154,7 @@ struct RowBackward {
       for (Index i = runs; i > 0; --i, backwards.previous())
         write_run<I>(at + backwards.offsets(), center, 0, walk.run.extent, ahead, store);
     }
-    if (streams) fence<Store::streaming>();
+    if (streams) fence();
   }
 
  private:

@@ -248,7 +248,7 @@ struct ColumnBackward {
         });
       });
     }
-    if (store == Store::streaming) fence<Store::streaming>();
+    if (store == Store::streaming) fence();
   }
 
   /// column_scale = rstd * weight, whole vectors: the arrays are padded.

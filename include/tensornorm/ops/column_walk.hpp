@@ -196,7 +196,7 @@ struct ColumnForward {
         });
       });
     }
-    if (store == Store::streaming) fence<Store::streaming>();
+    if (store == Store::streaming) fence();
   }
 
   /// The parameters from `at` on beside the first `width` columns, which are whole rows: there are no more of them at the end.

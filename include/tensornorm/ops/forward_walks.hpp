@@ -172,7 +172,7 @@ struct RowForward {
       const ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
     }
-    if (store == Store::streaming) fence<Store::streaming>();
+    if (store == Store::streaming) fence();
   }
 
  private:
@@ -287,7 +287,7 @@ struct FrozenRunForward {
       }
       for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) write(y);
     }
-    if (staged) fence<Store::streaming>();
+    if (staged) fence();
   }
 };
 

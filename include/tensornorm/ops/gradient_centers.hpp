@@ -49,7 +49,10 @@ struct GradientCenter {
   /// With the sums of g = dy * weight over all samples.
   template <class Args>
   TENSORNORM_INLINE void finish(const Args& args, const GradientSums<S>& sums) {
-    if (args.constant) return;
+    if (args.constant) {
+      mean = A(0);  // dy stands in for x: any other might be infinite, or the distance to it
+      return;
+    }
     const S to_x = args.normalized ? S(S(1) / or_one(near)) : S(1);  // from units of the norm to those of x * scale
     const S steep = scale * (args.rule.template slope<S>(near, centered(sums) * to_x, args.samples, scale) * to_x);
     slope = static_cast<A>(steep);
@@ -146,7 +149,8 @@ struct GradientCenterArrays {
     }
     for (; i < count; ++i) {
       GradientCenter<A, S> center(args, k + i * step);
-      if (!args.constant) center.finish(args, {plain[i], centered[i]});
+      if (args.constant) mean[i] = A(0);
+      else center.finish(args, {plain[i], centered[i]});
       rstd[i] = static_cast<A>(center.rstd);
       slope[i] = center.slope;
       offset[i] = center.offset;
