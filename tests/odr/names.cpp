@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+// Read by the preprocessor alone.
+#include <tensornorm/core/abi.hpp>
+units of these flags: TENSORNORM_ABI
