@@ -12,7 +12,7 @@
 ///   TENSORNORM_DEFINE_KERNELS(float);   // in one unit, after that header
 ///
 /// Errors   the linker misses tensornorm::kernels::...::dispatch<...> where no unit defines them for T and these flags: -ffast-math,
-///          -fno-exceptions, and an -march that has FMA or AVX-512, make others of them.
+///          -ffinite-math-only, -fno-exceptions, and an -march that has FMA or AVX-512, make others of them.
 #define TENSORNORM_DECLARE_KERNELS(T) TENSORNORM_EACH_KERNEL(extern template, T)
 #define TENSORNORM_DEFINE_KERNELS(T) TENSORNORM_EACH_KERNEL(template, T)
 

@@ -140,7 +140,7 @@ TYPED_TEST(Conversions, StreamsToAlignedMemory) {
     alignas(64) E to[16];
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
       VirtualLanes<float, I>::load(from.data()).template store<Store::streaming>(to);
-      fence<Store::streaming>();
+      fence();
     });
     EXPECT_TRUE(support::same_bits(std::vector<E>(to, to + 16), from));
   });

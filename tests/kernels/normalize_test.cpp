@@ -174,7 +174,7 @@ TYPED_TEST(TransformRun, ReadsFromPagesWithNothingBesideThem) {
               using P = PerElement<HardwareLanes<T, I>, T>;
               const AffineMap<HardwareLanes<T, I>, P, P> map{{mean.data()}, {scale.data()}, {shift.data()}, {weight.data()}, {bias.data()}};
               transform_run<T, I>(from, to, n, map, {}, store);
-              fence<Store::streaming>();
+              fence();
             });
             std::vector<T> expected_y;
             for (std::size_t i = 0; i < values.size(); ++i) expected_y.push_back(((values[i] - c.mean[i]) * c.scale[i] + c.shift[i]) * c.weight[i] + c.bias[i]);
@@ -270,7 +270,7 @@ TYPED_TEST(NarrowRun, StreamsToAnyAlignmentOfAnElement) {
             using U = Uniform<L>;
             const U mean{L(0)}, scale{L(1)}, shift{L(0)};
             transform_run<float, I>(from, to, n, ScaleMap<L, U>{mean, scale, shift}, {}, Store::streaming);
-            fence<Store::streaming>();
+            fence();
           });
           ASSERT_TRUE(support::same_bits(y.values(), values)) << "n = " << n << ", y + " << offset << " bytes";
           ASSERT_TRUE(y.intact()) << "n = " << n << ", y + " << offset << " bytes";
@@ -299,7 +299,7 @@ TYPED_TEST(TransformRun, PiecesOfAnyLengthAreOneStretchAtAnyAlignment) {
             first += length;
           }
           stage.template finish<I>();
-          fence<Store::streaming>();
+          fence();
         });
         ASSERT_TRUE(support::same_bits(y.values(), values)) << pieces << " pieces, y + " << offset << " bytes";
         ASSERT_TRUE(y.intact()) << pieces << " pieces, y + " << offset << " bytes";

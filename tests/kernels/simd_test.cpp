@@ -281,7 +281,7 @@ TYPED_TEST(Simd, StreamsToAlignedMemory) {
     alignas(64) T to[virtual_width<T>];
     this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
       L::load(from.data()).template store<Store::streaming>(to);
-      fence<Store::streaming>();
+      fence();
     });
     EXPECT_TRUE(same_bits(std::vector<T>(to, to + this->N), from));
   });

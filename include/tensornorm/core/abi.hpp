@@ -29,8 +29,6 @@
 #define TENSORNORM_OWN_LEVEL Level::avx2
 #elif defined(__FMA__)
 #define TENSORNORM_ISA_ABI fma
-#elif defined(__AVX__)
-#define TENSORNORM_ISA_ABI avx
 #else
 #define TENSORNORM_ISA_ABI baseline
 #endif

@@ -87,11 +87,13 @@ TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S
 /// finish_statistic() for a state with a scale.
 template <class A, class S>
 TENSORNORM_RARE Center<A, S> finish_scaled(const StatisticsRule& rule, Index samples, ScaledWelford<A, S> m, const StatisticsArrays<S>& to, Index k) {
-  // Of so small a variance nothing is left beside such an eps, and the two have no scale in common; nor have a variance of 0 and an eps
-  // that would not be seen beside one of elements as large as these.
+  // Of so small a variance nothing is left beside such an eps, and the two have no scale in common; nor have numbers as large as these,
+  // which are equal, and an eps that has a root to divide by.
   if constexpr (SafeScale<S>::needed) {
-    const bool eps_overflows = m.scale > S(1) && !(S(rule.eps) <= std::numeric_limits<S>::max() / m.scale / m.scale);
-    if (eps_overflows || (m.scale < S(1) && m.state.m2() == S(0))) m.set_scale(S(1));
+    using Limits = std::numeric_limits<S>;
+    const bool eps_overflows = m.scale > S(1) && !(S(rule.eps) <= Limits::max() / m.scale / m.scale);
+    const bool eps_vanishes = m.scale < S(1) && m.state.m2() == S(0) && S(rule.eps) >= Limits::min();
+    if (eps_overflows || eps_vanishes) m.set_scale(S(1));
   }
   const Welford<S>& state = m.state;
   const S variance = rule.variance(state.m2(), samples), rstd = rule.rstd(variance, m.scale);

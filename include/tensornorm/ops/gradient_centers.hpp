@@ -50,7 +50,7 @@ struct GradientCenter {
   template <class Args>
   TENSORNORM_INLINE void finish(const Args& args, const GradientSums<S>& sums) {
     if (args.constant) {
-      mean = A(0);  // dy stands in for x: any other might be infinite, or the distance to it
+      mean = A(0);  // dy stands in for x, and its distance to the mean might overflow
       return;
     }
     const S to_x = args.normalized ? S(S(1) / or_one(near)) : S(1);  // from units of the norm to those of x * scale

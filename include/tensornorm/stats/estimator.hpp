@@ -48,7 +48,7 @@ struct StatisticsRule {
   template <class S>
   TENSORNORM_INLINE S slope(S rstd, S sum, Index samples, S scale = S(1)) const {
     const S steep = variance(sum, samples);
-    if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * rstd * rstd * steep;
+    if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * steep * rstd * rstd;  // of equal numbers 0 times a number, not infinity
     const S deviation = kernels::not_below_zero(S(kernels::quotient_or_zero(S(1), rstd) - S(eps) * scale));
     return S(0) - kernels::quotient_or_zero(S(rstd * rstd), deviation) * kernels::or_where_zero(steep, deviation, S(0));
   }
