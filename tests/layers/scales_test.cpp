@@ -487,6 +487,23 @@ TYPED_TEST(Scales, Rows45And46GradientsAreRightWhereTheyCanBe) {
     }
 }
 
+// Equal numbers: rstd, which is all that their dx is made of, has a square beyond the largest number.
+TEST(ScalesOfGradients, Row42OfAnEpsWhoseInverseCannotBeSquared) {
+  for (const auto to : {tn::EpsAddedTo::variance, tn::EpsAddedTo::deviation}) {
+    const bool squared = to == tn::EpsAddedTo::variance;
+    const double eps = squared ? 1e-300 : 5.853668800337481e-192, rstd = 1 / (squared ? std::sqrt(eps) : eps);
+    tn::LayerNorm<double> layer(7, {.eps = eps, .eps_added_to = to});
+    Eigen::Tensor<double, 2, Eigen::RowMajor> x(1, 7), y(1, 7), dy(1, 7);
+    x.setConstant(5);
+    dy.setZero();
+    dy(0, 0) = 1;
+    tn::SavedStats<double> saved;
+    layer.forward(x, y, saved);
+    const auto dx = layer.backward(dy, x, saved).dx;
+    for (Index i = 0; i < 7; ++i) EXPECT_NEAR(dx(0, i) / rstd, (i == 0 ? 6.0 : -1.0) / 7, 1e-12) << i;
+  }
+}
+
 // dx is little more than the smallest normal number, and has the digits that are left at that size.
 TEST(ScalesOfGradients, Row45AtTheLargestDeviation) {
   const auto expect_digits = [](auto deviation) {

@@ -361,7 +361,7 @@ TEST(RunningStatistics, Row76AnImageAmongOthersIsTheImageAlone) {
 }
 
 #if defined(__linux__) && !defined(TENSORNORM_TEST_SANITIZED)
-using NarrowScalar = Eigen::bfloat16;  // of half a float's memory: floats take the same walks
+using NarrowScalar = Eigen::bfloat16;  // half of a float's memory, and of its time
 
 /// 2^31 + 17 numbers: 16 MiB of memory over and over at consecutive addresses, where what is written at one is read at all,
 /// and after them, from element 2^31 on, memory of their own.

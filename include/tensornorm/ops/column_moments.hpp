@@ -188,7 +188,8 @@ struct ColumnMoments {
       const T* x = args.x + strip.at.data[0] + row * stride;
       for (Index r = 0; r < rows; ++r, x += stride)
         for (Index c = begin, end = begin + width; c < end; c += L::width) {
-          const auto at = [&](const auto* p) TENSORNORM_INLINE_LAMBDA { return end - c < L::width ? load_few<L, A>(p + c, end - c) : L::load(p + c); };
+          const bool whole = end - c >= L::width;
+          const auto at = [&](const auto* p) TENSORNORM_INLINE_LAMBDA { return whole ? L::load(p + c) : load_few<L, A>(p + c, end - c); };
           const L distance = at(x) - at(scratch.column_pivot);
           distance.or_where_zero(distance, L::load(differing + c)).store(differing + c);
         }

@@ -87,8 +87,8 @@ TENSORNORM_INLINE void write_statistic(const StatisticsArrays<S>& to, Index k, S
 /// finish_statistic() for a state with a scale.
 template <class A, class S>
 TENSORNORM_RARE Center<A, S> finish_scaled(const StatisticsRule& rule, Index samples, ScaledWelford<A, S> m, const StatisticsArrays<S>& to, Index k) {
-  // Of so small a variance nothing is left beside such an eps, and the two have no scale in common; nor have numbers as large as these,
-  // which are equal, and an eps that has a root to divide by.
+  // Of so small a variance nothing is left beside such an eps, and the two have no scale in common; nor have an eps, but for
+  // denormal ones, and numbers as large as these that are equal.
   if constexpr (SafeScale<S>::needed) {
     using Limits = std::numeric_limits<S>;
     const bool eps_overflows = m.scale > S(1) && !(S(rule.eps) <= Limits::max() / m.scale / m.scale);

@@ -45,12 +45,13 @@ struct StatisticsRule {
   /// The factor of (x - mean) in dx, from `sum` = sum of dy * weight * (x - mean). Of one statistic, or of lanes of them.
   ///
   /// -rstd^3 / (n - c) * sum; with eps beside the deviation s, -rstd^2 / (s * (n - c)) * sum, 0 where s is 0. `scale`: all of x * scale.
+  /// The sum first: of equal numbers it is 0, and the square of rstd may be infinite.
   template <class S>
   TENSORNORM_INLINE S slope(S rstd, S sum, Index samples, S scale = S(1)) const {
     const S steep = variance(sum, samples);
-    if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * steep * rstd * rstd;  // of equal numbers 0 times a number, not infinity
+    if (eps_added_to == EpsAddedTo::variance) return S(0) - rstd * steep * rstd * rstd;
     const S deviation = kernels::not_below_zero(S(kernels::quotient_or_zero(S(1), rstd) - S(eps) * scale));
-    return S(0) - kernels::quotient_or_zero(S(rstd * rstd), deviation) * kernels::or_where_zero(steep, deviation, S(0));
+    return S(0) - kernels::quotient_or_zero(S(rstd * steep), deviation) * rstd;
   }
   /// What every dx of a statistic has added, from `sum` = sum of dy * weight: -rstd / n * sum.
   template <class S>
