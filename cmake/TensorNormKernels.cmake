@@ -4,6 +4,7 @@
 # flags kernels are here, in the words of core/abi.hpp.
 function(tensornorm_add_kernels target)
   set(folder ${CMAKE_CURRENT_BINARY_DIR}/${target})
+  set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${TensorNorm_SOURCE_DIR}/include/tensornorm/core/abi.hpp)
   tensornorm_abi(abi ${folder})
   set(sources)
   set(definitions TENSORNORM_COMPILED_KERNELS)
@@ -18,7 +19,7 @@ function(tensornorm_add_kernels target)
     file(CONFIGURE OUTPUT ${folder}/${type}.cpp @ONLY CONTENT [=[
 #include <tensornorm/kernels_once.hpp>
 #if !TENSORNORM_HAS_COMPILED(@type@)
-#error "tensornorm: compiled with an -march, -ffast-math, -ffinite-math-only or -fno-exceptions that CMake did not see; set them in CMAKE_CXX_FLAGS"
+#error "tensornorm: compiled with an -march, a -ffast-math or part of it, or a -fno-exceptions that CMake did not see; set them in CMAKE_CXX_FLAGS"
 #endif
 TENSORNORM_DEFINE_KERNELS(@element@);
 ]=])
@@ -26,8 +27,9 @@ TENSORNORM_DEFINE_KERNELS(@element@);
     list(APPEND definitions TENSORNORM_COMPILED_${type}_${abi}=0,1)
   endforeach()
   add_library(${target} STATIC ${sources})
-  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF)
-  target_compile_definitions(${target} PUBLIC ${definitions})
+  set_target_properties(${target} PROPERTIES POSITION_INDEPENDENT_CODE ON CXX_EXTENSIONS OFF CXX_CLANG_TIDY "")
+  # No other language: CUDA's compiler would take the comma for another definition.
+  target_compile_definitions(${target} PUBLIC "$<$<COMPILE_LANGUAGE:CXX>:${definitions}>")
   target_link_libraries(${target} PUBLIC tensornorm)
 endfunction()
 
@@ -42,7 +44,8 @@ const char text[] = "tensornorm_abi=" TEXT(TENSORNORM_ABI);
 ]=])
   get_directory_property(options COMPILE_OPTIONS)
   string(GENEX_STRIP "${options}" options)
-  list(FILTER options INCLUDE REGEX "^-[mf]")
+  list(FILTER options INCLUDE REGEX "^-(m|Ofast$|ffp-model|f(no-)?([a-z]+-math|[a-z]+-math-[a-z]+|signed-zeros|honor-[a-z]+|exceptions)$)")
+  list(FILTER options EXCLUDE REGEX "^-mllvm$")  # of two words
   if(NOT MSVC)
     list(APPEND options -fno-lto)  # or the text is not one in the object
   endif()
@@ -72,7 +75,7 @@ const char text[] = "tensornorm_abi=" TEXT(TENSORNORM_ABI);
   list(REMOVE_DUPLICATES found)
   list(LENGTH found count)
   if(count GREATER 1)
-    message(FATAL_ERROR "TENSORNORM_KERNELS: expected -march, -ffast-math, -ffinite-math-only and -fno-exceptions to be the same in all configurations, got those of ${found}")
+    message(FATAL_ERROR "TENSORNORM_KERNELS: expected -march, -ffast-math and parts of it, and -fno-exceptions to be the same in all configurations, got those of ${found}")
   endif()
   set(${variable} ${found} PARENT_SCOPE)
 endfunction()

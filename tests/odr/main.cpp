@@ -189,5 +189,6 @@ int main() {
     hash = (hash ^ word) * 1099511628211u;
   }
   if (bits_are_promised) std::printf("bits %016llx\n", static_cast<unsigned long long>(hash));
+  else std::printf("no bits are promised\n");
   return right ? 0 : 1;
 }
