@@ -6,6 +6,10 @@
 // How numbers are computed.
 #if defined(__FAST_MATH__)
 #define TENSORNORM_MATH_ABI fast_
+#elif defined(__ASSOCIATIVE_MATH__) && defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#define TENSORNORM_MATH_ABI associative_finite_
+#elif defined(__ASSOCIATIVE_MATH__)
+#define TENSORNORM_MATH_ABI associative_
 #elif defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
 #define TENSORNORM_MATH_ABI finite_
 #else
@@ -27,7 +31,7 @@
 #elif defined(__AVX2__) && defined(__FMA__) && defined(__F16C__)
 #define TENSORNORM_ISA_ABI avx2
 #define TENSORNORM_OWN_LEVEL Level::avx2
-#elif defined(__FMA__)
+#elif defined(__FMA__) || defined(__FP_FAST_FMA)
 #define TENSORNORM_ISA_ABI fma
 #else
 #define TENSORNORM_ISA_ABI baseline
