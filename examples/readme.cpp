@@ -54,7 +54,7 @@ void require(bool holds, int line) {
 #define REQUIRE(holds) require(holds, __LINE__)
 
 float largest_difference(const Images& a, const Images& b) {
-  const Eigen::Tensor<float, 0, Eigen::RowMajor> largest = (a - b).abs().maximum();
+  const Eigen::Tensor<float, 0, Eigen::RowMajor> largest = (a - b).abs().maximum<Eigen::PropagateNaN>();
   return largest();
 }
 
@@ -75,7 +75,7 @@ void feed_forward() {
   Eigen::ArrayXXf norm = before.array().colwise() - before.rowwise().mean().array();
   norm.colwise() /= (norm.square().rowwise().mean() + 1e-5f).sqrt().eval();
   const Matrix by_hand = before + (norm.matrix() * block.up).cwiseMax(0.0f) * block.down;
-  REQUIRE((x - by_hand).cwiseAbs().maxCoeff() < 1e-4f * by_hand.cwiseAbs().maxCoeff());
+  REQUIRE((x - by_hand).cwiseAbs().maxCoeff<Eigen::PropagateNaN>() < 1e-4f * by_hand.cwiseAbs().maxCoeff<Eigen::PropagateNaN>());
 }
 
 void construct() {
@@ -182,7 +182,7 @@ void tensors() {
   columns.forward(table.middleCols(4, 3), table.middleCols(4, 3));  // three columns, in place
   // [readme-end tensors]
   REQUIRE(result[17] == 0);
-  REQUIRE(table.middleCols(4, 3).colwise().mean().cwiseAbs().maxCoeff() < 1e-6f);
+  REQUIRE(table.middleCols(4, 3).colwise().mean().cwiseAbs().maxCoeff<Eigen::PropagateNaN>() < 1e-6f);
 }
 
 void devices() {
@@ -238,7 +238,7 @@ void accuracy() {
   const Eigen::ArrayXd centred = rounded - rounded.mean();
   const Eigen::ArrayXd expected = centred / std::sqrt(centred.square().mean() + 1e-5);
   tn::layer_norm(x, y, tn::none, tn::none);
-  REQUIRE((y.cast<double>().transpose().array() - expected).abs().maxCoeff() < 4e-7);
+  REQUIRE((y.cast<double>().transpose().array() - expected).abs().maxCoeff<Eigen::PropagateNaN>() < 4e-7);
 
   x.setConstant(1234567.0f);
   const Eigen::VectorXf weight = Eigen::VectorXf::Constant(768, 3), bias = Eigen::VectorXf::Constant(768, 0.1f);

@@ -3,7 +3,7 @@
 //
 //   tour [digits.csv]
 //
-// Every number shown is checked, against the definition in double and against PyTorch; the exit code is 0 if all agree.
+// What layers give is checked against the definition in double, and samples of it against PyTorch; the exit code is 0 if all agree.
 #include "tour.hpp"
 
 #include <cstdio>

@@ -32,7 +32,10 @@ double largest_error(const std::vector<ParameterView<double>>& parameters,
   double largest = 0;
   for (std::size_t p = 0; p < parameters.size(); ++p) {
     double scale = 1e-3;
-    for (const double gradient : gradients[p]) scale = std::max(scale, std::abs(gradient));
+    for (const double gradient : gradients[p]) {
+      if (!std::isfinite(gradient)) return HUGE_VAL;
+      scale = std::max(scale, std::abs(gradient));
+    }
     const std::size_t stride = std::max<std::size_t>(1, gradients[p].size() / 10);
     for (std::size_t i = 0; i < gradients[p].size(); i += stride) {
       double& value = parameters[p].value[i];
@@ -42,7 +45,9 @@ double largest_error(const std::vector<ParameterView<double>>& parameters,
       value = before - h;
       const double below = loss_and_gradients();
       value = before;
-      largest = std::max(largest, std::abs(gradients[p][i] - (above - below) / (2 * h)) / scale);
+      const double error = std::abs(gradients[p][i] - (above - below) / (2 * h)) / scale;
+      if (std::isnan(error)) return HUGE_VAL;
+      largest = std::max(largest, error);
     }
   }
   return largest;

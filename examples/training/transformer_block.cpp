@@ -107,8 +107,11 @@ Comparison compare(const Settings& settings, const examples::Text& text) {
 
 double largest_difference(const Comparison& both) {
   double largest = 0;
-  for (std::size_t i = 0; i < both.losses_by_hand.size(); ++i)
-    largest = std::max(largest, std::abs(both.losses_by_library[i] / both.losses_by_hand[i] - 1));
+  for (std::size_t i = 0; i < both.losses_by_hand.size(); ++i) {
+    const double difference = std::abs(both.losses_by_library[i] / both.losses_by_hand[i] - 1);
+    if (std::isnan(difference)) return HUGE_VAL;
+    largest = std::max(largest, difference);
+  }
   return largest;
 }
 

@@ -124,8 +124,8 @@ TYPED_TEST(JoinedSlices, AreTheSumsOfLongDoubles) {
         Wide worst = 0, worst_dx = 0;
         each([&](Index i, Index k) {
           const Wide norm = (x(i, c, k) - mean) * rstd;
-          worst = std::max(worst, ulps(r.y(i, c, k), norm * weight + bias, 4 * std::abs(weight) + std::abs(bias)));
-          worst_dx = std::max(worst_dx, ulps(r.dx(i, c, k), rstd * weight * (dy(i, c, k) - sum / n - norm * product / n), 4 * weight * rstd));
+          worst = support::larger(worst, ulps(r.y(i, c, k), norm * weight + bias, 4 * std::abs(weight) + std::abs(bias)));
+          worst_dx = support::larger(worst_dx, ulps(r.dx(i, c, k), rstd * weight * (dy(i, c, k) - sum / n - norm * product / n), 4 * weight * rstd));
         });
         EXPECT_LE(worst, 4) << c;
         EXPECT_LE(worst_dx, 8) << c;

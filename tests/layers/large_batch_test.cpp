@@ -105,8 +105,8 @@ TYPED_TEST(LargeBatch, StatisticsAndGradients) {
     const Wide weight = layer.weight()(static_cast<Index>(c)), norm = exact.norm(c, x.data()[i]);
     const Wide dx = exact.rstd(c) * weight *
                     (dy.data()[i] - exact.sum[c] / this->kSamples - norm * exact.product[c] / this->kSamples);
-    worst_y = std::max(worst_y, std::abs(Wide(y_of[0][static_cast<std::size_t>(i)]) - norm * weight));
-    worst_dx = std::max(worst_dx, std::abs(Wide(dx_of[0][static_cast<std::size_t>(i)]) - dx));
+    worst_y = support::larger(worst_y, std::abs(Wide(y_of[0][static_cast<std::size_t>(i)]) - norm * weight));
+    worst_dx = support::larger(worst_dx, std::abs(Wide(dx_of[0][static_cast<std::size_t>(i)]) - dx));
   });
   EXPECT_LE(worst_y, 32 * eps);  // of values up to 10
   EXPECT_LE(worst_dx, 32 * eps);
@@ -222,7 +222,7 @@ TYPED_TEST(BadPivots, AreTheirOwnColumnsAffair) {
         for (Index r = 0; r < rows; ++r) mean += Wide(x(r, c)) / rows;
         for (Index r = 0; r < rows; ++r) variance += (Wide(x(r, c)) - mean) * (Wide(x(r, c)) - mean) / rows;
         const Wide deviation = std::sqrt(variance + Wide(1e-5));
-        for (Index r = 0; r < rows; ++r) worst = std::max(worst, std::abs(Wide(y(r, c)) - (Wide(x(r, c)) - mean) / deviation));
+        for (Index r = 0; r < rows; ++r) worst = support::larger(worst, std::abs(Wide(y(r, c)) - (Wide(x(r, c)) - mean) / deviation));
         ASSERT_LE(worst, support::ulps<S>(2, (far - mean) / deviation)) << c;
       }
     }
@@ -481,7 +481,7 @@ void compare_orders(std::array<Index, 4> shape, Policy) {
     S largest(1), difference(0);
     for (std::size_t i = 0; i < rows[k].size(); ++i) {
       largest = std::max(largest, std::abs(rows[k][i]));
-      difference = std::max(difference, std::abs(rows[k][i] - columns[k][i]));
+      difference = support::larger(difference, std::abs(rows[k][i] - columns[k][i]));
     }
     EXPECT_LE(difference, 16 * std::numeric_limits<S>::epsilon() * largest) << (k == 0 ? "y" : k == 1 ? "dx" : k == 2 ? "dweight" : "dbias");
   }

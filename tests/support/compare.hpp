@@ -15,6 +15,12 @@
 
 namespace support {
 
+/// The larger of two numbers, NaN where one of them is.
+template <class T>
+T larger(T a, T b) {
+  return std::isnan(a) || a >= b ? a : b;
+}
+
 /// max |values|, 0 for none, NaN where one is.
 template <class T>
 long double largest(const std::vector<T>& values) {
