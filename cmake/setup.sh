@@ -15,13 +15,10 @@ for want in "$@"; do
     fuzz) packages="$packages libgtest-dev clang libclang-rt-dev" ;;
     coverage) packages="$packages libgtest-dev gcovr" ;;  # tests/coverage.sh
     # tests/matrix.sh: the oldest and the newest compilers, libFuzzer, valgrind, and other machines
-    matrix) packages="$packages libgtest-dev googletest libbenchmark-dev g++-11 g++-12 clang-14 libclang-rt-14-dev clang-19 valgrind g++-aarch64-linux-gnu g++-riscv64-linux-gnu g++-s390x-linux-gnu qemu-user-static" ;;
+    matrix) packages="$packages libgtest-dev googletest libbenchmark-dev g++-11 g++-12 clang-14 libclang-rt-14-dev clang-19 valgrind g++-aarch64-linux-gnu g++-riscv64-linux-gnu g++-s390x-linux-gnu g++-i686-linux-gnu qemu-user-static" ;;
     *) echo "setup.sh: unknown word '$want', expected tests, examples, benchmarks, peers, clang, fuzz, coverage or matrix" >&2; exit 2 ;;
   esac
 done
-
-as_root=
-[ "$(id -u)" -eq 0 ] || as_root=sudo
 
 missing=
 for package in $packages; do
@@ -29,6 +26,11 @@ for package in $packages; do
 done
 if [ -z "$missing" ]; then
   exit 0
+fi
+as_root=
+if [ "$(id -u)" -ne 0 ]; then
+  command -v sudo >/dev/null || { echo "setup.sh: neither root nor sudo to install:$missing" >&2; exit 1; }
+  as_root=sudo
 fi
 $as_root apt-get update -q
 # shellcheck disable=SC2086  # a list of words

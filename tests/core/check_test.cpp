@@ -76,12 +76,13 @@ TEST(CheckedSize, IsTheProductOfExtentsOfOneAndMore) {
 TEST(CheckedSize, OverflowIsALengthError) {
   constexpr Index most = std::numeric_limits<Index>::max() / Index(sizeof(double));
   EXPECT_EQ(checked_size(kCall, "shape", &most, 1), most);
-  const Index more[] = {most + 1}, product[] = {Index{1} << 31, Index{1} << 31},
-              wraps[] = {Index{1} << 32, Index{1} << 32};
+  constexpr Index root = Index{1} << (std::numeric_limits<Index>::digits + 1) / 2;
+  const Index more[] = {most + 1}, product[] = {root / 2, root / 2}, wraps[] = {root, root};
   EXPECT_THROW(checked_size(kCall, "shape", more, 1), std::length_error);
   EXPECT_THROW(checked_size(kCall, "shape", product, 2), std::length_error);
   EXPECT_EQ(text_of<std::length_error>([&] { checked_size(kCall, "shape", wraps, 2); }),
-            "Layer::call: expected shape to have a representable number of elements, got [4294967296,4294967296]");
+            "Layer::call: expected shape to have a representable number of elements, got [" + std::to_string(root) + "," +
+                std::to_string(root) + "]");
 }
 
 TEST(CheckedFeatures, AreOneAndMore) {

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <mutex>
 #include <thread>
@@ -48,6 +50,16 @@ TEST(ParallelFor, CoversEachPieceOnce) {
       for (std::size_t i = 0; i < workers.size(); ++i) EXPECT_EQ(workers[i], Index(i)) << "each share of memory once";
       EXPECT_EQ(Index(workers.size()), threads);
     }
+}
+
+TEST(ParallelFor, SharesAsManyPiecesAsAnIndexCounts) {
+  constexpr Index most = std::numeric_limits<std::int32_t>::max();
+  for (const Index shares : {1, 2, 3, 16}) {
+    EXPECT_EQ(tn::first_of_share(most, 0, shares), 0);
+    EXPECT_EQ(tn::first_of_share(most, shares, shares), most);
+    for (Index i = 0; i < shares; ++i)
+      EXPECT_NEAR(double(tn::first_of_share(most, i + 1, shares) - tn::first_of_share(most, i, shares)), double(most) / double(shares), 1);
+  }
 }
 
 // Row 65: nothing is allocated, so nothing can fail, even the first time.

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <mutex>
 #include <new>
 #include <set>
@@ -13,7 +14,7 @@
 
 namespace {
 
-constexpr std::size_t kMoreThanThereIs = std::size_t{1} << 60;
+constexpr std::size_t kMoreThanThereIs = std::numeric_limits<std::size_t>::max() / 16;
 
 /// What is allocated with an alignment, of all threads.
 std::set<void*>& allocated() {
@@ -132,6 +133,27 @@ TEST(ScratchPlan, PacksAlignedArrays) {
   EXPECT_EQ(plan.reserve<double>(0), 64U) << "nothing takes no room";
   EXPECT_EQ(plan.reserve<double>(9), 64U);
   EXPECT_EQ(plan.reserve<char>(64), 192U);
+  EXPECT_EQ(plan.bytes(), 256U);
+}
+
+// Sizes that overflow, of one array, of all together, and of so many of them: more than there is, not the little that they wrap around to.
+TEST(ScratchPlan, OverflowIsMoreThanThereIs) {
+  constexpr Index most = std::numeric_limits<Index>::max();
+  ScratchPlan one, together, times;
+  one.reserve<double>(most / 4 + 1);
+  for (int i = 0; i < 9; ++i) together.reserve<double>(most / 32);
+  times.reserve<std::byte>(most / 2 + 1, 4);
+  for (ScratchPlan* plan : {&one, &together, &times}) {
+    plan->reserve<float>(100);
+    EXPECT_THROW(Scratch::acquire(plan->bytes()), std::bad_alloc);
+  }
+}
+
+TEST(ScratchPlan, ReservesSoManyTimes) {
+  ScratchPlan plan;
+  plan.reserve<float>(20, 3);
+  EXPECT_EQ(plan.bytes(), 256U);
+  plan.reserve<float>(20, 0);
   EXPECT_EQ(plan.bytes(), 256U);
 }
 

@@ -27,7 +27,7 @@ inline std::vector<tensornorm::kernels::Level> levels() {
 
 /// Multiply-adds are rounded once: all levels but a baseline without them.
 inline bool has_fma([[maybe_unused]] tensornorm::kernels::Level level) {
-#if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+#if (defined(__FMA__) && defined(__x86_64__)) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
   return true;
 #else
   return level != tensornorm::kernels::Level::baseline;

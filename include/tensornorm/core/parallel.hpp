@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <latch>
 #include <tensornorm/core/tensor.hpp>
@@ -11,6 +12,9 @@ namespace tensornorm {
 
 /// Below this many bytes per thread, waking the thread costs more than it brings.
 inline constexpr Index kBytesPerThread = Index{1} << 20;
+
+/// The first of `pieces` that share i of `shares` takes; their number for the share after the last.
+inline Index first_of_share(Index pieces, Index i, Index shares) { return Index(std::int64_t(pieces) * i / shares); }
 
 /// A device of Eigen's with a thread pool behind it (Eigen::ThreadPoolDevice, after #define EIGEN_USE_THREADS).
 template <class D>
@@ -68,7 +72,7 @@ void parallel_for([[maybe_unused]] const Device& device, Index threads, Index pi
       std::latch finished;
       std::atomic<Index> next{0};
       void work() {
-        for (Index i = next++; i < threads; i = next++) body(i, pieces * i / threads, pieces * (i + 1) / threads);
+        for (Index i = next++; i < threads; i = next++) body(i, first_of_share(pieces, i, threads), first_of_share(pieces, i + 1, threads));
       }
     } shares{body, threads, pieces, std::latch(std::ptrdiff_t(threads - 1))};
     for (Index i = 1; i < threads; ++i) {

@@ -6,6 +6,9 @@
 #endif
 
 #include <Eigen/Core>
+#if !EIGEN_VERSION_AT_LEAST(3, 4, 0)
+#error "tensornorm: expected Eigen 3.4 or 5"
+#endif
 #include <concepts>
 #include <cstddef>
 #include <tensornorm/core/inlining.hpp>

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <new>
 #include <tensornorm/core/abi.hpp>
 #include <tensornorm/core/scalar.hpp>
@@ -112,12 +113,15 @@ inline std::size_t bytes_to_place(const void* from, std::uintptr_t wanted) { ret
 /// Cuts one acquired block into aligned arrays: `plan` sizes first, then `bind` hands out the memory in the same order.
 class ScratchPlan {
  public:
-  /// Reserves `count` elements of T and returns their offset in bytes.
+  /// Reserves `count` elements of T, so many times, and returns their offset in bytes. What no machine has is asked for where their number
+  /// overflows: to acquire it throws.
   template <class T>
-  std::size_t reserve(Index count) {
-    const std::size_t offset = bytes_;
-    const std::size_t size = static_cast<std::size_t>(count) * sizeof(T);
-    bytes_ += (size + Scratch::kAlignment - 1) / Scratch::kAlignment * Scratch::kAlignment;
+  std::size_t reserve(Index count, Index times = 1) {
+    constexpr std::size_t line = Scratch::kAlignment, most = std::numeric_limits<std::size_t>::max() / line * line;
+    const std::size_t offset = bytes_, elements = static_cast<std::size_t>(count), all = static_cast<std::size_t>(times);
+    const double size = double(elements) * double(all) * double(sizeof(T));  // a division takes longer
+    if (size > double(most / 2) || bytes_ > most / 2) bytes_ = most;
+    else bytes_ += (elements * all * sizeof(T) + line - 1) / line * line;
     return offset;
   }
   /// Reserves `count` elements and, where there is memory, points `array` at them.

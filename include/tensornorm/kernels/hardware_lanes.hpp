@@ -28,7 +28,7 @@ class Lanes<T, kLanes, kLanes> {
   using Integers = typename vector_of<typename lane_integer<T>::type, kLanes>::type;
   static constexpr int width = kLanes, hardware = kLanes;
   /// fma() rounds once.
-#if defined(__FMA__) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
+#if (defined(__FMA__) && defined(__x86_64__)) || defined(__aarch64__) || (defined(__FP_FAST_FMA) && defined(__FP_FAST_FMAF))
   static constexpr bool fuses = true;
 #else
   static constexpr bool fuses = sizeof(Vector) > 16;
@@ -174,8 +174,13 @@ class Lanes<T, kLanes, kLanes> {
     return Lanes<T, kLanes / 2, kLanes / 2>(low + high);
   }
   TENSORNORM_INLINE T sum() const {
-    if constexpr (kLanes > 2) return halved().sum();
-    else return v[0] + v[1];
+    if constexpr (kLanes > 2) {
+      return halved().sum();
+    } else {
+      T total = v[0] + v[1];
+      round_to_type(total);
+      return total;
+    }
   }
   /// Every lane is at least that of `least` and at most that of `most`; NaN is not, nor infinity.
   TENSORNORM_INLINE bool is_within(const Lanes& least, const Lanes& most) const {

@@ -107,7 +107,10 @@ TENSORNORM_INLINE A gradient_scale([[maybe_unused]] S mean, [[maybe_unused]] S r
 template <class A>
 TENSORNORM_INLINE A coarse(A x, [[maybe_unused]] A spread) {
   if constexpr (SafeScale<A>::needed) {
-    const A grid = spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23), rounded = (x + grid) - grid;
+    const A grid = spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23);
+    A sum = x + grid;
+    round_to_type(sum);
+    const A rounded = sum - grid;
     return is_finite(rounded) ? rounded : x;
   } else {
     return x;

@@ -144,6 +144,14 @@ TENSORNORM_INLINE void reload([[maybe_unused]] T& object) {
 #endif
 }
 
+/// Rounds a number to its type, where registers may hold it with more digits.
+template <class T>
+TENSORNORM_INLINE void round_to_type([[maybe_unused]] T& x) {
+#if defined(__i386__) && !defined(__SSE2_MATH__)
+  reload(x);
+#endif
+}
+
 /// Orders streaming stores before what the thread does next.
 TENSORNORM_INLINE void fence() {
 #if defined(__SSE__) && defined(__GNUC__)

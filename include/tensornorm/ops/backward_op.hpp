@@ -56,11 +56,11 @@ struct BackwardPlan {
         order(ParameterOrder<A, Scalar>::of_gradients(nest, options.weight, options.gradients)) {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
-    const Index bytes = size * element;
-    const LoopNest merged = kRowsOnly ? without_params(walked) : nest_of_statistics(walked, 3 * bytes, element, false);
+    const Index bytes = size * element, traffic = traffic_of(3, bytes);
+    const LoopNest merged = kRowsOnly ? without_params(walked) : nest_of_statistics(walked, traffic, element, false);
     const JoinedSlices joined = options.constant || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
-    walk = kRowsOnly ? Walk::row : choose_walk(merged, 3 * bytes, element, false, joined);
-    Index unit = 3 * samples * element;
+    walk = kRowsOnly ? Walk::row : choose_walk(merged, traffic, element, false, joined);
+    Index unit = traffic_of(3, samples * element);
     bool streamed = false;
     if (kRowsOnly || walk == Walk::row) {
       row = make_row_walk(walked, merged);
@@ -71,24 +71,24 @@ struct BackwardPlan {
     } else {
       column = make_column_walk(walked, merged, 2 * element);
       pieces = column.problems.size() * column.strips;
-      unit = 3 * bytes;
+      unit = traffic;
       streamed = column.is_streamed(element);
       column_bytes = kernels::ColumnBackwardScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     const bool own = walk == Walk::row && !options.constant;
-    store = choose_store(walk, 3 * bytes, unit, streamed, options.in_place, options.aligned, own);
+    store = choose_store(walk, traffic, unit, streamed, options.in_place, options.aligned, own);
     const bool writes_rows = own && options.writes;
     if constexpr (kernels::may_write_beside_next<A, T>) {
       constexpr Index kArrays = 4;  // weight, dweight, dbias, and once more the weight, which is read at another place by then
       beside_next = writes_rows && store == kernels::Store::streaming &&
-                    writes_beside_next(2 * samples * element, kArrays * beside * Index(sizeof(A)));
+                    writes_beside_next(traffic_of(2, samples * element), traffic_of(kArrays, beside * Index(sizeof(A))));
     }
-    const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(kernels::kBlock<A>, 3 * bytes, element);
+    const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(kernels::kBlock<A>, traffic, element);
     short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));
     differentiated = options.gradients ? order.affine().size() : 0;
     // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
     const bool apart = differentiated == statistics && !order.within();
-    const Index fitting = apart || differentiated == 0 ? kMostChunks : bytes / (8 * differentiated * 2 * Index(sizeof(S)));
+    const Index fitting = apart || differentiated == 0 ? kMostChunks : bytes / (16 * Index(sizeof(S))) / differentiated;
     chunks = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces, kMostChunks));
     const bool few = beside > 0 && chunks == 1 && pieces * row.runs.size() <= kernels::kRowsPerFold * row.runs_apart();
     sums = few ? 0 : apart ? 1 : chunks;
@@ -114,15 +114,15 @@ class BackwardOp {
   BackwardOp(const Plan& plan, const kernels::BackwardArguments<T>& args, const Scalar* weight, const Parameters<Scalar, Scalar*>& gradients,
              const Device& device)
       : args_(args), plan_(plan), gradients_(gradients), device_(device) {
-    const Index traffic = 3 * plan.size * Index(sizeof(T));
+    const Index traffic = traffic_of(3, plan.size * Index(sizeof(T)));
     constexpr bool narrow = takes_narrow<T, Scalar>;
     if constexpr (std::is_same_v<A, Scalar> || narrow) direct_ = plan.one_row && (!narrow || weight != nullptr) && adds_directly(weight);
     threads_ = useful_threads(device, plan.chunks, traffic);
     if (plan.walk == Walk::column) crew_ = crew_for_cuts(device, plan.column.cuts, traffic, threads_);
     worker_bytes_ = plan.walk == Walk::column ? plan.column_bytes : direct_ ? 0 : RowScratch().lay_out(plan.beside, args.x, nullptr);
     ScratchPlan memory_plan;
-    const std::size_t workers_at = memory_plan.reserve<std::byte>(Index(worker_bytes_) * threads_);
-    const std::size_t sums_at = memory_plan.reserve<S>(stride() * plan.sums);
+    const std::size_t workers_at = memory_plan.reserve<std::byte>(Index(worker_bytes_), threads_);
+    const std::size_t sums_at = memory_plan.reserve<S>(stride(), plan.sums);
     const bool as_given = narrow && direct_;
     const std::size_t parameters_at = memory_plan.reserve<A>(as_given ? 0 : plan.order.copied());
     std::byte* memory = memory_plan.bytes() > 0 ? Scratch::acquire(memory_plan.bytes()) : nullptr;
@@ -203,7 +203,7 @@ class BackwardOp {
   };
 
   void run_chunk(Index chunk, std::byte* memory) const noexcept {
-    const Index first = plan_.pieces * chunk / plan_.chunks, last = plan_.pieces * (chunk + 1) / plan_.chunks;
+    const Index first = first_of_share(plan_.pieces, chunk, plan_.chunks), last = first_of_share(plan_.pieces, chunk + 1, plan_.chunks);
     kernels::ParameterSums<A, S> totals;
     if (plan_.sums > 0) {
       const auto sums = sums_of(plan_.sums > 1 ? chunk : 0);

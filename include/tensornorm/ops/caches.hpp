@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <limits>
 #include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/dispatch.hpp>
 #if defined(__unix__) || defined(__APPLE__)
@@ -11,6 +12,12 @@
 namespace tensornorm {
 
 // What stays in the processor's caches until it is read again.
+
+/// n times so many bytes, or the most that can be counted: more than any cache holds.
+inline Index traffic_of(Index n, Index bytes) {
+  constexpr Index most = std::numeric_limits<Index>::max();
+  return bytes > most / n ? most : n * bytes;
+}
 
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
@@ -60,7 +67,7 @@ inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !
 /// `bytes`: of the x and dy of a statistic; `beside`: of the parameters and their gradients beside them. So it is faster where the L2
 /// cache keeps all of it, or not even one statistic. (Where the last level is near, fetching the next statistic does as much.)
 inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_is_far(), Index cache = second_level_cache()) {
-  return far && bytes >= kBesideNextBytes && (2 * bytes + beside < cache || bytes > cache);
+  return far && bytes >= kBesideNextBytes && ((bytes < cache && 2 * bytes + beside < cache) || bytes > cache);
 }
 
 /// Of the last-level cache what is counted on to be here still when it is read next: half of one that is near, which other cores fill with
@@ -68,7 +75,7 @@ inline bool writes_beside_next(Index bytes, Index beside, bool far = last_level_
 inline Index lasting_cache(bool far = last_level_is_far(), Index cache = last_level_cache()) { return far ? cache : cache / 2; }
 
 /// So much read and written by strips of columns, whose next use of x is far away, is out of the cache before anybody reads it.
-inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return 4 * traffic > 3 * cache; }
+inline bool leaves_cache(Index traffic, Index cache = lasting_cache()) { return traffic > 3 * cache / 4; }
 
 /// Streaming stores take runs of so many bytes.
 inline bool is_streamed_run(Index bytes, Index element) { return bytes >= kStreamedRun * std::min(element, Index{4}); }
@@ -86,7 +93,7 @@ inline bool is_streamed_row(Index bytes, Index element, bool several, bool far =
 /// And runs within rows of columns: a quarter of is_streamed_run()'s; of kStreamedFar where the last level is far and each goes
 /// on in the next.
 inline bool is_streamed_column(Index bytes, Index element, bool gapless, bool far = last_level_is_far()) {
-  return is_streamed_run(4 * bytes, element) || (gapless && far && bytes >= kStreamedFar);
+  return is_streamed_run(traffic_of(4, bytes), element) || (gapless && far && bytes >= kStreamedFar);
 }
 
 }  // namespace tensornorm

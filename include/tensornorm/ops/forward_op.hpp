@@ -56,14 +56,15 @@ struct ForwardPlan {
       : statistics(nest.statistics), samples(nest.samples), params(nest.params), bytes(nest.size() * Index(sizeof(T))),
         order(nest, options.weight, options.bias) {
     constexpr Index element = Index(sizeof(T));
+    const Index traffic = traffic_of(2, bytes);
     const LoopNest& walked = order.nest();
-    const LoopNest merged = rows_only ? without_params(walked) : nest_of_statistics(walked, 2 * bytes, element, true);
+    const LoopNest merged = rows_only ? without_params(walked) : nest_of_statistics(walked, traffic, element, true);
     const JoinedSlices joined = frozen || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
     Index cache = lasting_cache();
     const auto store_of = [&](Index unit, bool streamed) {
-      return choose_store(walk, 2 * bytes, unit, streamed, options.in_place, options.aligned, !frozen, cache);
+      return choose_store(walk, traffic, unit, streamed, options.in_place, options.aligned, !frozen, cache);
     };
-    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, 2 * bytes, element, true, joined);
+    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, traffic, element, true, joined);
     if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled
       row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
       order.leave_bias_out();
@@ -82,7 +83,7 @@ struct ForwardPlan {
       column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
-    short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, 2 * bytes, element)) ||
+    short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, traffic, element)) ||
                              (walk == Walk::row && row.has_joined_slices(joined)));
     meets_again = in_caches && frozen && row.meets_again();
     staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
@@ -117,13 +118,13 @@ class ForwardOp {
     args_.rule = rule;
     args_.samples = plan.samples;
     threads_ = useful_threads(device, plan.pieces, plan.bytes);
-    meets_again_ = plan.meets_again && plan.pieces >= 2 * threads_ * plan.coefficients_made();
+    meets_again_ = plan.meets_again && plan.pieces / (2 * threads_) >= plan.coefficients_made();
     if (plan.walk == Walk::column) crew_ = crew_for_cuts(device, plan.column.cuts, plan.bytes, threads_);
     ScratchPlan memory_plan;
-    const std::size_t columns_at = memory_plan.reserve<std::byte>(Index(plan.column_bytes) * threads_);
+    const std::size_t columns_at = memory_plan.reserve<std::byte>(Index(plan.column_bytes), threads_);
     const std::size_t parameters_at = memory_plan.reserve<A>(plan.order.copied());
-    const std::size_t made_at = memory_plan.reserve<kernels::Coefficients<A>>(meets_again_ ? plan.coefficients_made() * threads_ : 0);
-    const std::size_t statistics_at = memory_plan.reserve<S>(plan.statistics * statistics_wanted);
+    const std::size_t made_at = memory_plan.reserve<kernels::Coefficients<A>>(meets_again_ ? plan.coefficients_made() : 0, threads_);
+    const std::size_t statistics_at = memory_plan.reserve<S>(plan.statistics, statistics_wanted);
     std::byte* memory = memory_plan.bytes() > 0 ? Scratch::acquire(memory_plan.bytes()) : nullptr;
     column_memory_ = memory + columns_at;
     made_memory_ = reinterpret_cast<kernels::Coefficients<A>*>(memory + made_at);

@@ -220,7 +220,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Loop& first = walk.columns.loops[0];
   walk.strip_extent = first.extent;
   const Index unit = walk.width / first.extent;
-  if (!reduces(first) && !(once && leaves_cache(2 * nest.size() * element))) {
+  if (!reduces(first) && !(once && leaves_cache(traffic_of(2, nest.size() * element)))) {
     // As wide as the cache holds; where it holds all, or strips that it holds would be too narrow, wide rows in strips whose coefficients
     // and sums stay in the L1 cache.
     const Index column = walk.moment_rows * element, fitting = std::min(kTileColumns, kCacheBytes / column);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <tensornorm/core/inlining.hpp>
+#include <tensornorm/core/parallel.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 #include <tensornorm/ops/schedule.hpp>
 #include <utility>
@@ -16,7 +17,7 @@ inline namespace TENSORNORM_ABI {
 /// Wide rows [first, last), the partial one counted with them.
 struct RowRange {
   Index first, last;
-  static RowRange cut(Index rows, Index i, Index cuts) { return {rows * i / cuts, rows * (i + 1) / cuts}; }
+  static RowRange cut(Index rows, Index i, Index cuts) { return {first_of_share(rows, i, cuts), first_of_share(rows, i + 1, cuts)}; }
 };
 
 /// One strip of one problem of a column walk.
@@ -40,7 +41,7 @@ struct Strip {
 /// The loops inside the first `width` columns of a strip, which are whole rows of it.
 inline LoopList first_columns(const Strip& strip, Index width) {
   LoopList columns = strip.columns;
-  columns.loops[0].extent = columns.loops[0].extent * width / strip.width;
+  columns.loops[0].extent = first_of_share(columns.loops[0].extent, width, strip.width);
   return columns;
 }
 

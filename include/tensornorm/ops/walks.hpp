@@ -42,7 +42,7 @@ struct RowWalk {
   /// There are several statistics, each of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes
   /// read and written, is more than a quarter of the last-level cache: rows taken together keep memory waiting.
   bool is_short(Index most, Index traffic, Index element) const {
-    if (4 * traffic > last_level_cache()) most = std::min(most, kShortRunBytes / element);
+    if (traffic > last_level_cache() / 4) most = std::min(most, kShortRunBytes / element);
     return kept.size() > 1 && runs.depth == 0 && slices.depth == 0 && run.extent <= most;
   }
   /// Every statistic is of slices that are added up as one, with one parameter.
