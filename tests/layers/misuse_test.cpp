@@ -3,6 +3,7 @@
 #define EIGEN_USE_THREADS
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <stdexcept>
@@ -83,8 +84,29 @@ TEST(Misuse, UnbatchedRowsThatOverlapMayNotBeWritten) {
   EXPECT_EQ(layer.running_stats().num_batches(), 0);
 }
 
+/// Given statistics are read to the end of a call, and are the caller's.
+TEST(Misuse, GradientsOverGivenStatistics) {
+  using Vector = Eigen::Tensor<float, 1>;
+  using Rows = Eigen::Tensor<float, 2, Eigen::RowMajor>;
+  Vector mean(4), variance(4), weight(4), dweight(4), dbias(4);
+  for (Vector* each : {&mean, &variance, &weight, &dweight, &dbias}) each->setConstant(2.0F);
+  const Rows x = Rows(2, 4).setRandom();
+  for (Vector* given : {&mean, &variance}) {
+    const Vector before = *given;
+    Eigen::TensorMap<Rows> dx(given->data(), 1, 4);
+    const Rows row = Rows(1, 4).setRandom();
+    faults::expect_error([&] { tn::batch_norm_backward(row, row, mean, variance, weight, dx, dweight, dbias); },
+                         {"batch_norm_backward: ", "dx overlaps the given statistics"});
+    EXPECT_TRUE(std::equal(before.data(), before.data() + 4, given->data()));
+    EXPECT_EQ(dweight(0), 2.0F);
+  }
+  Rows dx(2, 4);
+  tn::batch_norm_backward(x, x, mean, variance, weight, dx, dweight, dbias);
+}
+
 /// A map of memory asks for no count of its elements; a tensor made like it could not hold theirs.
 TEST(Misuse, MapsOfMoreElementsThanTheirIndexCounts) {
+  if (sizeof(tn::Index) <= sizeof(int)) GTEST_SKIP() << "there is no index that counts more";
   float page[1024] = {};
   const Eigen::TensorMap<const Eigen::Tensor<float, 2, Eigen::RowMajor, int>> map(page, 1 << 16, 1 << 16);
   faults::expect_error<std::length_error>([&] { tn::LayerNorm<float>(1 << 16)(map); }, {"LayerNorm::forward: x: ", "got [65536,65536]"});

@@ -27,9 +27,13 @@ void differentiate_with(const char* function, const Policy& policy, const Statis
 
 /// Gradients of layer_norm(x, y, saved, weight, bias, options).
 ///
-/// Shapes   dy, x, dx: (..., weight's shape). weight, dweight, dbias: RowMajor or tn::none; options as in the forward call.
-/// Aliasing dx, which is assigned, may be exactly dy or exactly x; dweight and dbias are added to. What is tn::none is not paid for.
-/// Errors   std::invalid_argument: shapes, overlaps, eps. std::logic_error: `saved` is not what a forward call on an x of this shape left.
+/// Shapes   dy, x, dx: (..., weight's shape), or else dweight's, or else dbias's; with none of them kNormalizedRank axes, 1 by default.
+///          weight, dweight, dbias: as layer_norm's weight, or tn::none; options as in the forward call. saved: the leading axes.
+/// Formula  as Normalization::backward.
+/// Aliasing dx, which is assigned, may be exactly dy or exactly x. dweight and dbias are added to, last; they may lie on weight, x or dy, not
+///          on dx or each other. What is tn::none is not paid for. An empty x adds nothing.
+/// Errors   before anything is written. std::invalid_argument: shapes, gaps, overlaps, eps. std::logic_error: `saved` is not what a forward
+///          call on an x of this shape and storage order left.
 template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
@@ -41,6 +45,7 @@ void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& sav
 /// Gradients of rms_norm(x, y, saved, weight, options).
 ///
 /// Shapes, Aliasing, Errors as layer_norm_backward.
+/// Formula  dx = rstd * (g - norm * mean of g * norm) with g = dy * weight; dweight += sum of dy * norm.
 template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, class DX, class DW, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight,
@@ -52,6 +57,7 @@ void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved
 /// Gradients of group_norm(x, y, saved, num_groups, weight, bias, options).
 ///
 /// Shapes   dy, x, dx: (N, C, ...). weight, dweight, dbias: (C) or tn::none. The rest as layer_norm_backward.
+/// Errors   also std::invalid_argument: num_groups < 1, C not divisible by it.
 template <class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void group_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, Index num_groups, const W& weight, DX&& dx, DW&& dweight,
@@ -73,7 +79,10 @@ void instance_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& 
 /// Gradients of batch_norm(x, y, running_mean, running_var, weight, bias, options): the statistics are constants.
 ///
 /// Shapes   dy, x, dx: (N, C, ...). running_mean, running_var: (C), of one scalar type; they are copied, which takes memory in every call.
-///          weight, dweight, dbias: (C) or tn::none. Aliasing as layer_norm_backward. Errors   std::invalid_argument: shapes, overlaps, eps.
+///          weight, dweight, dbias: (C) or tn::none.
+/// Formula  dx = dy * weight / sqrt(running_var + eps); dweight += sum of dy * norm, dbias += sum of dy.
+/// Aliasing as layer_norm_backward; dx lies apart from the statistics, too.
+/// Errors   std::invalid_argument: shapes, gaps, overlaps, eps; std::bad_alloc.
 template <class DY, class X, class M, class V, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const V& running_var, const W& weight, DX&& dx, DW&& dweight,
@@ -88,6 +97,10 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
   using Value = const scalar_of<M>;
   Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
   Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+  require_gradient_operands<Scalar, X, DY, DX>();
+  const auto out = gradient_view(call, in, dx);
+  if (out.data != nullptr)
+    for (Value* given : {mean, variance}) check_apart(call, "dx", out, "the given statistics", given, in.shape[1]);
   SavedStats<Scalar> saved;
   keep_given(rule, mean, variance, saved, channels);
   differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
