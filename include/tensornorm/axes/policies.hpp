@@ -37,7 +37,7 @@ struct InstanceAxes {
 template <int kChannelAxis = 1>
 struct GroupAxes {
   static constexpr int least_rank = least_rank_with(kChannelAxis, 2);
-  Index groups = 1;
+  Index groups = 1;  ///< >= 1, a divisor of the channels, or calls throw std::invalid_argument; GroupNorm sets it
   static constexpr int channel_axis = kChannelAxis;
   static constexpr int split_axis(int rank) { return from_end(kChannelAxis, rank); }
   /// `rank` counts the channel axis twice: [groups, channels / groups].

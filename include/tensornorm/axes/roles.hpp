@@ -17,7 +17,10 @@ constexpr bool is_affine(AxisRole role) { return role == AxisRole::kept_affine |
 /// An axis counted from the end when negative, as an index from the front.
 constexpr int from_end(int axis, int rank) { return axis < 0 ? axis + rank : axis; }
 
-/// A small value type that names the role of each axis of a tensor of the given rank.
+/// A small value type that names the role of each axis of a tensor of the given rank: role(axis, rank), 0 <= axis < rank, axes logical.
+///
+/// Constexpr and static where it can be: roles known at run time only are asked for in every call. A member `least_rank` is the fewest axes
+/// it takes; see SplitsAnAxis for groups.
 template <class P>
 concept AxisPolicy = requires(const P& policy, int axis, int rank) {
   { policy.role(axis, rank) } -> std::same_as<AxisRole>;

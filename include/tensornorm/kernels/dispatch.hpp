@@ -60,10 +60,11 @@ inline std::atomic<Level> current_level{initial_level()};
 inline std::atomic<bool> on_intel{detected_intel()};
 TENSORNORM_INLINE bool is_intel() { return on_intel.load(std::memory_order_relaxed); }
 
+/// The level in force for units that are not compiled for a wider one.
 inline Level level() { return current_level.load(std::memory_order_relaxed); }
 
-/// Forces the level down for the whole process (for tests); never above what the processor has. Returns the level in force, which units
-/// compiled for a wider one do not go below.
+/// Sets the level of the whole process (for tests), at most what the processor has. Returns the level in force, which units compiled for a
+/// wider one do not go below. Parts of a call that runs meanwhile may take either.
 inline Level set_level(Level wanted) {
   const Level detected = detected_level();
   current_level.store(wanted < detected ? wanted : detected, std::memory_order_relaxed);

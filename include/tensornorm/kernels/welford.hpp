@@ -81,6 +81,7 @@ class Welford {
   TENSORNORM_INLINE T mean() const { return count_ > 0 ? mean_ : nan(); }
   /// What mean() lacks: the true mean is mean() + mean_lo().
   TENSORNORM_INLINE T mean_lo() const { return mean_lo_; }
+  /// Sum of (x - mean)^2, in units of x^2; 0 of no number.
   TENSORNORM_INLINE T m2() const { return m2_; }
   /// m2 / n.
   TENSORNORM_INLINE T variance() const { return count_ > 0 ? m2_ / T(count_) : nan(); }

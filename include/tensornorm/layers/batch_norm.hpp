@@ -20,10 +20,12 @@ struct BatchNormOptions {
 /// In training mode mean and variance come from this batch and the running statistics move towards them.
 /// In eval mode the running statistics are used and nothing changes; a layer that tracks none uses the batch's then, too.
 ///
-/// Shapes   x, y: (N, C, spatial axes), either storage order, C == num_features(); 1d also (N, C). saved.mean, saved.rstd: (C).
+/// Shapes   x, y: (N, C, spatial axes), either storage order, C == num_features(); 1d also (N, C); or the channels where Axes says, last by
+///          BatchAxes<-1>. weight, bias, running statistics, saved.mean(), saved.rstd(): (C).
 /// Units    mean, variance in units of x and x^2. Biased (/ n) here; running variance is unbiased unless the options say otherwise. n = N * spatial extents.
 /// Aliasing y may be exactly x (then backward_from_output, not backward); any other overlap is an error.
-/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, partial overlap, n < 2 where the batch's statistics are used.
+/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, overlaps, n = 1 where the batch's statistics are used.
+///          std::logic_error: see TrackedNormalization. An empty x is no error: nothing changes but saved (see SavedStats).
 /// Accuracy see README; bitwise equal for any thread count.
 /// Source   Ioffe & Szegedy 2015, arXiv:1502.03167; Welford 1962; Chan, Golub & LeVeque 1979.
 template <class Scalar, int kSpatialRank, class Axes = BatchAxes<1>>

@@ -14,8 +14,9 @@ struct GroupNormOptions {
 
 /// y = (x - mean) * rstd * weight + bias, with one mean and one rstd per image and group of channels; weight and bias per channel.
 ///
-/// Shapes   x, y: (N, C, ...), any rank >= 2; or the channel axis where Axes says. weight, bias: (num_channels). Statistics: (N, G).
-/// Errors   std::invalid_argument: num_groups < 1, num_channels not divisible by num_groups, C mismatch. A group of one value gives y = bias.
+/// Shapes   x, y: (N, C, ...) of rank 2 to 8; or the channel axis where Axes says. weight, bias: (num_channels). Statistics: (N, G).
+/// Units    mean, variance in units of x and x^2, the variance biased; rstd = 1 / sqrt(variance + eps).
+/// Errors   std::invalid_argument: C mismatch; see Normalization. A group of one value gives y = bias.
 /// Source   Wu & He 2018, arXiv:1803.08494.
 template <class Scalar, class Axes = GroupAxes<1>>
 class GroupNorm : public Normalization<Scalar, Axes> {

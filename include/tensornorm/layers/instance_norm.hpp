@@ -19,9 +19,12 @@ struct InstanceNormOptions {
 ///
 /// With running statistics, one mean and variance per channel move towards the average over the images; eval mode uses them.
 ///
-/// Shapes   x, y: (N, C, spatial axes) or, unbatched, (C, spatial axes); C == num_features(). saved.mean, saved.rstd: (N, C).
+/// Shapes   x, y: (N, C, spatial axes) or, unbatched, (C, spatial axes); or the channels where Axes says. C == num_features(). saved.mean(),
+///          saved.rstd(): flat, of (N, C), N = 1 unbatched; of (C) where they are running statistics.
 /// Units    as BatchNorm, n = the product of the spatial extents.
-/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, partial overlap, one spatial element where x's statistics are used.
+/// Aliasing y may be exactly x (then backward_from_output, not backward); any other overlap is an error.
+/// Errors   std::invalid_argument before anything is written: C mismatch, y's shape, overlaps, one spatial element where x's statistics are
+///          used. std::logic_error: see TrackedNormalization. An empty x as BatchNorm.
 /// Source   Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022.
 template <class Scalar, int kSpatialRank, class Axes = InstanceAxes<1>>
 class InstanceNorm : public TrackedNormalization<Scalar, Axes, BatchAxes<Axes::channel_axis>, kSpatialRank, true> {

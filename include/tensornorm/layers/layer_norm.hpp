@@ -18,6 +18,7 @@ struct LayerNormOptions {
 template <int kRank>
 class NormalizedShape {
  public:
+  /// Extents >= 1, which the layer checks.
   template <std::integral... I>
     requires(sizeof...(I) > 0)
   NormalizedShape(I... extents) {  // NOLINT(google-explicit-constructor): LayerNorm<float>(768)

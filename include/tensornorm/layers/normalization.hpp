@@ -24,12 +24,15 @@ struct NormalizationOptions {
 /// The stateless layers are this class with a policy and a constructor of their own; it has no running statistics, so that
 /// training and evaluation are the same and `infer` is `forward`.
 ///
-/// Shapes   x, y: any rank the policy is meant for, either storage order; y is never resized.
+/// Shapes   x, y: any rank the policy is meant for, at most 9 (8 where it splits an axis), either storage order; y is never resized.
 /// Aliasing y may be exactly x (then backward_from_output, not backward); any other overlap with x, weight or bias is an error.
-/// Errors   std::invalid_argument before anything is written: shapes, overlaps. A lone sample with an unbiased variance.
-///          std::logic_error: a layer that was moved from.
+/// Errors   std::invalid_argument before anything is written: shapes, overlaps, a lone sample with an unbiased variance; an empty x is no
+///          error. std::logic_error: a layer that was moved from. std::length_error: a new y that Eigen's index cannot count.
+/// device   Eigen::DefaultDevice, or Eigen::ThreadPoolDevice, for which the caller waits: it must hold no lock that the pool's tasks want.
 /// Accuracy see README; the same bits for any number of threads, in place or not, and on every instruction set with FMA.
 /// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation after a thread's first such call.
+///
+/// kParameterRank: that of weight and bias; 1 for a policy of the user's own.
 template <class Scalar, class Policy, int kParameterRank = 1>
 class Normalization {
   static_assert(AxisPolicy<Policy>, "tensornorm: a policy needs a member `static constexpr AxisRole role(int axis, int rank)`");
@@ -41,7 +44,8 @@ class Normalization {
   /// A layer with a policy of the user's own; `affine_shape` is the shape of the policy's affine axes, or the number of its elements.
   /// weight and bias are flat, RowMajor over these axes.
   ///
-  /// Errors   std::invalid_argument: an extent < 1, eps not finite or negative.
+  /// Errors   std::invalid_argument: no extent, more than 10, one < 1, eps not finite or negative; std::length_error: more elements than
+  ///          there can be.
   explicit Normalization(std::initializer_list<Index> affine_shape, NormalizationOptions options = {}, Policy policy = {})
     requires(kParameterRank == 1)
       : Normalization("Normalization",
@@ -96,8 +100,10 @@ class Normalization {
 
   /// dx, dweight and dbias in new tensors, from the x and the statistics of a forward(x, y, saved).
   ///
-  /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now.
-  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
+  /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; RMSNorm has no mean of g.
+  ///          Of an unbiased variance the last mean is the sum / (n - 1); with eps beside the deviation s it is divided by rstd * s, and
+  ///          0 where s is 0. dweight += sum of dy * norm, dbias += sum of dy.
+  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of another shape or storage order; a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     require_host_device<Device>();
@@ -106,9 +112,9 @@ class Normalization {
     backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar, kParameterRank>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
   }
-  /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for.
+  /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for. An empty x adds nothing.
   ///
-  /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error.
+  /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error: std::invalid_argument, before anything is written.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
     differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
@@ -132,6 +138,7 @@ class Normalization {
   void train() { training_ = true; }
   void eval() { training_ = false; }
   bool is_training() const { return training_; }
+  /// In units of x^2, or of x where it is added to the deviation.
   double eps() const { return rule_.eps; }
   /// The layer's name, as in its errors.
   const char* name() const { return affine_.layer(); }
@@ -140,7 +147,8 @@ class Normalization {
   /// How a statistic is made of its sums: estimator, eps and what it is added to.
   const StatisticsRule& rule() const { return rule_; }
 
-  /// Tensors of the affine axes' shape, which may be written to. Errors: std::logic_error where the layer has none.
+  /// Tensors of the affine axes' shape, flat where the policy is the user's own; they may be written to. One of another shape assigned to
+  /// them is refused by the next call (std::invalid_argument). Errors: std::logic_error where the layer has none, or was moved from.
   auto& weight() { return affine_.weight(); }
   const auto& weight() const { return affine_.weight(); }
   auto& bias() { return affine_.bias(); }

@@ -43,8 +43,12 @@ class TrainingTurn {
 /// | forward(x, y, saved)        | the same, and saved is filled         | saved: constants    | batch statistics |
 /// | infer(x, y) const           | running statistics, nothing moves     | the same            | batch statistics |
 ///
-/// The last statistics of a failed call stay as they were. infer is safe from many threads at once while nobody trains or loads, which
-/// needs a lock of the caller's; of two calls that train at once the second is refused (std::logic_error).
+/// A failed call leaves y, the running and the saved statistics as they were. infer is safe from many threads at once while nobody trains
+/// or loads, which needs a lock of the caller's; of two calls that train at once the second is refused.
+///
+/// Errors   std::logic_error: that second call; a layer that was moved from; running statistics of another number of features assigned.
+/// Complexity O(size of x); no allocation after a thread's first such call.
+/// device   Eigen::DefaultDevice, or Eigen::ThreadPoolDevice, for which the caller waits: it must hold no lock that the pool's tasks want.
 template <class Scalar, AxisPolicy Policy, AxisPolicy ChannelPolicy, int kSpatialRank, bool kUnbatched>
 class TrackedNormalization {
   static_assert(keeps_parameters_alone<ChannelPolicy, kSpatialRank + 2>(),
@@ -118,8 +122,8 @@ class TrackedNormalization {
   /// dx, dweight and dbias in new tensors, from the x and the statistics of a forward(x, y, saved).
   ///
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; dx = g * rstd where saved
-  ///          says that the statistics were running ones.
-  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty or of another shape.
+  ///          says that the statistics were running ones. dweight += sum of dy * norm, dbias += sum of dy.
+  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of another shape or storage order; a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     require_host_device<Device>();
@@ -128,9 +132,9 @@ class TrackedNormalization {
     backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
   }
-  /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for.
+  /// dx is assigned, gradients are added to; either may be tn::none, and is then not paid for. An empty x adds nothing.
   ///
-  /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error.
+  /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error: std::invalid_argument, before anything is written.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
     differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
@@ -150,14 +154,17 @@ class TrackedNormalization {
   void eval() { training_ = false; }
   bool is_training() const { return training_; }
 
-  /// Tensors of shape (C), which may be written to. Errors: std::logic_error where the layer has none.
+  /// Tensors of shape (C), which may be written to. Errors: std::logic_error where the layer has none, or was moved from.
   auto& weight() { return normalization_.weight(); }
   const auto& weight() const { return normalization_.weight(); }
   auto& bias() { return normalization_.bias(); }
   const auto& bias() const { return normalization_.bias(); }
 
+  /// C; 0 where the running statistics were moved from.
   Index num_features() const { return running_.num_features(); }
+  /// In units of x^2.
   double eps() const { return normalization_.eps(); }
+  /// In [0, 1]; nullopt: the cumulative average.
   std::optional<double> momentum() const { return running_.momentum(); }
   bool affine() const { return normalization_.affine().has_weight(); }
   bool has_bias() const { return normalization_.affine().has_bias(); }

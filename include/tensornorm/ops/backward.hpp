@@ -38,6 +38,7 @@ TensorView<T, kRank> gradient_view(const Call& call, const TensorView<const T, k
 /// dx and the parameters' gradients of one normalization, from x, or from the norm itself.
 ///
 /// dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight; dx = dy * weight * rstd where the statistics are constants.
+/// This is of a biased variance with eps added to it, and a mean of its own; else see StatisticsRule::slope() and offset().
 /// run: false only checks, and takes the memory that the same call will then not ask for.
 ///
 /// Aliasing dx may be exactly dy or exactly x.

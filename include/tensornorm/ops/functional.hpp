@@ -21,7 +21,8 @@ struct BatchNormFunctionOptions {
 };
 /// Options of rms_norm().
 struct RMSNormFunctionOptions {
-  std::optional<double> eps = std::nullopt;  ///< nullopt: the epsilon of the accumulator of weight's type, of x's without one
+  /// Finite and >= 0, in units of x^2; nullopt: the epsilon of the accumulator of weight's type, of x's without one.
+  std::optional<double> eps = std::nullopt;
 };
 
 /// The rank of a parameter as the layers count it: an Eigen vector is of rank 1, nothing at all of rank 0.
@@ -106,11 +107,13 @@ constexpr int normalized_rank() {
   return given > 0 ? given : kNormalizedRank > 0 ? kNormalizedRank : 1;
 }
 
-/// y = (x - mean) * rstd * weight + bias over the last axes, as many as weight has.
+/// y = (x - mean) * rstd * weight + bias over the last axes, as many as weight, or else bias, has.
 ///
-/// Shapes   x, y: (..., weight's shape). weight, bias: RowMajor, or tn::none; with neither, kNormalizedRank axes, 1 by default.
+/// Shapes   x, y: (..., weight's shape). weight, bias: one scalar type, not narrower than x's, without gaps, RowMajor if of rank 2 and
+///          more, or tn::none; an Eigen vector is of rank 1. With neither, kNormalizedRank axes, 1 by default.
 /// Aliasing y may be exactly x; any other overlap with x, weight or bias is an error.
-/// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps.
+/// Errors   std::invalid_argument before anything is written: shapes, gaps, overlaps, eps, n = 1 with an unbiased variance. An empty x is
+///          no error.
 /// Source   Ba, Kiros & Hinton 2016, arXiv:1607.06450; PyTorch's F.layer_norm.
 template <int kNormalizedRank = 0, class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
@@ -127,7 +130,7 @@ void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, c
                  device);
 }
 
-/// y = x / sqrt(mean of x^2 + eps) * weight over the last axes, as many as weight has.
+/// y = x / sqrt(mean of x^2 + eps) * weight over the last axes, as many as weight has; without one kNormalizedRank, 1 by default.
 ///
 /// Shapes, Aliasing, Errors   as layer_norm. Source   Zhang & Sennrich 2019, arXiv:1910.07467; PyTorch's F.rms_norm.
 template <int kNormalizedRank = 0, class X, class Y, class W, class Device = Eigen::DefaultDevice>
@@ -137,7 +140,7 @@ void rms_norm(const X& x, Y&& y, const W& weight, RMSNormFunctionOptions options
   normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y,
                  static_cast<None*>(nullptr), weight, none, device);
 }
-/// As rms_norm(x, y, weight), and keeps rstd for rms_norm_backward.
+/// As rms_norm(x, y, weight), and keeps rstd (mean is 0), one for each index of the leading axes, for rms_norm_backward.
 template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
@@ -179,7 +182,8 @@ void group_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, Index num_groups, 
 
 /// y = (x - mean) * rstd * weight + bias, with one statistic per image and channel.
 ///
-/// Shapes   x, y: (N, C, spatial axes). weight, bias: (C) or tn::none. Errors as layer_norm; one spatial element.
+/// Shapes   x, y: (N, C, spatial axes). weight, bias: (C) or tn::none.
+/// Aliasing, Errors   as layer_norm; one spatial element.
 /// Source   Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022; PyTorch's F.instance_norm.
 template <class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
@@ -198,7 +202,9 @@ void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight
 
 /// y = (x - running_mean) / sqrt(running_var + eps) * weight + bias: batch norm with its statistics given, as at inference.
 ///
-/// Shapes   x, y: (N, C, ...). running_mean, running_var, weight, bias: (C); weight and bias may be tn::none. Errors as layer_norm.
+/// Shapes   x, y: (N, C, ...). running_mean, running_var: (C), of one scalar type; weight, bias: (C) or tn::none.
+/// Units    running_var is not checked: below -eps it gives NaN.
+/// Aliasing, Errors   as layer_norm; y lies apart from the statistics, too.
 /// Source   Ioffe & Szegedy 2015, arXiv:1502.03167; PyTorch's F.batch_norm with training = false.
 template <class X, class Y, class M, class V, class W, class B, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>

@@ -37,7 +37,10 @@ inline namespace TENSORNORM_ABI {
 /// mean = sum of x / n and variance = sum of (x - mean)^2 / n over the axes listed: moments(x, over<0, 2, 3>).
 ///
 /// Shapes   the kept axes of x, their rank known at compile time; x's scalar (float for the 16-bit types) and storage order.
-/// Errors   over an empty set both are NaN, as NumPy has it. Accuracy: as the layers', one shifted pass merged in double.
+/// Errors   std::invalid_argument: x with a negative outer stride; std::length_error: more elements than the result's index counts. Over an
+///          empty set both are NaN, as NumPy has it.
+/// Accuracy as the layers', one shifted pass merged in double; the mean is rounded to the result's type. Memory   two new tensors.
+/// Source   Chan, Golub & LeVeque 1979.
 template <class X, int... kAxes, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {}) {
@@ -76,12 +79,15 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   return result;
 }
 
-/// y = (x - mean) / sqrt(variance + eps), with mean and variance of the kept axes, as moments(x, over<...>) returns them.
+/// y = (x - mean) / sqrt(variance + eps), or / (sqrt(variance) + eps) by options.eps_added_to, with mean and variance of the kept axes, as
+/// moments(x, over<...>) returns them.
 ///
-/// Shapes   y: x's; mean, variance: the kept axes, in x's storage order.
-/// Units    variance is the biased one; with options.variance unbiased, variance * n / (n - 1) takes its place.
-/// Aliasing y may be exactly x.
-/// Errors   std::invalid_argument before anything is written: shapes, overlaps, eps, n = 1 where an unbiased variance is asked for.
+/// Shapes   y: x's; mean, variance: tensors of the kept axes (an Eigen vector is of rank 2), without gaps, in x's storage order from rank 2
+///          on, of one scalar type, which need not be x's.
+/// Units    variance is the biased one, not checked (below -eps: NaN); with options.variance unbiased, variance * n / (n - 1).
+/// Aliasing y may be exactly x; any other overlap with x, mean or variance is an error.
+/// Errors   std::invalid_argument before anything is written: shapes, gaps, overlaps, eps, n = 1 where an unbiased variance is asked for.
+/// Accuracy that of the mean given: one rounded to float is off by half an ulp of it, which layer_norm() does not lose.
 template <class X, class Y, class M, class V, int... kAxes, class Device = Eigen::DefaultDevice>
   requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable && traits_of<V>::readable)
 void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},

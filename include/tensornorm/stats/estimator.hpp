@@ -7,7 +7,7 @@
 
 namespace tensornorm {
 
-/// biased: m2 / n. unbiased: m2 / (n - 1).
+/// biased: m2 / n. unbiased: m2 / (n - 1). m2 = sum of (x - mean)^2.
 enum class VarianceEstimator { biased, unbiased };
 /// variance: 1 / sqrt(variance + eps). deviation: 1 / (sqrt(variance) + eps), as textbooks and ONNX's MeanVarianceNormalization have it.
 enum class EpsAddedTo { variance, deviation };

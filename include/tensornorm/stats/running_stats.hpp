@@ -62,7 +62,7 @@ struct MoveRunning {
 ///
 /// Shapes   mean(), variance(): (num_features). They start at 0 and 1.
 /// Units    stored in at least float. The batch variance given is the biased one; what enters is unbiased unless chosen otherwise.
-/// Errors   std::invalid_argument at construction for num_features < 1 or a momentum outside [0, 1].
+/// Errors   at construction std::invalid_argument: num_features < 1, a momentum outside [0, 1]; std::length_error: more than there can be.
 /// Source   PyTorch's BatchNorm; Ioffe & Szegedy 2015.
 template <class Scalar>
 class RunningStats {
@@ -70,6 +70,7 @@ class RunningStats {
   using Value = accumulator_t<Scalar>;
   using Vector = Eigen::Tensor<Value, 1>;
 
+  /// `layer`: the name in its errors; kept, not copied.
   explicit RunningStats(Index num_features, std::optional<double> momentum = 0.1,
                         VarianceEstimator estimator = VarianceEstimator::unbiased, const char* layer = "RunningStats")
       : momentum_(momentum), estimator_(estimator), layer_(layer) {
@@ -99,8 +100,11 @@ class RunningStats {
   /// One value per feature; 0 and 1 before the first batch.
   const Vector& mean() const { return mean_; }
   const Vector& variance() const { return variance_; }
+  /// Batches taken in, also by a momentum of 0; stays at the largest number.
   std::int64_t num_batches() const { return num_batches_; }
+  /// In [0, 1]; nullopt: the cumulative average.
   std::optional<double> momentum() const { return momentum_; }
+  /// Of the variance that enters.
   VarianceEstimator estimator() const { return estimator_; }
   Index num_features() const { return Index(mean_.size()); }
 
@@ -141,8 +145,9 @@ class RunningStats {
 
   /// update() with the statistics as vectors of num_features elements: of `samples` elements each, the variance biased.
   ///
-  /// Errors   std::invalid_argument, and nothing changes: wrong sizes; a negative variance (NaN is data);
+  /// Errors   std::invalid_argument, and nothing changes: wrong sizes, gaps; a negative variance (NaN is data);
   ///          samples < 0, or 1 where the estimator is unbiased. std::bad_alloc: they are copied, into the type that layers give.
+  ///          std::logic_error: these were moved from.
   template <class Mean, class Variance>
     requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
   void update(const Mean& batch_mean, const Variance& batch_variance, Index samples) {
@@ -162,10 +167,11 @@ class RunningStats {
     update(values.data(), values.data() + features, samples);
   }
 
-  /// Replaces all of the state, or, where anything is wrong with it, nothing.
+  /// Replaces mean, variance and num_batches, or, where anything is wrong, nothing.
   ///
   /// Shapes   mean, variance: num_features elements without gaps, an Eigen type or a standard container; a pointer as a std::span.
-  /// Errors   std::invalid_argument: wrong sizes; a variance that is negative or NaN, with its index and value; num_batches < 0.
+  /// Errors   std::invalid_argument: wrong sizes, gaps; a variance that is negative or NaN, with its index and value; num_batches < 0.
+  ///          std::logic_error: these were moved from. std::bad_alloc: they are copied first.
   template <class Mean, class Variance>
     requires requires(const Mean& m, const Variance& v) { m.data(), m.size(), v.data(), v.size(); }
   void load(const Mean& mean, const Variance& variance, std::int64_t num_batches) {

@@ -14,8 +14,9 @@ namespace tensornorm {
 ///
 /// Shapes   flat, in x's storage order; shape() is (C) for BatchNorm and for running statistics, (N, C) for InstanceNorm
 ///          (N = 1 unbatched), (N, G) for GroupNorm, the kept axes otherwise.
-/// Units    mean in units of x, rstd = 1 / sqrt(variance + eps), or as the layer adds eps, in units of 1 / x, both in double, or in the
-///          type of a layer that no vector holds. After an empty batch all are 0, unless they are running statistics.
+/// Units    mean in units of x, rstd = 1 / sqrt(variance + eps), or as the layer adds eps, 0 where that divides by 0, in units of 1 / x; in
+///          double, or in the type of a layer that no vector holds. After an empty batch all are 0, unless they are running statistics.
+/// Memory   3 values for each statistic; mean(), rstd() and mean_lo() are maps of it, valid until the next forward call that fills it.
 /// Errors   memory is taken when a forward call first needs it, or needs more; std::bad_alloc leaves the object as it was.
 template <class Scalar>
 class SavedStats {
@@ -25,9 +26,10 @@ class SavedStats {
   using Statistic = statistic_t<Scalar>;
   using Values = Eigen::TensorMap<const Eigen::Tensor<Statistic, 1>>;
 
+  /// Nothing where empty(), as size() is 0 there.
   std::span<const Index> shape() const { return {shape_.data(), std::size_t(empty() ? 0 : rank_)}; }
   Index size() const { return empty() ? 0 : size_; }
-  /// No forward call has filled it, or it was moved from.
+  /// No forward call has filled it, or it was moved from with statistics in it.
   bool empty() const { return rank_ < 0 || Index(values_.size()) != 3 * size_; }
   /// size() values each, flat in x's storage order, in double for float and the 16-bit types. RMSNorm's mean is 0.
   Values mean() const { return Values(values_.data(), size()); }
@@ -35,7 +37,7 @@ class SavedStats {
 
   /// Statistics were given (eval mode), not computed from x: backward takes them for constants.
   bool constant() const { return constant_; }
-  /// The storage order of the x they belong to.
+  /// The storage order of the x they belong to; true for running statistics, which are (C) in either.
   bool row_major() const { return row_major_; }
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
   Values mean_lo() const { return Values(values_.data() + size(), size()); }
