@@ -3,6 +3,7 @@
 
 #include <tensornorm/core/scratch.hpp>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdlib>
 #include <cstring>
@@ -136,17 +137,19 @@ TEST(ScratchPlan, PacksAlignedArrays) {
   EXPECT_EQ(plan.bytes(), 256U);
 }
 
-// Sizes that overflow, of one array, of all together, and of so many of them: more than there is, not the little that they wrap around to.
-TEST(ScratchPlan, OverflowIsMoreThanThereIs) {
-  constexpr Index most = std::numeric_limits<Index>::max();
+// What 32 bits do not count, of one array, of all together, and of so many of them: more than there is, not the little it wraps around to.
+TEST(ScratchPlan, CountsMoreThanAnIndexDoes) {
+  constexpr Index many = std::numeric_limits<std::int32_t>::max() / 64 * 64;
   ScratchPlan one, together, times;
-  one.reserve<double>(most / 4 + 1);
-  for (int i = 0; i < 9; ++i) together.reserve<double>(most / 32);
-  times.reserve<std::byte>(most / 2 + 1, 4);
-  for (ScratchPlan* plan : {&one, &together, &times}) {
-    plan->reserve<float>(100);
-    EXPECT_THROW(Scratch::acquire(plan->bytes()), std::bad_alloc);
-  }
+  one.reserve<double>(many);
+  for (int i = 0; i < 9; ++i) together.reserve<double>(many / 16);
+  times.reserve<std::byte>(many, 4);
+  const auto expect = [](const ScratchPlan& plan, std::uint64_t bytes) {
+    EXPECT_EQ(plan.bytes(), std::min<std::uint64_t>(bytes, std::numeric_limits<std::size_t>::max() / 64 * 64));
+  };
+  expect(one, std::uint64_t(many) * 8);
+  expect(together, 9 * ((std::uint64_t(many / 16) * 8 + 63) / 64 * 64));
+  expect(times, std::uint64_t(many) * 4);
 }
 
 TEST(ScratchPlan, ReservesSoManyTimes) {

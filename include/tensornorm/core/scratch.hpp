@@ -113,15 +113,12 @@ inline std::size_t bytes_to_place(const void* from, std::uintptr_t wanted) { ret
 /// Cuts one acquired block into aligned arrays: `plan` sizes first, then `bind` hands out the memory in the same order.
 class ScratchPlan {
  public:
-  /// Reserves `count` elements of T, so many times, and returns their offset in bytes. What no machine has is asked for where their number
-  /// overflows: to acquire it throws.
+  /// Reserves `count` elements of T, so many times, and returns their offset in bytes.
   template <class T>
   std::size_t reserve(Index count, Index times = 1) {
-    constexpr std::size_t line = Scratch::kAlignment, most = std::numeric_limits<std::size_t>::max() / line * line;
-    const std::size_t offset = bytes_, elements = static_cast<std::size_t>(count), all = static_cast<std::size_t>(times);
-    const double size = double(elements) * double(all) * double(sizeof(T));  // a division takes longer
-    if (size > double(most / 2) || bytes_ > most / 2) bytes_ = most;
-    else bytes_ += (elements * all * sizeof(T) + line - 1) / line * line;
+    constexpr std::uint64_t line = Scratch::kAlignment;
+    const std::size_t offset = std::size_t(bytes_);
+    bytes_ += (std::uint64_t(static_cast<std::size_t>(count)) * std::uint64_t(times) * sizeof(T) + line - 1) / line * line;
     return offset;
   }
   /// Reserves `count` elements and, where there is memory, points `array` at them.
@@ -145,10 +142,14 @@ class ScratchPlan {
     const auto wanted = (reinterpret_cast<std::uintptr_t>(x) + line - 1) / line * line + kPage / 3 / line * line * thirds;
     array = reinterpret_cast<T*>(memory + offset + bytes_to_place(memory + offset, wanted));
   }
-  std::size_t bytes() const { return bytes_; }
+  /// Where 32 bits do not count them, more than there can be: to acquire it throws.
+  std::size_t bytes() const {
+    constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / Scratch::kAlignment * Scratch::kAlignment;
+    return bytes_ > most ? most : std::size_t(bytes_);
+  }
 
  private:
-  std::size_t bytes_ = 0;
+  std::uint64_t bytes_ = 0;
 };
 
 }  // namespace TENSORNORM_ABI

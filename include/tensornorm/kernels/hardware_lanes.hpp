@@ -176,10 +176,12 @@ class Lanes<T, kLanes, kLanes> {
   TENSORNORM_INLINE T sum() const {
     if constexpr (kLanes > 2) {
       return halved().sum();
-    } else {
+    } else if constexpr (kRegistersHoldMore) {
       T total = v[0] + v[1];
-      round_to_type(total);
+      reload(total);
       return total;
+    } else {
+      return v[0] + v[1];
     }
   }
   /// Every lane is at least that of `least` and at most that of `most`; NaN is not, nor infinity.

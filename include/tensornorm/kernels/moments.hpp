@@ -176,7 +176,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
     if (!repivot || !is_bad_pivot(n, total.sum, total.squares, row_pivot_share<A, S>(n))) return total;
     const S shift = total.sum / S(n);
     pivot = static_cast<A>(S(pivot) + shift);
-    round_to_type(pivot);
+    if constexpr (kRegistersHoldMore) reload(pivot);
     if (n >= kChunk) pivot = coarse(pivot, static_cast<A>(shift));
     repivot = false;
   }

@@ -109,7 +109,7 @@ TENSORNORM_INLINE A coarse(A x, [[maybe_unused]] A spread) {
   if constexpr (SafeScale<A>::needed) {
     const A grid = spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23);
     A sum = x + grid;
-    round_to_type(sum);
+    if constexpr (kRegistersHoldMore) reload(sum);
     const A rounded = sum - grid;
     return is_finite(rounded) ? rounded : x;
   } else {

@@ -143,7 +143,7 @@ struct SliceSums {
     if constexpr (keeps_rest<A, S>) varies = !centered || !is_bad_pivot(n, slice, folded.sum(), 0.125);
     if (!varies) {
       better = static_cast<A>(S(pivot) + (slice + lanes.sum()) / S(n));
-      round_to_type(better);
+      if constexpr (kRegistersHoldMore) reload(better);
       return false;
     }
     if constexpr (keeps_rest<A, S>) {

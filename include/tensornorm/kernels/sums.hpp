@@ -100,7 +100,7 @@ template <class L>
 TENSORNORM_INLINE void settle(L& sum, L& rest) {
   const L before = sum;
   sum = before + rest;
-  round_to_type(sum);
+  if constexpr (kRegistersHoldMore) reload(sum);
   const L added = sum - before, kept = sum - added, of_sum = before - kept, of_rest = rest - added;
   rest = finite_or_zero(L(of_sum + of_rest));
 }

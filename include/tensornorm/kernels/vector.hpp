@@ -23,6 +23,13 @@ inline constexpr bool kMasks = true;
 inline constexpr bool kMasks = false;
 #endif
 
+/// Registers hold numbers with more digits than their types have: what has to be rounded goes through memory, by reload().
+#if defined(__i386__) && !defined(__SSE2_MATH__)
+inline constexpr bool kRegistersHoldMore = true;
+#else
+inline constexpr bool kRegistersHoldMore = false;
+#endif
+
 inline namespace TENSORNORM_ABI {
 
 #if defined(__GNUC__)
@@ -141,14 +148,6 @@ template <class T>
 TENSORNORM_INLINE void reload([[maybe_unused]] T& object) {
 #if defined(__GNUC__)
   asm("" : "+m"(object));
-#endif
-}
-
-/// Rounds a number to its type, where registers may hold it with more digits.
-template <class T>
-TENSORNORM_INLINE void round_to_type([[maybe_unused]] T& x) {
-#if defined(__i386__) && !defined(__SSE2_MATH__)
-  reload(x);
 #endif
 }
 
