@@ -19,7 +19,7 @@ function(tensornorm_add_kernels target)
     file(CONFIGURE OUTPUT ${folder}/${type}.cpp @ONLY CONTENT [=[
 #include <tensornorm/kernels_once.hpp>
 #if !TENSORNORM_HAS_COMPILED(@type@)
-#error "tensornorm: compiled with an -march, a -ffast-math or part of it, or a -fno-exceptions that CMake did not see; set them in CMAKE_CXX_FLAGS"
+#error "tensornorm: compiled with an -march, -ffast-math, -ffinite-math-only, -fassociative-math or -fno-exceptions that CMake did not see; set them in CMAKE_CXX_FLAGS"
 #endif
 TENSORNORM_DEFINE_KERNELS(@element@);
 ]=])
@@ -75,7 +75,8 @@ const char text[] = "tensornorm_abi=" TEXT(TENSORNORM_ABI);
   list(REMOVE_DUPLICATES found)
   list(LENGTH found count)
   if(count GREATER 1)
-    message(FATAL_ERROR "TENSORNORM_KERNELS: expected -march, -ffast-math and parts of it, and -fno-exceptions to be the same in all configurations, got those of ${found}")
+    message(FATAL_ERROR "TENSORNORM_KERNELS: expected -march, -ffast-math, -ffinite-math-only, -fassociative-math and "
+      "-fno-exceptions to be the same in all configurations, got those of ${found}")
   endif()
   set(${variable} ${found} PARENT_SCOPE)
 endfunction()

@@ -43,10 +43,11 @@ not_fast_math+=':*.AveragesOfTheLargestNumbers:*.ARowIsTheSameAmongFewAndAmongMa
 # For valgrind, which is slow: none with an operator new of their own, none that need long double's 80 bits.
 memory='^(core\.tensor|ops\.(functional|remembered_plan|schedule)|layers\.(backward_holders|group_norm|layer_norm|misuse|repeated_calls))'
 # Without threads, which qemu-i386 does not come back from.
-i686='^(core\.(check|tensor)|axes\.|kernels\.|stats\.|ops\.(finished|forward|functional|gradient|moments|schedule|backward)|support\.|properties\.'
+with_threads='-Scratch.*:ParallelFor.CoversEachPieceOnce:ParallelFor.AllocatesNothing:UsefulThreads.*:ThreadsOf*'
+i686='^(core\.|axes\.|kernels\.|stats\.|ops\.(finished|forward|functional|gradient|moments|schedule|backward)|support\.|properties\.'
 i686+='|layers\.(batch|group|instance|layer|rms)_norm|layers\.(normalization|laws|narrow|scalar|faults|value|scales|long_sums|environment)'
 i686+='|layers\.backward_(test|golden|holders)|accuracy$)'
-# Where registers have more digits than their numbers bounds hold, and bits are not promised.
+# Where registers have more digits than their numbers, bounds hold, and bits are not promised.
 x87='^(accuracy$|stats\.|layers\.(layer_norm|group_norm|instance_norm|rms_norm|backward_golden|scales|long_sums))'
 not_x87='-*.ARowIsTheSameAmongFewAndAmongMany:*.Rows44To46OrdinaryNeighboursKeepTheirBits:*.Row39OneInfiniteElement'
 not_x87+=':*.Row46OneSmallElementAmongZeros'
@@ -158,7 +159,7 @@ digest() {
   echo "$commit" > "$folder/digest.commit"
 }
 
-# The bits of a row beside those of g++ 12 on this machine: all with fused multiply-add, which the emulated ones have, but for i686.
+# The bits of a row beside those of g++ 12 on this machine: all with fused multiply-add, which the emulated ones have; i686 has none.
 bits() {
   local name=$1 of=digest
   if [[ $name == i686* ]]; then return; fi
@@ -258,7 +259,7 @@ row tsan 'ThreadSanitizer, tests with threads' g++-12 "$threads" "$(flags -O1 -g
 row aarch64 'aarch64 (NEON) under qemu' aarch64-linux-gnu-g++ executables "${aarch64[@]}"
 row riscv64 'riscv64 under qemu' riscv64-linux-gnu-g++ executables "${riscv64[@]}"
 row s390x 's390x (big endian) under qemu' s390x-linux-gnu-g++ executables "${s390x[@]}"
-row i686 '32 bits: i686 with SSE2, under qemu, tests without threads' i686-linux-gnu-g++ "$i686" "${with_sse2[@]}"
+GTEST_FILTER=$with_threads row i686 '32 bits: i686 with SSE2, under qemu, tests without threads' i686-linux-gnu-g++ "$i686" "${with_sse2[@]}"
 GTEST_FILTER=$not_x87 row i686-x87 'i686, whose registers have more digits, some tests' i686-linux-gnu-g++ "$x87" "${with_x87[@]}"
 if ((list)); then exit 0; fi
 

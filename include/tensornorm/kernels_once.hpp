@@ -11,8 +11,8 @@
 ///   TENSORNORM_DECLARE_KERNELS(float);  // in the header through which all units get their layers, outside of namespaces
 ///   TENSORNORM_DEFINE_KERNELS(float);   // in one unit of the program, and of each shared library, after that header
 ///
-/// Errors   the linker misses tensornorm::kernels::...::dispatch<...> where no unit defines them for T and these flags: -ffast-math and
-///          parts of it, -fno-exceptions, and an -march that has FMA or AVX-512, make others of them.
+/// Errors   the linker misses tensornorm::kernels::...::dispatch<...> where no unit defines them for T and these flags: -ffast-math,
+///          -ffinite-math-only, by g++ 12 and newer -fassociative-math, -fno-exceptions, and an -march that has FMA or AVX-512, make others of them.
 ///          A T that is no real floating-point type does not compile.
 #define TENSORNORM_DECLARE_KERNELS(T) TENSORNORM_EACH_KERNEL(extern template, T)
 #define TENSORNORM_DEFINE_KERNELS(T) TENSORNORM_EACH_KERNEL(template, T)

@@ -84,7 +84,7 @@ TEST(Misuse, UnbatchedRowsThatOverlapMayNotBeWritten) {
   EXPECT_EQ(layer.running_stats().num_batches(), 0);
 }
 
-/// Given statistics are read to the end of a call, and are the caller's.
+/// Given statistics are the caller's: no gradient is written over them.
 TEST(Misuse, GradientsOverGivenStatistics) {
   using Vector = Eigen::Tensor<float, 1>;
   using Rows = Eigen::Tensor<float, 2, Eigen::RowMajor>;

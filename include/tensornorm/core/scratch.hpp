@@ -110,10 +110,10 @@ inline constexpr std::size_t kPage = 4096;
 /// Bytes from `from` to the next address that lies in its page where `wanted` lies in its own.
 inline std::size_t bytes_to_place(const void* from, std::uintptr_t wanted) { return (wanted - reinterpret_cast<std::uintptr_t>(from)) % kPage; }
 
-/// Cuts one acquired block into aligned arrays: `plan` sizes first, then `bind` hands out the memory in the same order.
+/// Cuts one acquired block into aligned arrays: sizes first, without memory, then the memory in the same order.
 class ScratchPlan {
  public:
-  /// Reserves `count` elements of T, so many times, and returns their offset in bytes.
+  /// Reserves `times` times `count` elements of T, one after the other, and returns their offset in bytes.
   template <class T>
   std::size_t reserve(Index count, Index times = 1) {
     constexpr std::uint64_t line = Scratch::kAlignment;
@@ -142,7 +142,7 @@ class ScratchPlan {
     const auto wanted = (reinterpret_cast<std::uintptr_t>(x) + line - 1) / line * line + kPage / 3 / line * line * thirds;
     array = reinterpret_cast<T*>(memory + offset + bytes_to_place(memory + offset, wanted));
   }
-  /// Where 32 bits do not count them, more than there can be: to acquire it throws.
+  /// Where a size_t cannot count them, more than can be allocated: acquire() throws.
   std::size_t bytes() const {
     constexpr std::size_t most = std::numeric_limits<std::size_t>::max() / Scratch::kAlignment * Scratch::kAlignment;
     return bytes_ > most ? most : std::size_t(bytes_);

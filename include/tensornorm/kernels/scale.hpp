@@ -107,7 +107,8 @@ TENSORNORM_INLINE A gradient_scale([[maybe_unused]] S mean, [[maybe_unused]] S r
 template <class A>
 TENSORNORM_INLINE A coarse(A x, [[maybe_unused]] A spread) {
   if constexpr (SafeScale<A>::needed) {
-    const A grid = spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23);
+    A grid = spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23);
+    if constexpr (kRegistersHoldMore) reload(grid);
     A sum = x + grid;
     if constexpr (kRegistersHoldMore) reload(sum);
     const A rounded = sum - grid;

@@ -224,7 +224,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
     // As wide as the cache holds; where it holds all, or strips that it holds would be too narrow, wide rows in strips whose coefficients
     // and sums stay in the L1 cache.
     const Index column = walk.moment_rows * element, fitting = std::min(kTileColumns, kCacheBytes / column);
-    if (column * walk.width > kCacheBytes && fitting >= std::max(unit, kNarrowestStrip)) {
+    if (traffic_of(walk.width, column) > kCacheBytes && fitting >= std::max(unit, kNarrowestStrip)) {
       const Index whole = whole_vectors(fitting / unit, unit);
       walk.strip_extent = std::min(first.extent, whole * unit < kNarrowestStrip ? fitting / unit : whole);
     } else if (walk.width >= 2 * kTileColumns && unit <= kTileColumns) {
@@ -234,7 +234,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   }
   walk.gapless = contiguous && walk.strips == 1;
   if (walk.gapless) walk.stretch = std::max<Index>(kStretchBytes / (walk.width * element), 1);
-  const Index bytes = walk.moment_rows * walk.strip_width() * element;
+  const Index bytes = traffic_of(element, walk.moment_rows * walk.strip_width());
   walk.cached = bytes <= kCacheBytes;
   if (walk.groups.depth == 0 && !walk.affine)
     walk.cuts = std::clamp<Index>(std::min(bytes / kCutBytes, walk.moment_rows / kFewestCutRows), 1, kMostCuts);
