@@ -107,11 +107,11 @@ TENSORNORM_INLINE A gradient_scale([[maybe_unused]] S mean, [[maybe_unused]] S r
 template <class A>
 TENSORNORM_INLINE A coarse(A x, [[maybe_unused]] A spread) {
   if constexpr (SafeScale<A>::needed) {
-    A grid = spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23);
-    if constexpr (kRegistersHoldMore) reload(grid);
-    A sum = x + grid;
-    if constexpr (kRegistersHoldMore) reload(sum);
-    const A rounded = sum - grid;
+    const auto in_type = [](A value) TENSORNORM_INLINE_LAMBDA {
+      if constexpr (kRegistersHoldMore) reload(value);
+      return value;
+    };
+    const A grid = in_type(spread * A(std::is_same_v<A, float> ? 0x1p11 : 0x1p23)), rounded = in_type(in_type(x + grid) - grid);
     return is_finite(rounded) ? rounded : x;
   } else {
     return x;
