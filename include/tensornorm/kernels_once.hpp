@@ -22,11 +22,14 @@
   static_assert(tensornorm::RealScalar<T> && !std::is_const_v<T>, "tensornorm: kernels are for the type of x's elements"); \
   TENSORNORM_KERNEL(how, RowForward, ForwardArguments<T>);                                                                 \
   TENSORNORM_KERNEL(how, ShortRowForward, ForwardArguments<T>);                                                            \
+  TENSORNORM_KERNEL(how, OneRowForward, ForwardArguments<T>);                                                              \
   TENSORNORM_KERNEL(how, FrozenRunForward, ForwardArguments<T>);                                                           \
+  TENSORNORM_KERNEL(how, FrozenRowsForward, ForwardArguments<T>);                                                          \
   TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);                                                              \
   TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);                                                               \
   TENSORNORM_KERNEL(how, CachedRowBackward, BackwardArguments<T>);                                                         \
   TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);                                                          \
+  TENSORNORM_KERNEL(how, OneRowBackward, BackwardArguments<T>);                                                            \
   TENSORNORM_KERNEL(how, ColumnBackward, BackwardArguments<T>)
 // A line of that list: all but three words of it are the same.
 #define TENSORNORM_KERNEL(how, walk, arguments) \

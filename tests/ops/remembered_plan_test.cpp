@@ -4,6 +4,7 @@
 
 #include <tensornorm/ops/remembered_plan.hpp>
 
+#include <stdexcept>
 #include <string>
 #include <thread>
 
@@ -36,7 +37,7 @@ constexpr Strides dense(const Shape& shape) {
 template <bool kRowMajor = true, class P = BatchAxes<1>>
 int made_for(const P& policy, const Shape& shape, const Strides& strides, const Plan::Options& options = {true, false}) {
   const int before = Plan::made;
-  const Plan& plan = plan_of<Plan, kRowMajor>(policy, shape, strides, options);
+  const Plan& plan = plan_of<Plan, kRowMajor>(policy, shape, strides, options, [] {});
   const LoopNest nest = make_loop_nest<3, kRowMajor>(shape, strides, policy);
   EXPECT_EQ(plan.samples, nest.samples);
   EXPECT_EQ(plan.statistics, nest.statistics);
@@ -94,6 +95,29 @@ TEST_F(RememberedPlan, OfOneTypeOfCallIsNoneOfAnother) {
   EXPECT_EQ(made_for(InstanceAxes<1>{}, shape_, dense(shape_)), 1);
   EXPECT_EQ((made_for<false>(BatchAxes<1>{}, shape_, {Shape{1, 2, 12}, Shape{1, 2, 12}, Shape{1, 2, 12}})), 1);
   EXPECT_EQ(made_for(BatchAxes<1>{}, shape_, dense(shape_)), 0) << "and each is kept";
+}
+
+TEST_F(RememberedPlan, IsCheckedBeforeItIsMadeAndOnlyThen) {
+  int checks = 0;
+  bool fails = true;
+  const auto ask = [&] {
+    return plan_of<Plan, true>(BatchAxes<1>{}, shape_, dense(shape_), {true, false}, [&] {
+      ++checks;
+      if (fails) throw std::invalid_argument("a layout");
+    }).samples;
+  };
+  const int before = Plan::made;
+  for (int i = 1; i <= 2; ++i) {
+    EXPECT_THROW(ask(), std::invalid_argument);
+    EXPECT_EQ(checks, i) << "what is refused once is asked again";
+  }
+  EXPECT_EQ(Plan::made, before);
+  fails = false;
+  EXPECT_EQ(ask(), shape_[0] * shape_[2]);
+  EXPECT_EQ(checks, 3);
+  fails = true;
+  EXPECT_NO_THROW(ask());
+  EXPECT_EQ(checks, 3) << "a call like the one before";
 }
 
 TEST_F(RememberedPlan, IsAThreadsOwn) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tensornorm/core/scalar.hpp>
+#include <utility>
 
 namespace tensornorm {
 
@@ -22,9 +23,7 @@ struct FixedArray {
     for (T& element : *this) element = value;
   }
   friend constexpr bool operator==(const FixedArray& a, const FixedArray& b) {
-    for (int i = 0; i < kSize; ++i)
-      if (!(a[i] == b[i])) return false;
-    return true;
+    return [&]<int... i>(std::integer_sequence<int, i...>) { return (... && (a[i] == b[i])); }(std::make_integer_sequence<int, kSize>());
   }
 };
 

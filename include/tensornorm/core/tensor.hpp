@@ -279,10 +279,10 @@ void check_in_place_or_apart(const Call& call, const char* out_name, const Tenso
     fail(call, out_name, " partially overlaps ", in_name, ": expected the same memory (in place) or none in common, got a part of it");
 }
 
-/// The output lies apart from other `values`, `count` of them, or null.
-template <class T, int kRank, class V>
-TENSORNORM_INLINE void check_apart(const Call& call, const char* out_name, const TensorView<T, kRank>& out, const char* name, const V* values, Index count) {
-  if (values != nullptr && ranges_overlap(out.data, out.span(), values, count))
+/// The output, `span` elements with their gaps, lies apart from other `values`, `count` of them, or null.
+template <class T, class V>
+TENSORNORM_INLINE void check_apart(const Call& call, const char* out_name, const T* out, Index span, const char* name, const V* values, Index count) {
+  if (values != nullptr && ranges_overlap(out, span, values, count))
     fail(call, out_name, " overlaps ", name, ": expected no memory in common, got some");
 }
 

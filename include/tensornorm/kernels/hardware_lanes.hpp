@@ -170,7 +170,11 @@ class Lanes<T, kLanes, kLanes> {
   {
     typename vector_of<T, kLanes / 2>::type low, high;
     __builtin_memcpy(&low, &v, sizeof low);
-    __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
+#if defined(__x86_64__)
+    if constexpr (sizeof(Vector) == 64) asm("vextractf64x4 $1, %1, %0" : "=v"(high) : "v"(v));  // g++ goes through memory
+    else
+#endif
+      __builtin_memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof low, sizeof high);
     return Lanes<T, kLanes / 2, kLanes / 2>(low + high);
   }
   TENSORNORM_INLINE T sum() const {

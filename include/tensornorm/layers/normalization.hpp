@@ -217,7 +217,7 @@ class Normalization {
     const auto given = context(function);
     const auto in = view_of(x);
     check_shape(given.call, in);
-    const auto out = gradient_view(given.call, in, dx);
+    const auto out = gradient_view(in, dx);
     const auto targets = affine_.checked_gradients(given.call, gradients);
     constexpr bool row_major = traits_of<X>::row_major;
     if (from_output) differentiate_from_output<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);

@@ -234,8 +234,9 @@ class TrackedNormalization {
     const auto out = batched(view_of(y));
     normalization_.check_shape(context.call, in);
     constexpr bool row_major = traits_of<X>::row_major;
+    const Index span = out.span();
     for (const auto* values : {running_.mean().data(), running_.variance().data()})
-      check_apart(context.call, "y", out, "the running statistics", values, num_features());
+      check_apart(context.call, "y", out.data, span, "the running statistics", values, num_features());
     const TrainingTurn::Hold hold(context.call, moving != nullptr ? &turn_ : nullptr);
     if (given)
       normalize_by_given<row_major>(context, ChannelPolicy{}, in, out, running_.mean().data(), running_.variance().data(), saved, device);
@@ -253,10 +254,11 @@ class TrackedNormalization {
     check_running_stats(context.call);
     const auto in = batched(view_of(x)), grad = batched(view_of(dy));
     normalization_.check_shape(context.call, in);
-    const auto out = batched(gradient_view(context.call, view_of(x), dx));
+    const auto out = batched(gradient_view(view_of(x), dx));
+    const Index span = out.span();
     if (out.data != nullptr)
       for (const auto* values : {running_.mean().data(), running_.variance().data()})
-        check_apart(context.call, "dx", out, "the running statistics", values, num_features());
+        check_apart(context.call, "dx", out.data, span, "the running statistics", values, num_features());
     const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
     constexpr bool row_major = traits_of<X>::row_major;
     const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {

@@ -23,16 +23,9 @@ void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<co
 
 /// The view of dx; one of x's shape without memory where dx is tn::none.
 template <class T, int kRank, class DX>
-TensorView<T, kRank> gradient_view(const Call& call, const TensorView<const T, kRank>& x, DX&& dx) {
-  if constexpr (is_none<DX>) {
-    static_cast<void>(call);
-    return {nullptr, x.shape, x.stride};
-  } else {
-    const TensorView<T, kRank> view = view_of(dx);
-    check_same_shape(call, "dx", x, view);
-    check_rows_apart(call, "dx", view);
-    return view;
-  }
+TensorView<T, kRank> gradient_view(const TensorView<const T, kRank>& x, DX&& dx) {
+  if constexpr (is_none<DX>) return {nullptr, x.shape, x.stride};
+  else return view_of(dx);
 }
 
 /// dx and the parameters' gradients of one normalization, from x, or from the norm itself.
@@ -47,9 +40,14 @@ template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class 
 void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
                    const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx, Scalar* dweight,
                    Scalar* dbias, bool normalized, const Device& device, bool run = true) {
-  check_same_shape(context.call, "dy", x, dy);
-  check_strides(context.call, "x", x);
-  check_strides(context.call, "dy", dy);
+  const auto check_layout = [&] {
+    check_same_shape(context.call, "dx", x, dx);
+    if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);
+    check_same_shape(context.call, "dy", x, dy);
+    check_strides(context.call, "x", x);
+    check_strides(context.call, "dy", dy);
+  };
+  if (x.size() == 0) check_layout();
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
@@ -59,18 +57,20 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
                                                                      {.weight = context.parameters.weight != nullptr, .gradients = gradients,
                                                                       .writes = dx.data != nullptr, .constant = saved.constant(),
                                                                       .in_place = dx.data == x.data || dx.data == dy.data,
-                                                                      .aligned = is_aligned(dx.data)});
+                                                                      .aligned = is_aligned(dx.data)},
+                                                                     check_layout);
   const Index params = plan != nullptr ? plan->params : affine_shape<P, kRank>(policy, x.shape).size();
   if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
     fail(context.call, "dweight overlaps dbias: expected no memory in common, got some");
+  if (plan == nullptr) return;
   if (dx.data != nullptr) {
-    check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
-    check_in_place_or_apart(context.call, "dx", dx, "x", x);
+    const Footprint& footprint = plan->footprint;
+    check_in_place_or_apart(footprint, 1, context.call, "dx", dx, "dy", dy);
+    check_in_place_or_apart(footprint, 0, context.call, "dx", dx, "x", x);
     const Scalar* const others[] = {context.parameters.weight, context.parameters.bias, dweight, dbias};
     for (const Scalar* values : others)
-      check_apart(context.call, "dx", dx, "a parameter or its gradient", values, params);
+      check_apart(context.call, "dx", dx.data, footprint.written(), "a parameter or its gradient", values, params);
   }
-  if (plan == nullptr) return;
   kernels::BackwardArguments<T> args;
   args.x = x.data;
   args.dy = dy.data;
@@ -129,7 +129,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   if (y.size() == 0) return;
   {
     const Parameters<A> inverted{inverse, inverse + params};
-    const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(policy, y, norm, inverted);
+    const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(context.call, policy, y, norm, inverted);
     S* const unit = reinterpret_cast<S*>(memory + unit_at);  // mean 0, rstd 1
     std::fill_n(unit, statistics, S(0));
     std::fill_n(unit + statistics, statistics, S(1));

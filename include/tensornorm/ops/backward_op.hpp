@@ -36,6 +36,7 @@ struct BackwardPlan {
   };
 
   Index size, statistics, samples, params;  ///< as LoopNest has them
+  Footprint footprint;
   ParameterOrder<A, Scalar> order;
   Walk walk;
   RowWalk row;
@@ -52,7 +53,7 @@ struct BackwardPlan {
   std::size_t column_bytes = 0;  ///< memory of each thread in a walk of columns
 
   BackwardPlan(const LoopNest& nest, const Options& options)
-      : size(nest.size()), statistics(nest.statistics), samples(nest.samples), params(nest.params),
+      : size(nest.size()), statistics(nest.statistics), samples(nest.samples), params(nest.params), footprint(nest),
         order(ParameterOrder<A, Scalar>::of_gradients(nest, options.weight, options.gradients)) {
     constexpr Index element = Index(sizeof(T));
     const LoopNest& walked = order.nest();
@@ -226,7 +227,9 @@ class BackwardOp {
       if (gradients_.bias != nullptr) kernels::fill(scratch.dbias, plan_.beside + kPadding, A(0));
       else scratch.dbias = nullptr;
     }
-    if (plan_.short_rows)
+    if (direct_ && plan_.store == kernels::Store::ordinary)
+      kernels::dispatch(kernels::OneRowBackward<Arguments>{args_, plan_.row, scratch.dweight, scratch.dbias});
+    else if (plan_.short_rows)
       kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, plan_.row, first, last, totals, scratch.dweight, scratch.dbias, plan_.beside});
     else if (plan_.store == kernels::Store::ordinary && plan_.row.run.param == 0)
       kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, first, last, totals});

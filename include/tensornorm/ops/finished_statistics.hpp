@@ -67,12 +67,12 @@ TENSORNORM_INLINE Center<A, S> center_of(const StatisticsArrays<S>& statistics, 
   return center_for<A, T>(statistics.mean[k], statistics.mean_lo != nullptr ? statistics.mean_lo[k] : S(0), statistics.rstd[k]);
 }
 
-/// No statistic needs its x scaled.
+/// The same of `count` of them.
 template <class A, class T, class S>
-bool all_near(const StatisticsArrays<S>& statistics, Index count) {
-  for (Index k = 0; k < count; ++k)
-    if (center_of<A, T>(statistics, k).factor != A(1)) return false;
-  return true;
+bool all_near(const S* rstd, Index count) {
+  bool near = true;
+  for (Index k = 0; k < count; ++k) near &= is_near<A, T>(rstd[k]);
+  return near;
 }
 
 /// Writes the statistic of a state of x * scale where it is asked for, in units of x.

@@ -4,6 +4,8 @@
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/column_walk.hpp>
+#include <tensornorm/ops/frozen_rows.hpp>
+#include <tensornorm/ops/footprint.hpp>
 #include <tensornorm/ops/parameter_order.hpp>
 #include <tensornorm/ops/short_rows.hpp>
 
@@ -40,11 +42,14 @@ struct ForwardPlan {
 
   Index statistics, samples, params;  ///< as LoopNest has them
   Index bytes;                        ///< of x
+  Footprint footprint;
   ParameterOrder<A, Scalar> order;
   Walk walk;
   RowWalk row;
   ColumnWalk column;
+  FrozenRows frozen_rows;  ///< columns with given statistics, in the caches
   kernels::Store store;
+  bool one_row;      ///< a single statistic of one short run
   bool short_rows;   ///< statistics of one short run each, or of joined slices
   bool meets_again;  ///< short runs with given statistics, the same ones again and again
   bool staged;       ///< those, written past the caches
@@ -53,7 +58,7 @@ struct ForwardPlan {
   std::size_t column_bytes = 0;  ///< memory of each thread in a walk of columns
 
   ForwardPlan(const LoopNest& nest, const Options& options)
-      : statistics(nest.statistics), samples(nest.samples), params(nest.params), bytes(nest.size() * Index(sizeof(T))),
+      : statistics(nest.statistics), samples(nest.samples), params(nest.params), bytes(nest.size() * Index(sizeof(T))), footprint(nest),
         order(nest, options.weight, options.bias) {
     constexpr Index element = Index(sizeof(T));
     const Index traffic = traffic_of(2, bytes);
@@ -80,8 +85,10 @@ struct ForwardPlan {
       column = make_column_walk(walked, merged, element, frozen);
       pieces = column.problems.size() * column.strips;
       store = store_of(bytes, column.is_streamed(element));
+      if (frozen && options.writes && store == kernels::Store::ordinary) frozen_rows = FrozenRows(walked);
       column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
+    one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.is_one(kernels::kBlock<A>);
     const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
     short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, traffic, element)) ||
                              (walk == Walk::row && row.has_joined_slices(joined)));
@@ -145,7 +152,11 @@ class ForwardOp {
 
   void run() noexcept {
     using Arguments = kernels::ForwardArguments<T>;
-    if constexpr (Plan::frozen) meets_again_ = meets_again_ && kernels::all_near<A, T>(args_.statistics, plan_.statistics);
+    if constexpr (Plan::frozen && !Plan::rows_only) {
+      if (plan_.frozen_rows.rows > 0 && kernels::all_near<A, T>(args_.statistics.rstd, plan_.statistics))
+        return kernels::dispatch(kernels::FrozenRowsForward<Arguments>{args_, plan_.frozen_rows});
+    }
+    if constexpr (Plan::frozen) meets_again_ = meets_again_ && kernels::all_near<A, T>(args_.statistics.rstd, plan_.statistics);
     parallel_for(device_, threads_, plan_.pieces, [this](Index worker, Index first, Index last) noexcept {
       if constexpr (!Plan::rows_only)
         if (plan_.walk == Walk::column) {
@@ -159,6 +170,7 @@ class ForwardOp {
           return kernels::dispatch(kernels::FrozenRunForward<Arguments>{args_, plan_.row, plan_.staged, first, last,
                                                                         made_memory_ + worker * plan_.coefficients_made()});
       } else {
+        if (plan_.one_row) return kernels::dispatch(kernels::OneRowForward<Arguments>{args_, plan_.row});
         if (plan_.short_rows) return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, first, last});
       }
       kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last});

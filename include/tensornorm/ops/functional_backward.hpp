@@ -20,7 +20,7 @@ void differentiate_with(const char* function, const Policy& policy, const Statis
   const auto in = view_of(x);
   const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
   const NormalizeContext<Scalar> context{call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), nullptr}};
-  differentiate<traits_of<X>::row_major>(context, policy, view_of(dy), in, saved, gradient_view(call, in, dx),
+  differentiate<traits_of<X>::row_major>(context, policy, view_of(dy), in, saved, gradient_view(in, dx),
                                          parameter_data<Scalar>(call, "dweight", dweight, shape.span()),
                                          parameter_data<Scalar>(call, "dbias", dbias, shape.span()), false, device);
 }
@@ -98,9 +98,9 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
   Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
   Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
   require_gradient_operands<Scalar, X, DY, DX>();
-  const auto out = gradient_view(call, in, dx);
+  const auto out = gradient_view(in, dx);
   if (out.data != nullptr)
-    for (Value* given : {mean, variance}) check_apart(call, "dx", out, "the given statistics", given, in.shape[1]);
+    for (Value* given : {mean, variance}) check_apart(call, "dx", out.data, out.span(), "the given statistics", given, in.shape[1]);
   SavedStats<Scalar> saved;
   keep_given(rule, mean, variance, saved, channels);
   differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);

@@ -24,29 +24,37 @@ struct NormalizeContext {
   Parameters<Scalar> parameters;
 };
 
-/// The plan of a forward call; y without memory: moments only. x is not empty.
+/// y is of x's shape, and its rows are apart from each other; x's are read forwards.
+template <class T, class U, int kRank>
+void check_layout(const Call& call, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
+  check_same_shape(call, "y", x, y);
+  check_strides(call, "x", x);
+  check_rows_apart(call, "y", y);
+}
+
+/// The plan of a forward call; y without memory: moments only. x is not empty. Errors: check_layout()'s.
 template <StatisticsSource kSource, bool kRowMajor, AxisPolicy P, class T, class Scalar, int kRank>
-const ForwardPlan<T, Scalar, kSource>& forward_plan(const P& policy, const TensorView<const T, kRank>& x, const TensorView<T, kRank>& y,
-                                                    const Parameters<Scalar>& parameters) {
+const ForwardPlan<T, Scalar, kSource>& forward_plan(const Call& call, const P& policy, const TensorView<const T, kRank>& x,
+                                                    const TensorView<T, kRank>& y, const Parameters<Scalar>& parameters) {
   return plan_of<ForwardPlan<T, Scalar, kSource>, kRowMajor>(
       policy, x.shape, {x.stride, y.stride, y.stride},
       {.weight = parameters.weight != nullptr, .bias = parameters.bias != nullptr, .writes = y.data != nullptr, .in_place = x.data == y.data,
-       .aligned = is_aligned(y.data)});
+       .aligned = is_aligned(y.data)},
+      [&] { check_layout(call, x, y); });
 }
 
 /// The source of statistics of x itself.
 template <AxisPolicy P, int kRank, bool kRowMajor>
 inline constexpr StatisticsSource kStatisticsOfX = reduces_rows<P, kRank, kRowMajor>() ? StatisticsSource::rows : StatisticsSource::any;
 
-/// y may be x, or apart from it and from the parameters, `params` of each.
-template <class Scalar, class T, class U, int kRank>
-void check_memory(const NormalizeContext<Scalar>& context, Index params, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
-  check_same_shape(context.call, "y", x, y);
-  check_strides(context.call, "x", x);
-  check_rows_apart(context.call, "y", y);
-  check_in_place_or_apart(context.call, "y", y, "x", x);
-  check_apart(context.call, "y", y, "weight", context.parameters.weight, params);
-  check_apart(context.call, "y", y, "bias", context.parameters.bias, params);
+/// y may be x, or apart from it and from the parameters.
+template <class Plan, class Scalar, class T, class U, int kRank>
+TENSORNORM_INLINE void check_memory(const NormalizeContext<Scalar>& context, const Plan& plan, const TensorView<T, kRank>& x,
+                                    const TensorView<U, kRank>& y) {
+  const Index span = plan.footprint.written();
+  check_in_place_or_apart(plan.footprint, 0, context.call, "y", y, "x", x);
+  check_apart(context.call, "y", y.data, span, "weight", context.parameters.weight, plan.params);
+  check_apart(context.call, "y", y.data, span, "bias", context.parameters.bias, plan.params);
 }
 
 /// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null.
@@ -61,15 +69,15 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   if (x.size() == 0) {
-    check_memory(context, 0, x, y);
+    check_layout(context.call, x, y);
     if (saved != nullptr) {
       S* const values = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), false, kRowMajor).mean;
       std::fill_n(values, 3 * saved->size(), S(0));
     }
     return;
   }
-  const auto& plan = forward_plan<kStatisticsOfX<P, kRank, kRowMajor>, kRowMajor>(policy, x, y, context.parameters);
-  check_memory(context, plan.params, x, y);
+  const auto& plan = forward_plan<kStatisticsOfX<P, kRank, kRowMajor>, kRowMajor>(context.call, policy, x, y, context.parameters);
+  check_memory(context, plan, x, y);
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
@@ -111,13 +119,14 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   };
   if (x.size() == 0) {
     check_samples(make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy).samples);
-    check_memory(context, 0, x, y);
+    check_layout(context.call, x, y);
     return keep();
   }
-  const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(policy, x, y, context.parameters);
+  const auto& plan = forward_plan<StatisticsSource::given, kRowMajor>(context.call, policy, x, y, context.parameters);
   check_samples(plan.samples);
-  check_memory(context, plan.params, x, y);
-  for (const Value* given : {mean, variance}) check_apart(context.call, "y", y, "the given statistics", given, plan.statistics);
+  check_memory(context, plan, x, y);
+  for (const Value* given : {mean, variance})
+    check_apart(context.call, "y", y.data, plan.footprint.written(), "the given statistics", given, plan.statistics);
   ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
   const S correction = unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1);

@@ -16,17 +16,18 @@ inline namespace TENSORNORM_ABI {
 /// the analysis takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the
 /// thread's next call for the same types.
 ///
-/// Errors   std::bad_alloc, in a thread's first call for these types.
-template <class Plan, bool kRowMajor, AxisPolicy P, int kRank>
+/// check(): what the shape and the strides have to be, asked before a plan is made.
+///
+/// Errors   std::bad_alloc, in a thread's first call for these types. What check() throws.
+template <class Plan, bool kRowMajor, AxisPolicy P, int kRank, class Check>
 const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
-                    const typename Plan::Options& options) {
+                    const typename Plan::Options& options, const Check& check) {
   static_assert(std::is_trivially_destructible_v<Plan>);
   struct Key {
     Extents<kRank> shape;
     FixedArray<Extents<kRank>, kMaxOperands> strides;
     Index groups;
     typename Plan::Options options;
-    bool operator==(const Key&) const = default;
   };
   struct Remembered {
     Key key;
@@ -35,11 +36,14 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
   };
   static constinit thread_local Scratch::Kept<Remembered> kept;
   Remembered& last = kept.get();
-  Key key{shape, strides, 0, options};
-  if constexpr (SplitsAnAxis<P>) key.groups = Index(policy.groups);
-  if (!StaticRoles<P, kRank> || !last.made || !(last.key == key)) {
+  Index groups = 0;
+  if constexpr (SplitsAnAxis<P>) groups = Index(policy.groups);
+  const Key& key = last.key;
+  const bool same = StaticRoles<P, kRank> && last.made && key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
+  if (!same) [[unlikely]] {
+    check();
     ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
-    last.key = key;
+    last.key = {shape, strides, groups, options};
     last.made = true;
   }
   return *std::launder(reinterpret_cast<const Plan*>(last.plan));

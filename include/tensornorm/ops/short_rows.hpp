@@ -186,5 +186,36 @@ struct ShortRowForward {
   TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }
 };
 
+/// RowForward of a single statistic of one short run, without its loops. One that is not ordinary goes to RowForward.
+template <class Args>
+struct OneRowForward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  const Args& args;
+  const RowWalk& walk;
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    const T* const x = args.x;
+    const Index n = walk.length;
+    const bool centered = args.rule.centered, beside = walk.run.param != 0;
+    const A pivot = centered ? first_pivot<A, I>(x, n) : A(0);
+    const BlockTotals<A, S, I> block(x, n, pivot);
+    const ShortSlice<A, S> slice(pivot, block.sum, block.squares.sum());
+    if (!slice.template is_ordinary<T>(n, centered)) return in_full();
+    const Center<A, S> center = finish_statistic<A, T>(args.rule, n, {slice.state(n, centered)}, args.statistics, 0);
+    if (center.factor != A(1)) return in_full();
+    if (args.y == nullptr) return;
+    with_map<I>(args, beside, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
+      transform_run<A, I>(x, args.y, n, map(coefficients(args, center, 0, beside), 0), {}, Store::ordinary);
+    });
+  }
+
+ private:
+  TENSORNORM_RARE void in_full() const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, 0, 1}); }
+};
+
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

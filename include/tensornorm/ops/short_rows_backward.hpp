@@ -150,5 +150,43 @@ struct ShortRowBackward {
   }
 };
 
+/// RowBackward of a single row beside its parameters, whose gradients are added where they are wanted, without its loops. One whose x needs a
+/// scale goes to RowBackward. The same bits as of RowBackward.
+template <class Args>
+struct OneRowBackward {
+  using T = typename Args::Element;
+  using A = typename Args::A;
+  using S = typename Args::S;
+
+  const Args& args;
+  const RowWalk& walk;
+  A *dweight, *dbias;  ///< as RowBackward has them
+
+  template <class I>
+  TENSORNORM_INLINE void run() const {
+    using L = HardwareLanes<A, I>;
+    using U = Uniform<L>;
+    GradientCenter<A, S> center(args, 0);
+    if (center.factor != A(1)) return in_full();
+    const Index n = walk.run.extent;
+    GradientSums<S> sums, rests;
+    with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P* to_weight, P* to_bias) TENSORNORM_INLINE_LAMBDA {
+      const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, to_weight, to_bias};
+      row_gradient_sums<true, true, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
+    });
+    if (args.dx == nullptr) return;
+    center.finish(args, sums);
+    with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P*, P*) TENSORNORM_INLINE_LAMBDA {
+      WeightedGradientMap<L, T, U, PerElement<L, P>> map(args.dy, uniform<A, I>(center.mean), uniform<A, I>(static_cast<A>(center.rstd)),
+                                                         uniform<A, I>(center.slope), uniform<A, I>(center.offset), {weight});
+      // Constants: dx does not depend on x.
+      transform_run<A, I>(args.constant ? args.dy : args.x, args.dx, n, map, {}, Store::ordinary);
+    });
+  }
+
+ private:
+  TENSORNORM_RARE void in_full() const { dispatch(RowBackward<Args>{args, walk, Store::ordinary, false, 0, 1, {}, dweight, dbias, 0}); }
+};
+
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels
