@@ -52,6 +52,59 @@ TEST(Misuse, OverlappingRowsMayNotBeWritten) {
   EXPECT_EQ(values, std::vector<float>(16, 1.0F));
 }
 
+TEST(Misuse, OverlappingRowsHaveMoments) {
+  const std::vector<float> values{0, 1, 2, 3, 4, 5, 6};
+  const Eigen::Map<const Matrix, 0, Eigen::OuterStride<>> window(values.data(), 4, 4, Eigen::OuterStride<>(1));
+  const auto [mean, variance] = tn::moments(window, tn::over<1>);
+  for (int i = 0; i < 4; ++i) EXPECT_EQ(mean(i), 1.5F + static_cast<float>(i));
+}
+
+/// call(y) is right for the first, and refuses others of the same strides, whose rows are fewer, or begin or end elsewhere, without writing.
+template <class Call>
+void expect_refused_after_a_right_call(const Call& call) {
+  Tensor<2> four(4, 8), three(3, 8), five(5, 8);
+  Matrix wide = Matrix::Constant(4, 8, 77.0F);
+  for (Tensor<2>* all : {&three, &five}) all->setConstant(77.0F);
+  four.setConstant(1.0F);
+  const auto intact = [](const auto& values) {
+    return std::all_of(values.data(), values.data() + values.size(), [](float v) { return v == 77.0F; });
+  };
+  for (int i = 0; i < 2; ++i) {
+    call(four);
+    EXPECT_THROW(call(three), std::invalid_argument);
+    EXPECT_THROW(call(five), std::invalid_argument);
+    auto part = wide.leftCols(6);
+    EXPECT_THROW(call(part), std::invalid_argument);
+    Tensor<2, Eigen::RowMajor> none(0, 8);
+    EXPECT_THROW(call(none), std::invalid_argument);
+  }
+  EXPECT_TRUE(intact(three) && intact(five) && intact(wide));
+}
+
+TEST(Misuse, AnotherShapeOfTheSameStridesAfterACallThatWasRight) {
+  Tensor<2> x(4, 8), y(4, 8), dx(4, 8);
+  x.setRandom();
+  const Matrix mx = Matrix::Random(4, 8);
+  const auto with = [&](auto layer) {
+    typename decltype(layer)::Saved saved;
+    layer.forward(x, y, saved);
+    // A matrix among the operands has the plan of a call with tensors.
+    expect_refused_after_a_right_call([&](auto& out) { layer.forward(x, out); });
+    expect_refused_after_a_right_call([&](auto& out) { layer.forward(mx, out); });
+    expect_refused_after_a_right_call([&](auto& out) { layer.infer(x, out); });
+    expect_refused_after_a_right_call([&](auto& out) { layer.backward(x, x, saved, out, tn::none); });
+    expect_refused_after_a_right_call([&](auto& in) { layer.backward(in, x, saved, dx, tn::none); });
+    expect_refused_after_a_right_call([&](auto& out) { layer.backward_from_output(x, y, saved, out, tn::none); });
+    expect_refused_after_a_right_call([&](auto& in) { layer.backward_from_output(in, y, saved, dx, tn::none); });
+  };
+  with(tn::LayerNorm<float>(8));
+  with(tn::BatchNorm1d<float>(8));
+  tn::BatchNorm1d<float> eval(8);
+  eval.eval();
+  with(eval);
+  expect_refused_after_a_right_call([&](auto& out) { tn::layer_norm(x, out, tn::none, tn::none); });
+}
+
 /// Three blocks of one matrix, side by side: x and dy are read, y and dx written, and nothing beside them.
 template <class Layer>
 void expect_blocks_are_apart(Layer layer) {

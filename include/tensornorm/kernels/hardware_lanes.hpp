@@ -170,7 +170,7 @@ class Lanes<T, kLanes, kLanes> {
   {
     typename vector_of<T, kLanes / 2>::type low, high;
     __builtin_memcpy(&low, &v, sizeof low);
-#if defined(__x86_64__)
+#if !defined(__clang__) && defined(__x86_64__)
     if constexpr (sizeof(Vector) == 64) asm("vextractf64x4 $1, %1, %0" : "=v"(high) : "v"(v));  // g++ goes through memory
     else
 #endif

@@ -40,10 +40,10 @@ template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class 
 void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
                    const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx, Scalar* dweight,
                    Scalar* dbias, bool normalized, const Device& device, bool run = true) {
+  check_same_shape(context.call, "dx", x, dx);
+  check_same_shape(context.call, "dy", x, dy);
   const auto check_layout = [&] {
-    check_same_shape(context.call, "dx", x, dx);
     if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);
-    check_same_shape(context.call, "dy", x, dy);
     check_strides(context.call, "x", x);
     check_strides(context.call, "dy", dy);
   };
@@ -93,6 +93,7 @@ template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class 
 void differentiate_from_output(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
                                const TensorView<const T, kRank>& y, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
                                Scalar* dweight, Scalar* dbias, const Device& device) {
+  check_same_shape(context.call, "dx", y, dx);
   check_same_shape(context.call, "dy", y, dy);
   check_rows_apart(context.call, "y", y);  // as forward wrote it
   const auto kept = kept_shape<P, kRank>(policy, y.shape);

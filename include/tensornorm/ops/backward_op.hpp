@@ -221,15 +221,16 @@ class BackwardOp {
     RowScratch scratch;
     if constexpr (std::is_same_v<A, Scalar>)
       if (direct_) scratch = {gradients_.weight, gradients_.bias};
+    if constexpr (std::is_same_v<A, Scalar> || takes_narrow<T, Scalar>)
+      if (direct_ && plan_.store == kernels::Store::ordinary)
+        return kernels::dispatch(kernels::OneRowBackward<Arguments>{args_, plan_.row, scratch.dweight, scratch.dbias});
     if (!direct_) {
       scratch.lay_out(plan_.beside, args_.x, memory);
       kernels::fill(scratch.dweight, plan_.beside + kPadding, A(0));
       if (gradients_.bias != nullptr) kernels::fill(scratch.dbias, plan_.beside + kPadding, A(0));
       else scratch.dbias = nullptr;
     }
-    if (direct_ && plan_.store == kernels::Store::ordinary)
-      kernels::dispatch(kernels::OneRowBackward<Arguments>{args_, plan_.row, scratch.dweight, scratch.dbias});
-    else if (plan_.short_rows)
+    if (plan_.short_rows)
       kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, plan_.row, first, last, totals, scratch.dweight, scratch.dbias, plan_.beside});
     else if (plan_.store == kernels::Store::ordinary && plan_.row.run.param == 0)
       kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, first, last, totals});

@@ -67,11 +67,19 @@ TENSORNORM_INLINE Center<A, S> center_of(const StatisticsArrays<S>& statistics, 
   return center_for<A, T>(statistics.mean[k], statistics.mean_lo != nullptr ? statistics.mean_lo[k] : S(0), statistics.rstd[k]);
 }
 
-/// The same of `count` of them.
+/// No statistic needs its x scaled.
 template <class A, class T, class S>
-bool all_near(const S* rstd, Index count) {
+bool none_scaled(const StatisticsArrays<S>& statistics, Index count) {
+  for (Index k = 0; k < count; ++k)
+    if (center_of<A, T>(statistics, k).factor != A(1)) return false;
+  return true;
+}
+
+/// `count` of them are what their elements meet: center_for() changes none.
+template <class A, class T, class S>
+bool all_near(const StatisticsArrays<S>& statistics, Index count) {
   bool near = true;
-  for (Index k = 0; k < count; ++k) near &= is_near<A, T>(rstd[k]);
+  for (Index k = 0; k < count; ++k) near &= is_near<A, T>(statistics.rstd[k]);
   return near;
 }
 

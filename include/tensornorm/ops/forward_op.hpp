@@ -4,8 +4,8 @@
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/column_walk.hpp>
-#include <tensornorm/ops/frozen_rows.hpp>
 #include <tensornorm/ops/footprint.hpp>
+#include <tensornorm/ops/frozen_rows.hpp>
 #include <tensornorm/ops/parameter_order.hpp>
 #include <tensornorm/ops/short_rows.hpp>
 
@@ -85,7 +85,7 @@ struct ForwardPlan {
       column = make_column_walk(walked, merged, element, frozen);
       pieces = column.problems.size() * column.strips;
       store = store_of(bytes, column.is_streamed(element));
-      if (frozen && options.writes && store == kernels::Store::ordinary) frozen_rows = FrozenRows(walked);
+      if (frozen && options.writes && store == kernels::Store::ordinary) frozen_rows = FrozenRows(walked, options.weight || options.bias);
       column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.is_one(kernels::kBlock<A>);
@@ -152,11 +152,11 @@ class ForwardOp {
 
   void run() noexcept {
     using Arguments = kernels::ForwardArguments<T>;
-    if constexpr (Plan::frozen && !Plan::rows_only) {
-      if (plan_.frozen_rows.rows > 0 && kernels::all_near<A, T>(args_.statistics.rstd, plan_.statistics))
+    if constexpr (Plan::frozen) {
+      if (plan_.frozen_rows.rows > 0 && kernels::all_near<A, T>(args_.statistics, plan_.statistics))
         return kernels::dispatch(kernels::FrozenRowsForward<Arguments>{args_, plan_.frozen_rows});
+      meets_again_ = meets_again_ && kernels::none_scaled<A, T>(args_.statistics, plan_.statistics);
     }
-    if constexpr (Plan::frozen) meets_again_ = meets_again_ && kernels::all_near<A, T>(args_.statistics.rstd, plan_.statistics);
     parallel_for(device_, threads_, plan_.pieces, [this](Index worker, Index first, Index last) noexcept {
       if constexpr (!Plan::rows_only)
         if (plan_.walk == Walk::column) {

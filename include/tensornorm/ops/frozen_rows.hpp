@@ -1,14 +1,13 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <algorithm>
 #include <tensornorm/ops/forward_walks.hpp>
 
 namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// A few rows of neighbouring columns, each column with a statistic and parameters of its own: one or a few examples of (N, C).
+/// A few rows of neighbouring columns, each column with a statistic and, if any, parameters of its own: one or a few examples of (N, C).
 struct FrozenRows {
   Index rows = 0, columns = 0;  ///< no rows: a nest is something else, or more
   Strides stride{};             ///< from row to row, per operand
@@ -17,9 +16,10 @@ struct FrozenRows {
   static constexpr Index kMostRows = 64, kMostColumns = 128, kMostElements = 4096;
 
   FrozenRows() = default;
-  explicit FrozenRows(const LoopNest& nest) {
+  FrozenRows(const LoopNest& nest, bool parameters) {
     const Loop& inner = nest.innermost();
-    if (nest.depth > 2 || inner.statistic != 1 || inner.param != 1 || inner.extent > kMostColumns || nest.size() > kMostElements) return;
+    if (nest.depth > 2 || inner.statistic != 1 || (parameters && inner.param != 1)) return;
+    if (inner.extent > kMostColumns || nest.size() > kMostElements) return;
     if (nest.depth == 2) {
       const Loop& outer = nest.loops[0];
       if (!reduces(outer) || outer.param != 0 || outer.extent > kMostRows) return;

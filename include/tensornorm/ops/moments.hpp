@@ -55,6 +55,7 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   const auto view = view_of(x);
   const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, view.shape);
   const Call call{"tensornorm", "moments"};
+  check_strides(call, "x", view);
   check_countable<Result>(call, "mean", kept.size(), {kept.extents.data(), kept.rank});
   typename Result::Dimensions extents;
   if constexpr (sizeof...(kAxes) < rank) std::copy(kept.span().begin(), kept.span().end(), extents.begin());

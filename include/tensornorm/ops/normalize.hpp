@@ -24,15 +24,14 @@ struct NormalizeContext {
   Parameters<Scalar> parameters;
 };
 
-/// y is of x's shape, and its rows are apart from each other; x's are read forwards.
+/// x's rows are read forwards, and those of a y that has memory are apart from each other.
 template <class T, class U, int kRank>
 void check_layout(const Call& call, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
-  check_same_shape(call, "y", x, y);
   check_strides(call, "x", x);
-  check_rows_apart(call, "y", y);
+  if (y.data != nullptr) check_rows_apart(call, "y", y);
 }
 
-/// The plan of a forward call; y without memory: moments only. x is not empty. Errors: check_layout()'s.
+/// The plan of a forward call; y is of x's shape, without memory: moments only. x is not empty. Errors: check_layout()'s.
 template <StatisticsSource kSource, bool kRowMajor, AxisPolicy P, class T, class Scalar, int kRank>
 const ForwardPlan<T, Scalar, kSource>& forward_plan(const Call& call, const P& policy, const TensorView<const T, kRank>& x,
                                                     const TensorView<T, kRank>& y, const Parameters<Scalar>& parameters) {
@@ -68,6 +67,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
                         const Device& device) {
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
+  check_same_shape(context.call, "y", x, y);
   if (x.size() == 0) {
     check_layout(context.call, x, y);
     if (saved != nullptr) {
@@ -110,6 +110,7 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
                         const TensorView<T, kRank>& y, const Value* mean, const Value* variance, SavedStats<Scalar>* saved,
                         const Device& device) {
   using S = statistic_t<T>;
+  check_same_shape(context.call, "y", x, y);
   const bool unbiased = context.rule.estimator == VarianceEstimator::unbiased;
   const auto check_samples = [&](Index samples) {
     if (unbiased && samples == 1) fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());

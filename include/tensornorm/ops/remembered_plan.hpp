@@ -16,7 +16,7 @@ inline namespace TENSORNORM_ABI {
 /// the analysis takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the
 /// thread's next call for the same types.
 ///
-/// check(): what the shape and the strides have to be, asked before a plan is made.
+/// check(): what the strides have to be beside the shape, asked before a plan is made.
 ///
 /// Errors   std::bad_alloc, in a thread's first call for these types. What check() throws.
 template <class Plan, bool kRowMajor, AxisPolicy P, int kRank, class Check>
@@ -39,8 +39,8 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
   Index groups = 0;
   if constexpr (SplitsAnAxis<P>) groups = Index(policy.groups);
   const Key& key = last.key;
-  const bool same = StaticRoles<P, kRank> && last.made && key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
-  if (!same) [[unlikely]] {
+  const bool same = last.made && key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
+  if (!StaticRoles<P, kRank> || !same) [[unlikely]] {
     check();
     ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
     last.key = {shape, strides, groups, options};
