@@ -52,6 +52,17 @@ TEST(Misuse, OverlappingRowsMayNotBeWritten) {
   EXPECT_EQ(values, std::vector<float>(16, 1.0F));
 }
 
+TEST(Misuse, EmptyOutputsAgainstMemorysOrderAreRefused) {
+  const Tensor<2> x(0, 8);
+  Strided none(nullptr, 0, 8, Eigen::OuterStride<>(-8));
+  tn::LayerNorm<float> layer(8);
+  tn::SavedStats<float> saved;
+  EXPECT_THROW(layer.forward(x, none), std::invalid_argument);
+  layer.forward(x, Tensor<2>(0, 8), saved);
+  EXPECT_THROW(layer.backward(x, x, saved, none, tn::none), std::invalid_argument);
+  EXPECT_NO_THROW(layer.backward(x, x, saved, tn::none, tn::none));
+}
+
 TEST(Misuse, OverlappingRowsHaveMoments) {
   const std::vector<float> values{0, 1, 2, 3, 4, 5, 6};
   const Eigen::Map<const Matrix, 0, Eigen::OuterStride<>> window(values.data(), 4, 4, Eigen::OuterStride<>(1));

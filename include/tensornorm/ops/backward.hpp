@@ -28,6 +28,23 @@ TensorView<T, kRank> gradient_view(const TensorView<const T, kRank>& x, DX&& dx)
   else return view_of(dx);
 }
 
+/// x's and dy's rows are read forwards, and dx's are apart from each other; see check_layout().
+template <class T, int kRank>
+void check_gradient_layout(const Call& call, const TensorView<const T, kRank>& dy, const TensorView<const T, kRank>& x,
+                           const TensorView<T, kRank>& dx) {
+  check_strides(call, "x", x);
+  check_strides(call, "dy", dy);
+  if (dx.data != nullptr || dx.size() == 0) check_rows_apart(call, "dx", dx);
+}
+
+/// The plan of a backward call; dy and dx are of x's shape, dx without memory where nobody asks for it. x is not empty.
+/// Errors: check_gradient_layout()'s.
+template <class Plan, bool kRowMajor, AxisPolicy P, class T, int kRank>
+const Plan& backward_plan(const Call& call, const P& policy, const TensorView<const T, kRank>& dy, const TensorView<const T, kRank>& x,
+                          const TensorView<T, kRank>& dx, const typename Plan::Options& options) {
+  return plan_of<Plan, kRowMajor>(policy, x.shape, {x.stride, dy.stride, dx.stride}, options, [&] { check_gradient_layout(call, dy, x, dx); });
+}
+
 /// dx and the parameters' gradients of one normalization, from x, or from the norm itself.
 ///
 /// dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight; dx = dy * weight * rstd where the statistics are constants.
@@ -42,23 +59,17 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
                    Scalar* dbias, bool normalized, const Device& device, bool run = true) {
   check_same_shape(context.call, "dx", x, dx);
   check_same_shape(context.call, "dy", x, dy);
-  const auto check_layout = [&] {
-    if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);
-    check_strides(context.call, "x", x);
-    check_strides(context.call, "dy", dy);
-  };
-  if (x.size() == 0) check_layout();
+  if (x.size() == 0) check_gradient_layout(context.call, dy, x, dx);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
   using Plan = BackwardPlan<T, Scalar, reduces_rows<P, kRank, kRowMajor>()>;
   const Plan* const plan = x.size() == 0 ? nullptr
-                                         : &plan_of<Plan, kRowMajor>(policy, x.shape, {x.stride, dy.stride, dx.stride},
-                                                                     {.weight = context.parameters.weight != nullptr, .gradients = gradients,
-                                                                      .writes = dx.data != nullptr, .constant = saved.constant(),
-                                                                      .in_place = dx.data == x.data || dx.data == dy.data,
-                                                                      .aligned = is_aligned(dx.data)},
-                                                                     check_layout);
+                                         : &backward_plan<Plan, kRowMajor>(context.call, policy, dy, x, dx,
+                                                                           {.weight = context.parameters.weight != nullptr, .gradients = gradients,
+                                                                            .writes = dx.data != nullptr, .constant = saved.constant(),
+                                                                            .in_place = dx.data == x.data || dx.data == dy.data,
+                                                                            .aligned = is_aligned(dx.data)});
   const Index params = plan != nullptr ? plan->params : affine_shape<P, kRank>(policy, x.shape).size();
   if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
     fail(context.call, "dweight overlaps dbias: expected no memory in common, got some");
@@ -96,6 +107,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_same_shape(context.call, "dx", y, dx);
   check_same_shape(context.call, "dy", y, dy);
   check_rows_apart(context.call, "y", y);  // as forward wrote it
+  if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);  // where the norm may be written
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
   check_saved(context.call, saved, kept.span(), kRowMajor);
   const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();

@@ -99,6 +99,7 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
   Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
   require_gradient_operands<Scalar, X, DY, DX>();
   const auto out = gradient_view(in, dx);
+  check_same_shape(call, "dx", in, out);
   if (out.data != nullptr)
     for (Value* given : {mean, variance}) check_apart(call, "dx", out.data, out.span(), "the given statistics", given, in.shape[1]);
   SavedStats<Scalar> saved;
