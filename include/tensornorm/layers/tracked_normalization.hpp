@@ -255,10 +255,11 @@ class TrackedNormalization {
     const auto in = batched(view_of(x)), grad = batched(view_of(dy));
     normalization_.check_shape(context.call, in);
     const auto out = batched(gradient_view(view_of(x), dx));
-    const Index span = out.span();
-    if (out.data != nullptr)
+    if (out.data != nullptr) {
+      const Index span = out.span();
       for (const auto* values : {running_.mean().data(), running_.variance().data()})
         check_apart(context.call, "dx", out.data, span, "the running statistics", values, num_features());
+    }
     const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
     constexpr bool row_major = traits_of<X>::row_major;
     const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {

@@ -88,7 +88,7 @@ struct ForwardPlan {
       if (frozen && options.writes && store == kernels::Store::ordinary) frozen_rows = FrozenRows(walked, options.weight || options.bias);
       column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
-    one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.is_one(kernels::kBlock<A>);
+    one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.kept.size() == 1 && row.is_one_run(kernels::kBlock<A>);
     const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
     short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, traffic, element)) ||
                              (walk == Walk::row && row.has_joined_slices(joined)));

@@ -39,13 +39,13 @@ struct RowWalk {
   Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
   bool affine = false;  ///< a parameter changes within a statistic
 
-  /// There is one statistic, of one run of at most so many elements.
-  bool is_one(Index most) const { return kept.size() == 1 && runs.depth == 0 && slices.depth == 0 && run.extent <= most; }
+  /// Statistics are of one run each, of at most so many elements.
+  bool is_one_run(Index most) const { return runs.depth == 0 && slices.depth == 0 && run.extent <= most; }
   /// There are several statistics, each of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes
   /// read and written, is more than a quarter of the last-level cache: rows taken together keep memory waiting.
   bool is_short(Index most, Index traffic, Index element) const {
     if (traffic > last_level_cache() / 4) most = std::min(most, kShortRunBytes / element);
-    return kept.size() > 1 && runs.depth == 0 && slices.depth == 0 && run.extent <= most;
+    return kept.size() > 1 && is_one_run(most);
   }
   /// Every statistic is of slices that are added up as one, with one parameter.
   bool has_joined_slices(const JoinedSlices& joined) const { return !affine && joined.hold(slices.size(), length); }
