@@ -74,17 +74,16 @@ struct AffineMap : ScaleMap<L, Coefficient> {
 template <class A>
 inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 
-/// transform_run() of a vector or more.
+/// transform_run() of elements [begin, end), a vector or more.
 ///
 /// Stores are aligned. A first or a last part of a vector is written by a mask, since a line that is written twice takes longer; where there
 /// are no masks, by a vector that overlaps those beside it, formed before anything is written.
 ///
-/// The streaming form, for two lines or more that are never in place, streams whole lines, and stores the elements before and after them as
-/// usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. On AMD's processors the last line
-/// is stored so even where it is whole: runs of 4 KiB that were streamed to their ends took up to 1.3 times as long. On Intel's so did
-/// those that were not.
+/// The streaming form, for whole lines or two of them that are never in place, streams whole lines, and stores the elements before and after
+/// them as usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. So it does the last line
+/// even where that is whole, if it is to be `paced`.
 template <Store kStore, class A, class I, class T, class Y, class Map>
-TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map, const ReadAhead& ahead) {
+TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index end, const Map& map, const ReadAhead& ahead, bool paced) {
   using L = HardwareLanes<A, I>;
   constexpr Index w = L::width;
   const WholeLoader<L> whole;
@@ -95,14 +94,14 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
     const L lanes = load_part<L, A>(x + from, first_one, first_one + count, load_one<A>(x + from + first_one));
     store_few(map(lanes, from, load), y + from + first_one, count, first_one);
   };
-  const Index last_one = n - w;
+  const Index last_one = end - w;
   if constexpr (kStore == Store::streaming) {
     const bool to_l2 = fetches_to_l2();
-    const Index head = elements_to_alignment(y, kLine<Y>), kept = is_intel() ? 0 : 1;
-    const Index lines_end = head + (n - head - kept) / kLine<Y> * kLine<Y>;
-    Index i = 0;
+    const Index before = elements_to_alignment(y + begin, kLine<Y>), head = begin + before;
+    const Index lines_end = head + (end - head - (paced ? 1 : 0)) / kLine<Y> * kLine<Y>;
+    Index i = begin;
     if constexpr (masked) {
-      if (head > 0) few(LastLoader<L, A>{head}, head - w, w - head, head);
+      if (before > 0) few(LastLoader<L, A>{before}, head - w, w - before, before);
     } else {
       for (; i + w <= head; i += w) at(i).store(y + i);
       if (i < head) store_few(at(i), y + i, head - i);
@@ -116,16 +115,17 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
     }
     for (; i < lines_end; i += w) at(i).template store<kStore>(y + i);
     for (; i <= last_one; i += w) at(i).store(y + i);
+    const Index left = end - i;
     if constexpr (masked) {
-      if (i < n) few(FewLoader<L, A>{n - i}, i, 0, n - i);
+      if (left > 0) few(FewLoader<L, A>{left}, i, 0, left);
     } else {
-      if (i < n) store_few(at(last_one), y + i, n - i, w - (n - i));
+      if (left > 0) store_few(at(last_one), y + i, left, w - left);
     }
   } else {
-    const Index head = n >= 4 * w ? elements_to_alignment(y, w) : 0;
+    const Index before = end - begin >= 4 * w ? elements_to_alignment(y + begin, w) : 0, head = begin + before;
     const auto write_whole = [&]() TENSORNORM_INLINE_LAMBDA {
       Index i = head;
-      for (const Index last_pair = n - 2 * w; i <= last_pair; i += 2 * w) {
+      for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
         at(i).store(y + i);
         at(i + w).store(y + i + w);
       }
@@ -133,19 +133,23 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& m
       return i;
     };
     if constexpr (masked) {
-      if (head > 0) few(LastLoader<L, A>{head}, head - w, w - head, head);
-      if (const Index i = write_whole(); i < n) few(FewLoader<L, A>{n - i}, i, 0, n - i);
+      if (before > 0) few(LastLoader<L, A>{before}, head - w, w - before, before);
+      if (const Index i = write_whole(); i < end) few(FewLoader<L, A>{end - i}, i, 0, end - i);
     } else {
-      const bool headed = head > 0, tailed = ((n - head) & (w - 1)) != 0;
+      const bool headed = before > 0, tailed = ((end - head) & (w - 1)) != 0;
       L first, last;
       if (tailed) last = at(last_one);
-      if (headed) first = at(0);
+      if (headed) first = at(begin);
       write_whole();
       if (tailed) last.store(y + last_one);
-      if (headed) first.store(y);
+      if (headed) first.store(y + begin);
     }
   }
 }
+
+/// Whole lines that are streamed before one that is stored as usual, so few that reads go on meanwhile: of long runs (33 is faster than 24
+/// and 49), and of what is gathered in the first level before it is written, whose stores wait with the others.
+inline constexpr Index kPacedLines = 33, kPacedGatheredLines = 49;
 
 /// y[i] = map(x[i], i) over n contiguous elements; y may be x, or what else the map reads at i, unless its stores stream. `ahead`:
 /// what the streaming form fetches, whose data come from memory.
@@ -156,9 +160,15 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
     const FewLoader<L, A> few{n};
     store_few(map(few(x), 0, few), y, n);
   } else if (store == Store::streaming && n >= 2 * kLine<Y>) {
-    transform_vectors<Store::streaming, A, I>(x, y, n, map, ahead);
+    const bool paced = paces_streams();
+    const Index part = paced ? kPacedLines * kLine<Y> : n;
+    for (Index begin = 0, end; begin < n; begin = end) {
+      end = begin + elements_to_alignment(y + begin, kLine<Y>) + part;
+      if (end > n - part) end = n;
+      transform_vectors<Store::streaming, A, I>(x, y, begin, end, map, ahead, paced);
+    }
   } else {
-    transform_vectors<Store::ordinary, A, I>(x, y, n, map, ahead);
+    transform_vectors<Store::ordinary, A, I>(x, y, 0, n, map, ahead, false);
   }
 }
 

@@ -129,7 +129,8 @@ struct RowBackward {
           const Offsets here = at + forwards.offsets();
           forwards.next();
           ReadAhead ahead;
-          if (streams) ahead = into_next(here, (i > 1 ? at : kept.offsets()).data[0] + forwards.offsets().data[0]);
+          const Index next = (i > 1 ? at : kept.offsets()).data[0] + forwards.offsets().data[0];
+          if (streams) ahead = read_on<T>(walk.run.extent, next - here.data[0]);
           if (waits) {
             before.run = before.at + backwards.offsets();
             backwards.previous();
@@ -163,11 +164,6 @@ struct RowBackward {
     Offsets at, run;
     GradientCenter<A, S> center;
   };
-
-  /// kFetchAhead from the run that begins at `here` into the one that begins at element `next` of x.
-  TENSORNORM_INLINE ReadAhead into_next(const Offsets& here, Index next) const {
-    return {std::min(kFetchAhead<T>, walk.run.extent), walk.run.extent, next - here.data[0] - walk.run.extent};
-  }
 
   /// Adds a run to the sums of its statistic, and writes that of `before`, if there is one.
   template <class I>

@@ -169,7 +169,8 @@ struct RowForward {
         write_runs<I>(center, at);
         continue;
       }
-      const ReadAhead ahead{fetches ? kept.offsets().data[0] - at.data[0] : 0};
+      const Index next = fetches ? kept.offsets().data[0] - at.data[0] : 0;
+      const ReadAhead ahead = frozen && fetches ? read_on<T>(walk.run.extent, next) : ReadAhead{next};
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
     }
     if (store == Store::streaming) fence();
@@ -276,9 +277,19 @@ struct FrozenRunForward {
       };
       if constexpr (streams_vectors<A>) {
         if (staged) {
+          if (extent % kLine<T> == 0 && elements_past_line(y) == 0) {
+            for (Index streamed = 0; c < end; ++c, x += inner.data[0], y += inner.data[1]) {
+              streamed += extent;
+              const bool paced = paces_streams() && streamed >= kPacedLines * kLine<T>;
+              if (paced) streamed = 0;
+              transform_vectors<Store::streaming, A, I>(x, y, 0, extent, uniform_map<A, I>(made[c]), {kFetchAhead<T>}, paced);
+            }
+            continue;
+          }
           LineStage<T, kFrozenRun> stage(y);
+          const bool to_l2 = fetches_to_l2();
           for (; c < end; ++c, x += inner.data[0]) {
-            for (Index i = 0; i < extent; i += kLine<T>) fetch_to_l2(x + 2 * kFetchAhead<T> + i);
+            for (Index i = 0; i < extent; i += kLine<T>) fetch(x + 2 * kFetchAhead<T> + i, to_l2);
             write(stage.template next<I>(extent));
           }
           stage.template finish<I>();
