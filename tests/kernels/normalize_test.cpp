@@ -156,6 +156,18 @@ TYPED_TEST(TransformRun, StreamsToAnyAlignmentOfAnElement) {
   }
 }
 
+// Long ones are written in parts of kPacedLines whole lines; the last has what is left of them.
+TYPED_TEST(TransformRun, StreamsLongRunsInParts) {
+  constexpr Index part = kPacedLines * kLine<TypeParam>;
+  for (const bool intel : {false, true}) {
+    const support::OnIntel maker(intel);
+    at_each_level([this](Level) {
+      for (const Index n : {2 * part - 1, 2 * part, 2 * part + 1, 3 * part + kLine<TypeParam> - 1, 7 * part + 5})
+        for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam)) this->check(n, 8, offset, Store::streaming);
+    });
+  }
+}
+
 // Nothing is read beside x, or beside the coefficients, however much of a vector there is at the ends.
 TYPED_TEST(TransformRun, ReadsFromPagesWithNothingBesideThem) {
   using T = TypeParam;
@@ -280,9 +292,9 @@ TYPED_TEST(NarrowRun, StreamsToAnyAlignmentOfAnElement) {
 }
 
 TYPED_TEST(TransformRun, PiecesOfAnyLengthAreOneStretchAtAnyAlignment) {
-  constexpr Index longest = 50;
-  at_each_level([](Level) {
-    for (Index pieces = 1; pieces < 12; ++pieces)
+  constexpr Index longest = 500;
+  const auto check = [](Level) {
+    for (const Index pieces : {1, 2, 3, 4, 5, 8, 11, 30})
       for (std::size_t offset = 0; offset < 64; offset += sizeof(TypeParam)) {
         std::vector<Index> lengths;
         Index n = 0;
@@ -304,7 +316,11 @@ TYPED_TEST(TransformRun, PiecesOfAnyLengthAreOneStretchAtAnyAlignment) {
         ASSERT_TRUE(support::same_bits(y.values(), values)) << pieces << " pieces, y + " << offset << " bytes";
         ASSERT_TRUE(y.intact()) << pieces << " pieces, y + " << offset << " bytes";
       }
-  });
+  };
+  for (const bool intel : {false, true}) {
+    const support::OnIntel maker(intel);
+    at_each_level(check);
+  }
 }
 
 TYPED_TEST(TransformRun, TakesElementsThatAreNotAligned) {
