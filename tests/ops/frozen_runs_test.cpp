@@ -69,7 +69,8 @@ TYPED_TEST(FrozenRuns, AreTheSameBitsHoweverTheyAreWritten) {
   for (const bool intel : {false, true}) {
     const support::OnIntel maker(intel);
     support::at_each_level([&](kernels::Level) {
-      for (const Index length : {line, 2 * line, 3 * line, 5 * line, 34 * line, Index{2}, Index{7}, line + 1, Index{49}, Index{150}, kFrozenRun - 1, kFrozenRun})
+      for (const Index length : {line, 2 * line, 3 * line, 5 * line, 34 * line, Index{2}, Index{7}, line + 1, Index{49}, Index{150},
+                                 kFrozenRun - 1, kFrozenRun})
         for (const Index offset : {Index{0}, Index{1}, line / 2, line - 1})
           for (const Index first : {Index{0}, Index{11}}) {
             if (length > kFrozenRun) continue;

@@ -79,9 +79,9 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 /// Stores are aligned. A first or a last part of a vector is written by a mask, since a line that is written twice takes longer; where there
 /// are no masks, by a vector that overlaps those beside it, formed before anything is written.
 ///
-/// The streaming form, for whole lines or two of them that are never in place, streams whole lines, and stores the elements before and after
-/// them as usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. So it does the last line
-/// even where that is whole, if it is to be `paced`.
+/// The streaming form, of two lines or more or of whole aligned ones, never in place, streams whole lines, and stores the elements before and
+/// after them as usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. Where it is to be
+/// `paced`, the last line is stored so even if it is whole.
 template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index end, const Map& map, const ReadAhead& ahead, bool paced) {
   using L = HardwareLanes<A, I>;
@@ -107,12 +107,16 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index en
       if (i < head) store_few(at(i), y + i, head - i);
     }
     i = head;
-    for (const Index last_pair = lines_end - 2 * w; i <= last_pair; i += 2 * w) {
+    const auto fetch_ahead = [&](Index count) TENSORNORM_INLINE_LAMBDA {
       if (ahead.distance != 0)
-        for (Index k = 0; k < 2 * w; k += kLine<T>) map.prefetch(x, ahead.from(i) + k, to_l2);
+        for (Index k = 0; k < count; k += kLine<T>) map.prefetch(x, ahead.from(i) + k, to_l2);
+    };
+    for (const Index last_pair = lines_end - 2 * w; i <= last_pair; i += 2 * w) {
+      fetch_ahead(2 * w);
       at(i).template store<kStore>(y + i);
       at(i + w).template store<kStore>(y + i + w);
     }
+    if (i < last_one) fetch_ahead(kLine<T>);
     for (; i < lines_end; i += w) at(i).template store<kStore>(y + i);
     for (; i <= last_one; i += w) at(i).store(y + i);
     const Index left = end - i;
@@ -147,8 +151,8 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index en
   }
 }
 
-/// Whole lines that are streamed before one that is stored as usual, so few that reads go on meanwhile: of long runs (33 is faster than 24
-/// and 49), and of what is gathered in the first level before it is written, whose stores wait with the others.
+/// Whole lines of a part, the last of which is stored as usual, where streams are paced: of long runs (33 is faster than 24 and 49), whose last
+/// part has up to twice as many; and of what is gathered in the first level before it is written, whose stores wait with the others.
 inline constexpr Index kPacedLines = 33, kPacedGatheredLines = 49;
 
 /// y[i] = map(x[i], i) over n contiguous elements; y may be x, or what else the map reads at i, unless its stores stream. `ahead`:

@@ -10,7 +10,7 @@ namespace tensornorm::kernels {
 inline namespace TENSORNORM_ABI {
 
 /// Short pieces of one stretch of memory, gathered in the L1 cache and written past the caches by whole lines: a line that is streamed
-/// must not be touched twice. The first and the last one may be parts, and are written by ordinary stores, as is one of kPacedGatheredLines.
+/// must not be touched twice. The first and the last one may be parts, and are written by ordinary stores, as is one of kPacedGatheredLines where streams are paced.
 template <class T, Index kLongest>
 class LineStage {
  public:
@@ -22,7 +22,7 @@ class LineStage {
   /// Memory for the next n <= kLongest elements of the stretch, to be written before the next call.
   template <class I>
   TENSORNORM_INLINE T* next(Index n) {
-    if (filled_ + n > kRoom || filled_ >= kPacedGatheredLines * kLine<T>) write_lines<I>();
+    if (filled_ + n > kRoom || (paced_ && filled_ >= kPacedGatheredLines * kLine<T>)) write_lines<I>();
     T* const room = elements() + filled_;
     filled_ += n;
     return room;
@@ -54,7 +54,7 @@ class LineStage {
       to_ += i - first_;
       first_ = 0;
     }
-    const Index streamed = whole - (paces_streams() ? kLine<T> : 0);
+    const Index streamed = whole - (paced_ ? kLine<T> : 0);
     for (; i < streamed; i += kLine<T>, to_ += kLine<T>) stream_line<I>(memory_ + std::size_t(i) * sizeof(T), to_);
     if (i < whole) {
       copy(to_, i, whole);
@@ -76,6 +76,7 @@ class LineStage {
 #endif
   }
 
+  const bool paced_ = paces_streams();
   T* to_;         ///< where the first element that is here goes
   Index first_;   ///< its place in memory_, beside its place in a line
   Index filled_;  ///< the place after the last one

@@ -267,6 +267,8 @@ struct FrozenRunForward {
     for (Index c = 0; c < inner.extent; ++c) made[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
     Odometer outer(walk.kept, first / inner.extent, walk.kept.depth - 1);
     const Index extent = walk.run.extent;
+    const bool paces = paces_streams(), to_l2 = fetches_to_l2();
+    Index streamed = 0;  // since a line was stored as usual
     for (Index c = first % inner.extent, left = last - first; left > 0; c = 0, outer.next()) {
       const Index end = std::min(inner.extent, c + left);
       left -= end - c;
@@ -278,16 +280,15 @@ struct FrozenRunForward {
       if constexpr (streams_vectors<A>) {
         if (staged) {
           if (extent % kLine<T> == 0 && elements_past_line(y) == 0) {
-            for (Index streamed = 0; c < end; ++c, x += inner.data[0], y += inner.data[1]) {
+            for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) {
               streamed += extent;
-              const bool paced = paces_streams() && streamed >= kPacedLines * kLine<T>;
+              const bool paced = paces && streamed >= kPacedLines * kLine<T>;
               if (paced) streamed = 0;
               transform_vectors<Store::streaming, A, I>(x, y, 0, extent, uniform_map<A, I>(made[c]), {kFetchAhead<T>}, paced);
             }
             continue;
           }
           LineStage<T, kFrozenRun> stage(y);
-          const bool to_l2 = fetches_to_l2();
           for (; c < end; ++c, x += inner.data[0]) {
             for (Index i = 0; i < extent; i += kLine<T>) fetch(x + 2 * kFetchAhead<T> + i, to_l2);
             write(stage.template next<I>(extent));
