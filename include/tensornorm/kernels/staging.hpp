@@ -10,7 +10,8 @@ namespace tensornorm::kernels {
 inline namespace TENSORNORM_ABI {
 
 /// Short pieces of one stretch of memory, gathered in the L1 cache and written past the caches by whole lines: a line that is streamed
-/// must not be touched twice. The first and the last one may be parts, and are written by ordinary stores, as is one of kPacedGatheredLines where streams are paced.
+/// must not be touched twice. The first and the last one may be parts, and are written by ordinary stores, as is one of kPacedGatheredLines
+/// where streams are paced.
 template <class T, Index kLongest>
 class LineStage {
  public:

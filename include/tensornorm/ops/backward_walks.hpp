@@ -129,8 +129,10 @@ struct RowBackward {
           const Offsets here = at + forwards.offsets();
           forwards.next();
           ReadAhead ahead;
-          const Index next = (i > 1 ? at : kept.offsets()).data[0] + forwards.offsets().data[0];
-          if (streams) ahead = read_on<T>(walk.run.extent, next - here.data[0]);
+          if (streams) {
+            const Index next = (i > 1 ? at : kept.offsets()).data[0] + forwards.offsets().data[0];
+            ahead = read_on<T>(walk.run.extent, next - here.data[0]);
+          }
           if (waits) {
             before.run = before.at + backwards.offsets();
             backwards.previous();
@@ -191,7 +193,7 @@ struct RowBackward {
       }
       if constexpr (may_write_beside_next<A, T>)
         if (before != nullptr) {
-          // In whole lines: what a part would leave of its last one is written with the next. Its last whole one is an ordinary store.
+          // In whole lines: what a part would leave of its last one is written with the next.
           static_assert(kBlock<A> >= 2 * kLine<T>);
           const T* const dx = args.dx + before->run.data[2];
           const Index end = i + n < extent ? i + n - elements_past_line(dx + i + n) : extent;
