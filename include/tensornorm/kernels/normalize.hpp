@@ -98,7 +98,7 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index en
   if constexpr (kStore == Store::streaming) {
     const bool to_l2 = fetches_to_l2();
     const Index before = elements_to_alignment(y + begin, kLine<Y>), head = begin + before;
-    const Index lines_end = head + (end - head - (paced ? 1 : 0)) / kLine<Y> * kLine<Y>;
+    const Index lines_end = head + ((end - head) / kLine<Y> - (paced ? 1 : 0)) * kLine<Y>;
     Index i = begin;
     if constexpr (masked) {
       if (before > 0) few(LastLoader<L, A>{before}, head - w, w - before, before);
