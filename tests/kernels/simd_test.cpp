@@ -254,7 +254,7 @@ TYPED_TEST(Simd, IsWithinAsksForEveryLane) {
   });
 }
 
-TYPED_TEST(Simd, ZeroBelowClearsWhateverIsThere) {
+TYPED_TEST(Simd, ZeroBelowAndZeroFromClearWhateverIsThere) {
   using T = TypeParam;
   at_each_level([this](Level) {
     auto from = this->values(1);
@@ -269,6 +269,13 @@ TYPED_TEST(Simd, ZeroBelowClearsWhateverIsThere) {
       });
       auto expected = from;
       for (int i = 0; i < first; ++i) expected[static_cast<std::size_t>(i)] = T(0.0);
+      this->expect_first(width, lanes, expected);
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+        L::load(from.data()).zero_from(first).store(lanes.data());
+        width = L::width;
+      });
+      expected = from;
+      for (int i = std::max(first, 0); i < this->N; ++i) expected[static_cast<std::size_t>(i)] = T(0.0);
       this->expect_first(width, lanes, expected);
     }
   });
@@ -370,6 +377,8 @@ TEST(SimdScalar, AnyNumberTypeIsOneLane) {
   EXPECT_EQ((L(x) * L(y)).v, 1.5L);
   EXPECT_EQ(L(x).zero_below(1).v, 0.0L);
   EXPECT_EQ(L(x).zero_below(0).v, 3.0L);
+  EXPECT_EQ(L(x).zero_from(1).v, 3.0L);
+  EXPECT_EQ(L(x).zero_from(0).v, 0.0L);
   float narrow = 0;
   L(x).store(&narrow);
   EXPECT_EQ(narrow, 3.0F);

@@ -50,6 +50,7 @@ class BackwardWalksTest : public testing::Test {
   using A = accumulator_t<T>;
   using S = statistic_t<T>;
   static constexpr Index kAround = 64;  ///< elements before and after dx, and the most it is moved by
+  static constexpr Index kLine = kernels::kLine<A>;
 
   struct Result {
     std::vector<T> dx;  ///< with kAround elements before it and after it
@@ -58,8 +59,23 @@ class BackwardWalksTest : public testing::Test {
 
   enum class By { rows, rows_beside_next, cached_rows, short_rows };
 
+  /// Elements from an address of 64 bytes to x and to dy; the arrays beside the elements have a line before them and one after them.
+  struct Places {
+    Index x = 0, dy = 0;
+    bool padded = false;
+  };
+
+  /// The values once more, `past` elements after an address of 64 bytes.
+  template <class V>
+  static V* moved(const std::vector<V>& values, Index past, std::vector<V>& memory) {
+    memory.assign(values.size() + 3 * kAround, V(77));
+    V* to = memory.data() + kAround;
+    while (reinterpret_cast<std::uintptr_t>(to) % 64 != 0) ++to;
+    return std::copy(values.begin(), values.end(), to + past) - std::ptrdiff_t(values.size());
+  }
+
   /// By the walk asked for; dx begins `offset` elements after an address of 64 bytes.
-  static Result run(const Case& c, Index offset, By by, bool gradients, bool extreme, Index first) {
+  static Result run(const Case& c, Index offset, By by, bool gradients, bool extreme, Index first, const Places& places = {}) {
     const LoopNest nest = support::nest_of_roles<Eigen::RowMajor>(c.shape, c.letters);
     const RowWalk walk = make_row_walk(nest, without_params(nest));
     const auto x = support::random_values<T>(nest.size(), 1, 3, 2), dy = support::random_values<T>(nest.size(), 2, 0, 1);
@@ -73,15 +89,19 @@ class BackwardWalksTest : public testing::Test {
     Result result;
     result.dweight.resize(static_cast<std::size_t>(2 * nest.params + 16));
     result.dbias.resize(result.dweight.size());
-    std::vector<A> few_dweight(static_cast<std::size_t>(nest.params + 16)), few_dbias(few_dweight.size());
+    const std::vector<A> zeros(static_cast<std::size_t>(nest.params + 2 * kLine));
+    std::vector<A> few_dweight, few_dbias;
+    A* const dweight = moved(zeros, places.x % kLine, few_dweight) + kLine;
+    A* const dbias = moved(zeros, places.x % kLine, few_dbias) + kLine;
     std::vector<T> room(static_cast<std::size_t>(nest.size() + 3 * kAround), T(77));
     T* dx = room.data() + kAround;
     while (reinterpret_cast<std::uintptr_t>(dx) % 64 != 0) ++dx;
     dx += offset;
 
     kernels::BackwardArguments<T> args;
-    args.x = x.data();
-    args.dy = dy.data();
+    std::vector<T> x_memory, dy_memory;
+    args.x = moved(x, places.x, x_memory);
+    args.dy = moved(dy, places.dy, dy_memory);
     args.dx = dx;
     args.weight = gradients || beside ? weight.data() : nullptr;
     args.samples = nest.samples;
@@ -94,14 +114,23 @@ class BackwardWalksTest : public testing::Test {
     if (by == By::cached_rows)
       kernels::dispatch(kernels::CachedRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals});
     else if (by == By::short_rows)
-      kernels::dispatch(kernels::ShortRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals, few_dweight.data(),
-                                                                                few_dbias.data(), beside ? nest.params : 0});
+      kernels::dispatch(kernels::ShortRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals, dweight, dbias,
+                                                                                beside ? nest.params : 0, places.padded});
     else
       kernels::dispatch(kernels::RowBackward<kernels::BackwardArguments<T>>{args, walk, Store::streaming, by == By::rows_beside_next, first,
-                                                                            walk.kept.size(), totals, few_dweight.data(), few_dbias.data(),
-                                                                            beside ? nest.params : 0});
+                                                                            walk.kept.size(), totals, dweight, dbias,
+                                                                            beside ? nest.params : 0, places.padded});
     result.dx.assign(dx - kAround, dx + nest.size() + kAround);
+    EXPECT_TRUE(std::all_of(dweight - kLine, dweight, [](A zero) { return zero == A(0); }));
+    EXPECT_TRUE(std::all_of(dbias - kLine, dbias, [](A zero) { return zero == A(0); }));
     return result;
+  }
+
+  /// Whether BackwardOp might ask for the walk.
+  static bool is_taken(const Case& c, By by, bool gradients) {
+    const bool beside = c.letters.back() == 'R';
+    if (by == By::cached_rows) return !beside;  // its runs have one weight each
+    return by != By::short_rows || (c.shape.back() <= kernels::kBlock<A> && (!beside || gradients));
   }
 
   static std::vector<Case> cases() {
@@ -115,6 +144,8 @@ class BackwardWalksTest : public testing::Test {
             {"short rows, a weight for each", "kKr", {3, 21, 49}},
             {"short rows of part of a vector, a weight for many", "Kkr", {2, 19, 7}},
             {"short rows without parameters", "kkr", {2, 25, 64}},
+            {"rows of a part beside their parameters", "kR", {35, 300}},
+            {"rows of a part, a weight for each", "kKr", {3, 5, 211}},
             {"no parameters", "kkr", {2, 3, 1111}}};
   }
 };
@@ -137,10 +168,7 @@ TYPED_TEST(BackwardWalksTest, GiveTheSameBits) {
           support::at_each_level([&](kernels::Level) {
             const auto expected = this->run(c, offset, Walk::rows, gradients, extreme, first);
             for (const Walk by : {Walk::rows_beside_next, Walk::cached_rows, Walk::short_rows}) {
-              const bool beside = c.letters.back() == 'R';
-              if (by == Walk::cached_rows && beside) continue;  // its runs have one weight each
-              const bool is_short = c.shape.back() <= kernels::kBlock<accumulator_t<TypeParam>>;
-              if (by == Walk::short_rows && (!is_short || (beside && !gradients))) continue;
+              if (!this->is_taken(c, by, gradients)) continue;
               const auto actual = this->run(c, offset, by, gradients, extreme, first);
               EXPECT_TRUE(support::same_bits(actual.dx, expected.dx));
               EXPECT_TRUE(support::same_bits(actual.dweight, expected.dweight));
@@ -151,6 +179,28 @@ TYPED_TEST(BackwardWalksTest, GiveTheSameBits) {
             }
           });
         }
+}
+
+// Sums begin at a line where x and dy do so together. Nothing of that is seen, nor written before or after the arrays beside the elements.
+TYPED_TEST(BackwardWalksTest, GiveTheSameBitsWhereverVectorsBegin) {
+  using Fixture = TestFixture;
+  using Walk = typename Fixture::By;
+  constexpr Index last = kernels::kLine<TypeParam> - 1;
+  for (const Case& c : this->cases())
+    for (const bool gradients : {true, false})
+      support::at_each_level([&](kernels::Level) {
+        const auto expected = this->run(c, 0, Walk::rows, gradients, false, 0);
+        for (const Walk by : {Walk::rows, Walk::rows_beside_next, Walk::cached_rows, Walk::short_rows}) {
+          if (!this->is_taken(c, by, gradients)) continue;
+          for (const auto& places : {typename Fixture::Places{1, 1, true}, {4, 4, true}, {4, 4, false}, {last, last, true}, {4, 0, true}, {0, 4, true}}) {
+            SCOPED_TRACE(std::string(c.name) + ", x moved by " + std::to_string(places.x) + ", dy by " + std::to_string(places.dy));
+            const auto actual = this->run(c, 4, by, gradients, false, 0, places);
+            EXPECT_TRUE(support::same_bits(actual.dx, expected.dx));
+            EXPECT_TRUE(support::same_bits(actual.dweight, expected.dweight));
+            EXPECT_TRUE(support::same_bits(actual.dbias, expected.dbias));
+          }
+        }
+      });
 }
 
 }  // namespace

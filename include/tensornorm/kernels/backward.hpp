@@ -25,13 +25,15 @@ struct RowGradients {
   A rstd, shift;      ///< norm = (x - mean) * rstd + shift
   const P* weight;    ///< beside the elements
   P *dweight, *dbias; ///< beside the elements: += dy * norm, += dy; dbias null: not wanted
+  bool turned = false; ///< lanes may be others, and vectors reach into a line before and after dweight and dbias
 };
 
 /// One vector of a row of gradients: adds g and g * d to the sums, and, with kGradients, to dweight and dbias beside it. `keep` sets the
-/// lanes to 0 that are not to be counted; `load` and `store` have those that there are.
-template <bool kWeighted, bool kGradients, class A, class P, class L, class Keep, class Load, class StoreLanes>
+/// lanes to 0 that are not to be counted; `load` has the weights that there are, `load_sums` and `store` have dweight and dbias.
+template <bool kWeighted, bool kGradients, class A, class P, class L, class Keep, class Load, class LoadSums, class StoreLanes>
 TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients<A, P>& row, const L& rstd, const L& shift, Index i,
-                                     const Keep& keep, const Load& load, const StoreLanes& store, L& plain, L& centered) {
+                                     const Keep& keep, const Load& load, const LoadSums& load_sums, const StoreLanes& store, L& plain,
+                                     L& centered) {
   const L g = keep(dy), difference = keep(d);
   if constexpr (kWeighted) {
     const L weighted = keep(dy * load(row.weight + i));
@@ -42,11 +44,11 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
     centered.fma(g, difference);
   }
   if constexpr (kGradients) {
-    L norm = shift, sum = load(row.dweight + i);
+    L norm = shift, sum = load_sums(row.dweight + i);
     norm.fma(difference, rstd);
-    sum.fma(g, norm);
+    sum.fma(g, keep(norm));
     store(sum, row.dweight + i);
-    if (row.dbias != nullptr) store(load(row.dbias + i) + g, row.dbias + i);
+    if (row.dbias != nullptr) store(load_sums(row.dbias + i) + g, row.dbias + i);
   }
 }
 
@@ -57,6 +59,10 @@ TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i, bool to_l2) 
 }
 
 /// Row kernel: f(plain, centered) is given the lanes of the two sums of n contiguous elements, block by block, and of what whole vectors leave.
+///
+/// Vectors may begin at a line, if x and dy do so together: a load of two lines waits for a store to a part of it in another page (see
+/// ScratchPlan::place_apart()), and stores past the caches are under way for long. Lanes are turned then, and the even sums of some the odd ones,
+/// which is seen neither where these two are added up nor in the sum of all lanes, as halves are added to halves.
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
 /// `ahead`: what is fetched of x and dy, which then come from memory.
@@ -70,19 +76,47 @@ TENSORNORM_INLINE void row_gradient_lanes(const T* x, const T* dy, Index n, cons
   const WholeLoader<L> whole;
   const auto store_all = [](const L& lanes, P* to) TENSORNORM_INLINE_LAMBDA { lanes.store(to); };
   const auto add = [&](Index i, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
-    add_gradients<kWeighted, kGradients>(whole(x + i) - mean, whole(dy + i), row, rstd, shift, i, all, whole, store_all, plain, centered);
+    add_gradients<kWeighted, kGradients>(whole(x + i) - mean, whole(dy + i), row, rstd, shift, i, all, whole, whole, store_all, plain, centered);
   };
-  const Index full = n / w * w;
+  const auto fetch_ahead = [&](Index i, Index count) TENSORNORM_INLINE_LAMBDA {
+    if (ahead.distance != 0)
+      for (Index k = 0; k < count; k += kLine<T>) fetch_both(x, dy, ahead.from(i) + k, to_l2);
+  };
+  constexpr bool may_turn = std::is_same_v<A, T> && w > 1 && HardwareLanes<A, I>::width * sizeof(A) > 16;
+  const Index full = n / w * w, past = elements_to_alignment(x, w);
+  const Index before = may_turn && row.turned && n >= 8 * w && past == elements_to_alignment(dy, w) ? past : 0;
   for (Index first = 0; first < full; first += kBlock<A>) {
     const Index end = std::min(full, first + kBlock<A>);
     L plain0, plain1, centered0, centered1;
-    Index i = first;
-    for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
-      if (ahead.distance != 0)
-        for (Index k = 0; k < 2 * w; k += kLine<T>) fetch_both(x, dy, ahead.from(i) + k, to_l2);
-      add(i, plain0, centered0);
-      add(i + w, plain1, centered1);
-    }
+    const auto add_pairs = [&](Index i) TENSORNORM_INLINE_LAMBDA {
+      for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
+        fetch_ahead(i, 2 * w);
+        add(i, plain0, centered0);
+        add(i + w, plain1, centered1);
+      }
+      return i;
+    };
+    if constexpr (may_turn)
+      if (before > 0) {
+        const auto add_part = [&](Index i, int from, int to, L& plain, L& centered) TENSORNORM_INLINE_LAMBDA {
+          const auto keep = [&](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes.zero_below(from).zero_from(to); };
+          const auto load = [&](const auto* p) TENSORNORM_INLINE_LAMBDA { return load_part<L, A>(p, from, to, A(0)); };
+          add_gradients<kWeighted, kGradients>(load(x + i) - mean, load(dy + i), row, rstd, shift, i, keep, load, whole, store_all, plain, centered);
+        };
+        add_part(first + before - w, int(w - before), int(w), plain1, centered1);
+        Index i = add_pairs(first + before);
+        fetch_ahead(i, w);
+        if (i + w <= end) {
+          add(i, plain0, centered0);
+          i += w;
+          std::swap(plain0, plain1);
+          std::swap(centered0, centered1);
+        }
+        add_part(i, 0, int(w - before), plain0, centered0);
+        f(plain0 + plain1, centered0 + centered1);
+        continue;
+      }
+    const Index i = add_pairs(first);
     if (i < end) add(i, plain0, centered0);
     f(plain0 + plain1, centered0 + centered1);
   }
@@ -93,7 +127,7 @@ TENSORNORM_INLINE void row_gradient_lanes(const T* x, const T* dy, Index n, cons
       const auto keep = [&](const L& lanes) TENSORNORM_INLINE_LAMBDA { return lanes.zero_below(int(first)); };
       L plain, centered;
       const auto add_last = [&](const auto& load, const auto& store) TENSORNORM_INLINE_LAMBDA {
-        add_gradients<kWeighted, kGradients>(load(x + at) - mean, load(dy + at), row, rstd, shift, at, keep, load, store, plain, centered);
+        add_gradients<kWeighted, kGradients>(load(x + at) - mean, load(dy + at), row, rstd, shift, at, keep, load, load, store, plain, centered);
       };
       if (n >= w) add_last(whole, store_all);
       else

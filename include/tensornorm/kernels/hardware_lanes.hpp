@@ -193,15 +193,8 @@ class Lanes<T, kLanes, kLanes> {
     // Of comparisons with anything but 0 g++ 12 makes one number after the other.
     return ((least - *this).not_below_zero() + (*this - most).not_below_zero()).sum() == T(0);
   }
-  TENSORNORM_INLINE Lanes zero_below(int first) const {
-    Integers mask, bits;
-    __builtin_memcpy(&mask, LaneMasks<T>::from(first < 0 ? 0 : first > kLanes ? kLanes : first), sizeof mask);
-    __builtin_memcpy(&bits, &v, sizeof bits);
-    bits &= mask;
-    Lanes r;
-    __builtin_memcpy(&r.v, &bits, sizeof bits);
-    return r;
-  }
+  TENSORNORM_INLINE Lanes zero_below(int first) const { return masked(LaneMasks<T>::from(within(first))); }
+  TENSORNORM_INLINE Lanes zero_from(int end) const { return masked(LaneMasks<T>::below(within(end))); }
   TENSORNORM_INLINE Lanes not_below_zero() const { return or_where(v < Vector{}, Lanes()); }
   TENSORNORM_INLINE Lanes or_where_zero(const Lanes& test, const Lanes& other) const { return or_where(test.v == Vector{}, other); }
   /// kLanes doubles out of, or rounded to, kLanes floats.
@@ -249,6 +242,16 @@ class Lanes<T, kLanes, kLanes> {
   Vector v;
 
  private:
+  TENSORNORM_INLINE static int within(int lane) { return lane < 0 ? 0 : lane > kLanes ? kLanes : lane; }
+  TENSORNORM_INLINE Lanes masked(const typename lane_integer<T>::type* chosen) const {
+    Integers mask, bits;
+    __builtin_memcpy(&mask, chosen, sizeof mask);
+    __builtin_memcpy(&bits, &v, sizeof bits);
+    bits &= mask;
+    Lanes r;
+    __builtin_memcpy(&r.v, &bits, sizeof bits);
+    return r;
+  }
   TENSORNORM_INLINE Lanes or_where(const Integers& chosen, const Lanes& other) const {
     Integers bits, others;
     __builtin_memcpy(&bits, &v, sizeof bits);

@@ -86,6 +86,7 @@ class Lanes {
   TENSORNORM_INLINE T sum() const { return halved().sum(); }
   /// Lanes below `first` become +0.
   TENSORNORM_INLINE Lanes zero_below(int first) const { return Lanes(lo.zero_below(first), hi.zero_below(first - kWidth / 2)); }
+  TENSORNORM_INLINE Lanes zero_from(int end) const { return Lanes(lo.zero_from(end), hi.zero_from(end - kWidth / 2)); }
   /// Lanes below 0 become 0; NaN stays.
   TENSORNORM_INLINE Lanes not_below_zero() const { return Lanes(lo.not_below_zero(), hi.not_below_zero()); }
   /// Lanes where `test` is 0 become those of `other`.
@@ -132,6 +133,7 @@ class Lanes<T, 1, 1> {
   T sum() const { return v; }
   Lanes or_where_zero(const Lanes& test, const Lanes& other) const { return is_exact_zero(test.v) ? other : *this; }
   Lanes zero_below(int first) const { return first > 0 ? Lanes() : *this; }
+  Lanes zero_from(int end) const { return end > 0 ? *this : Lanes(); }
 
   T v;
 };

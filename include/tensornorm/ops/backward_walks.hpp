@@ -59,7 +59,7 @@ inline namespace TENSORNORM_ABI {
 template <class I, class A, class S, class T>
 TENSORNORM_INLINE void add_elements(const T* x, const T* dy, Index n, const ReadAhead& ahead, const GradientCenter<A, S>& center,
                                     GradientSums<S>& run, GradientSums<S>& rests) {
-  const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr};
+  const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr, true};
   row_gradient_sums<false, false, A, S, I>(x, dy, n, row, ahead, run, rests);
 }
 /// Adds to the gradients of the parameter at p, or of a vector of them from there on, the sums of what has such a center.
@@ -109,6 +109,7 @@ struct RowBackward {
   A *dweight, *dbias;  ///< where parameters lie beside the elements: a few rows' gradients, folded into the totals unless those are null;
                        ///< dbias null: not wanted
   Index params;
+  bool padded = false;  ///< dweight and dbias have a line before and after them
 
   template <class I>
   TENSORNORM_INLINE void run() const {
@@ -185,7 +186,7 @@ struct RowBackward {
         add_elements<I, A, S>(x, dy, n, from_here, center, run, run_rests);
       } else {
         const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
-          const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside};
+          const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside, padded};
           if (args.gradients) row_gradient_sums<true, true, A, S, I>(x, dy, n, row, from_here, run, run_rests);
           else row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_here, run, run_rests);
         };

@@ -44,8 +44,9 @@ struct ShortRowBackward {
   const RowWalk& walk;
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<A, S> totals;
-  A *dweight, *dbias;  ///< as RowBackward has them
+  A *dweight, *dbias;  ///< as RowBackward has them, and so have
   Index params;
+  bool padded;
 
   template <class I>
   TENSORNORM_INLINE void run() const {
@@ -85,7 +86,7 @@ struct ShortRowBackward {
     const auto add = [&](Index, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
       if (centers.is_scaled(i)) return alone(few.k + i);  // here: gradients of parameters are added up in the order of rows
       with_those_of(i, [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_INLINE_LAMBDA {
-        const RowGradients<A, P> beside{centers.mean[i], centers.rstd[i], centers.shift[i], weight, dweight_beside, dbias_beside};
+        const RowGradients<A, P> beside{centers.mean[i], centers.rstd[i], centers.shift[i], weight, dweight_beside, dbias_beside, padded};
         row_gradient_lanes<true, true, A, I>(few.run(args.x, 0, 0, i), few.run(args.dy, 1, 0, i), n, beside, {}, f);
       });
     };
@@ -107,7 +108,7 @@ struct ShortRowBackward {
     const Index n = walk.run.extent;
     const auto add = [&](Index j, Index i, const auto& f) TENSORNORM_INLINE_LAMBDA {
       if (centers.is_scaled(i)) return;
-      const RowGradients<A> row{centers.mean[i], A(0), A(0), nullptr, nullptr, nullptr};
+      const RowGradients<A> row{centers.mean[i], A(0), A(0), nullptr, nullptr, nullptr, few.slices.count == 1};
       row_gradient_lanes<false, false, A, I>(few.run(args.x, 0, j, i), few.run(args.dy, 1, j, i), n, row, {}, f);
     };
     ShortGradientSums<A, S, I> sums(few.count, few.slices.count, n, add);
