@@ -181,6 +181,22 @@ TYPED_TEST(BackwardWalksTest, GiveTheSameBits) {
         }
 }
 
+// Not those of joined slices, whose lanes are added to each other's.
+TYPED_TEST(BackwardWalksTest, JoinedSlicesHaveTheSameBitsWhereverTheyBegin) {
+  using Walk = typename TestFixture::By;
+  const Case c{"joined slices", "rKr", {3, 5, 150}};
+  if (!kernels::joined_slices<accumulator_t<TypeParam>>.hold(c.shape[0], c.shape[2])) GTEST_SKIP() << "slices of this type are not joined";
+  support::at_each_level([&](kernels::Level) {
+    const auto expected = this->run(c, 0, Walk::short_rows, true, false, 0, {4, 0, true});  // not together
+    for (const Index past : {0, 1, 4, 15}) {
+      const auto actual = this->run(c, 0, Walk::short_rows, true, false, 0, {past, past, true});
+      EXPECT_TRUE(support::same_bits(actual.dx, expected.dx)) << past;
+      EXPECT_TRUE(support::same_bits(actual.dweight, expected.dweight)) << past;
+      EXPECT_TRUE(support::same_bits(actual.dbias, expected.dbias)) << past;
+    }
+  });
+}
+
 // Sums begin at a line where x and dy do so together. Nothing of that is seen, nor written before or after the arrays beside the elements.
 TYPED_TEST(BackwardWalksTest, GiveTheSameBitsWhereverVectorsBegin) {
   using Fixture = TestFixture;

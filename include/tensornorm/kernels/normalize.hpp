@@ -81,7 +81,7 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 ///
 /// The streaming form, of two lines or more or of whole aligned ones, never in place, streams whole lines, and stores the elements before and
 /// after them as usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. Where it is to be
-/// `paced`, the last line is stored so even if it is whole.
+/// `paced`, the last line is stored so even if it is whole; at the beginning of a run the last whole one, since a part of a line is no pace.
 template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index end, const Map& map, const ReadAhead& ahead, bool paced) {
   using L = HardwareLanes<A, I>;
@@ -98,7 +98,8 @@ TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index en
   if constexpr (kStore == Store::streaming) {
     const bool to_l2 = fetches_to_l2();
     const Index before = elements_to_alignment(y + begin, kLine<Y>), head = begin + before;
-    const Index lines_end = head + ((end - head) / kLine<Y> - (paced ? 1 : 0)) * kLine<Y>;
+    const Index usual = !paced ? 0 : begin > 0 ? 1 : kLine<Y>;
+    const Index lines_end = head + (end - head - usual) / kLine<Y> * kLine<Y>;
     Index i = begin;
     if constexpr (masked) {
       if (before > 0) few(LastLoader<L, A>{before}, head - w, w - before, before);
