@@ -52,6 +52,9 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
   }
 }
 
+/// Vectors of a row from which on its sums may begin at a line.
+inline constexpr Index kTurnedVectors = 8;
+
 template <class X, class T>
 TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i, bool to_l2) {
   fetch(x + i, to_l2);
@@ -60,9 +63,9 @@ TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i, bool to_l2) 
 
 /// Row kernel: f(plain, centered) is given the lanes of the two sums of n contiguous elements, block by block, and of what whole vectors leave.
 ///
-/// Vectors may begin at a line, if x and dy do so together: a load of two lines waits for a store to a part of it in another page (see
-/// ScratchPlan::place_apart()), and stores past the caches are under way for long. Lanes are turned then, and the even sums of some the odd ones,
-/// which is seen neither where these two are added up nor in the sum of all lanes, as halves are added to halves.
+/// Vectors may begin at a line, if x, dy and what gradients are added to do so together: a load of two lines waits for a store to a part of it
+/// in another page (see ScratchPlan::place_apart()), and stores past the caches are under way for long. Lanes are turned then, and the even sums
+/// of some the odd ones, which is seen neither where these two are added up nor in the sum of all lanes, as halves are added to halves.
 ///
 /// kWeighted: g = dy * weight, element by element; otherwise g = dy. kGradients: dweight and dbias are added to, element by element.
 /// `ahead`: what is fetched of x and dy, which then come from memory.
@@ -84,7 +87,8 @@ TENSORNORM_INLINE void row_gradient_lanes(const T* x, const T* dy, Index n, cons
   };
   constexpr bool may_turn = std::is_same_v<A, T> && w > 1 && HardwareLanes<A, I>::width * sizeof(A) > 16;
   const Index full = n / w * w, past = elements_to_alignment(x, w);
-  const Index before = may_turn && row.turned && n >= 8 * w && past == elements_to_alignment(dy, w) ? past : 0;
+  const bool together = past == elements_to_alignment(dy, w) && (!kGradients || past == elements_to_alignment(row.dweight, w));
+  const Index before = may_turn && row.turned && n >= kTurnedVectors * w && together ? past : 0;
   for (Index first = 0; first < full; first += kBlock<A>) {
     const Index end = std::min(full, first + kBlock<A>);
     L plain0, plain1, centered0, centered1;
@@ -109,6 +113,7 @@ TENSORNORM_INLINE void row_gradient_lanes(const T* x, const T* dy, Index n, cons
         if (i + w <= end) {
           add(i, plain0, centered0);
           i += w;
+          fetch_ahead(i, w);
           std::swap(plain0, plain1);
           std::swap(centered0, centered1);
         }

@@ -120,7 +120,7 @@ class BackwardOp {
     if constexpr (std::is_same_v<A, Scalar> || narrow) direct_ = plan.one_row && (!narrow || weight != nullptr) && adds_directly(weight);
     threads_ = useful_threads(device, plan.chunks, traffic);
     if (plan.walk == Walk::column) crew_ = crew_for_cuts(device, plan.column.cuts, traffic, threads_);
-    worker_bytes_ = plan.walk == Walk::column ? plan.column_bytes : direct_ ? 0 : RowScratch().lay_out(plan.beside, args, nullptr);
+    worker_bytes_ = plan.walk == Walk::column ? plan.column_bytes : direct_ ? 0 : RowScratch().lay_out(plan, args, nullptr);
     ScratchPlan memory_plan;
     const std::size_t workers_at = memory_plan.reserve<std::byte>(Index(worker_bytes_), threads_);
     const std::size_t sums_at = memory_plan.reserve<S>(stride(), plan.sums);
@@ -148,7 +148,7 @@ class BackwardOp {
     if (plan_.sums == 0) {  // one chunk: the arrays of the first worker
       if (direct_) return;
       RowScratch sums;
-      sums.lay_out(plan_.beside, args_, workers_);
+      sums.lay_out(plan_, args_, workers_);
       add_in_order(sums.dweight, gradients_.weight);
       add_in_order(sums.dbias, gradients_.bias);
     } else {
@@ -158,7 +158,7 @@ class BackwardOp {
   }
 
  private:
-  static constexpr Index kPadding = 16;  ///< elements before and after an array, for whole vectors
+  static constexpr Index kPadding = 16;  ///< elements after an array, those of rows before it too, for whole vectors
 
   /// From the sums of one chunk to those of the next.
   Index stride() const { return (kernels::keeps_rest<A, S> ? 4 : 2) * plan_.differentiated + kPadding; }
@@ -195,14 +195,19 @@ class BackwardOp {
   /// Arrays of a worker of the row form, one value per parameter.
   struct RowScratch {
     A *dweight = nullptr, *dbias = nullptr;
-    /// They are aligned where vectors of rows are, if x and dy are so at once.
-    std::size_t lay_out(Index params, const kernels::BackwardArguments<T>& args, std::byte* memory) {
-      const Index past = kernels::elements_past_line(args.x) == kernels::elements_past_line(args.dy) ? kernels::elements_past_line(args.x) : 0;
+    /// They are aligned where vectors of rows are, if those of all rows, of x and of dy, are so at once.
+    std::size_t lay_out(const Plan& of, const kernels::BackwardArguments<T>& args, std::byte* memory) {
+      constexpr Index w = kernels::virtual_width<A>;
+      static_assert(kPadding >= w);
+      const Index params = of.beside, run = of.row.run.extent;
+      const bool turned = std::is_same_v<A, T> && run % w == 0 && run >= kernels::kTurnedVectors * w;
+      const bool together = kernels::elements_past_line(args.x) == kernels::elements_past_line(args.dy);
+      const Index past = turned && together ? kernels::elements_past_line(args.x) % kPadding : 0;
       ScratchPlan plan;
       for (int third : {1, 2}) {
         A*& array = third == 1 ? dweight : dbias;
         plan.place_apart(array, params + 3 * kPadding, args.x, std::size_t(third), memory);
-        if (memory != nullptr) array += kPadding + past % kPadding;
+        if (memory != nullptr) array += kPadding + past;
       }
       return plan.bytes();
     }
@@ -231,7 +236,7 @@ class BackwardOp {
       if (direct_ && plan_.store == kernels::Store::ordinary)
         return kernels::dispatch(kernels::OneRowBackward<Arguments>{args_, plan_.row, scratch.dweight, scratch.dbias});
     if (!direct_) {
-      scratch.lay_out(plan_.beside, args_, memory);
+      scratch.lay_out(plan_, args_, memory);
       RowScratch::clear(scratch.dweight, plan_.beside);
       if (gradients_.bias != nullptr) RowScratch::clear(scratch.dbias, plan_.beside);
       else scratch.dbias = nullptr;
