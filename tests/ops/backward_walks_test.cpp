@@ -212,7 +212,8 @@ TYPED_TEST(BackwardWalksTest, GiveTheSameBitsWhereverVectorsBegin) {
         const auto expected = this->run(c, 0, Walk::rows, gradients, false, 0);
         for (const Walk by : {Walk::rows, Walk::rows_beside_next, Walk::cached_rows, Walk::short_rows}) {
           if (!this->is_taken(c, by, gradients)) continue;
-          for (const auto& places : {typename Fixture::Places{1, 1, true}, {4, 4, true}, {4, 4, false}, {last, last, true}, {4, 0, true}, {0, 4, true}}) {
+          for (const auto& places :
+               {typename Fixture::Places{1, 1, true}, {4, 4, true}, {4, 4, false}, {last, last, true}, {4, 0, true}, {0, 4, true}}) {
             SCOPED_TRACE(std::string(c.name) + ", x moved by " + std::to_string(places.x) + ", dy by " + std::to_string(places.dy));
             const auto actual = this->run(c, 4, by, gradients, false, 0, places);
             EXPECT_TRUE(support::same_bits(actual.dx, expected.dx));
