@@ -81,7 +81,7 @@ inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 ///
 /// The streaming form, of two lines or more or of whole aligned ones, never in place, streams whole lines, and stores the elements before and
 /// after them as usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. Where it is to be
-/// `paced`, the last line is stored so even if it is whole; at the beginning of a run the last whole one, since a part of a line is no pace.
+/// `paced`, the last line is stored so even if it is whole; where the part begins at 0, the last whole line, since a part of a line is no pace.
 template <Store kStore, class A, class I, class T, class Y, class Map>
 TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index end, const Map& map, const ReadAhead& ahead, bool paced) {
   using L = HardwareLanes<A, I>;

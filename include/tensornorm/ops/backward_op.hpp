@@ -195,7 +195,7 @@ class BackwardOp {
   /// Arrays of a worker of the row form, one value per parameter.
   struct RowScratch {
     A *dweight = nullptr, *dbias = nullptr;
-    /// They are aligned where vectors of rows are, if those of all rows, of x and of dy, are so at once.
+    /// They are aligned where vectors of rows are, if rows are whole vectors and x and dy begin as far past a line. Rows apart may not stay so.
     std::size_t lay_out(const Plan& of, const kernels::BackwardArguments<T>& args, std::byte* memory) {
       constexpr Index w = kernels::virtual_width<A>;
       static_assert(kPadding >= w);

@@ -44,7 +44,7 @@ struct ShortRowBackward {
   const RowWalk& walk;
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<A, S> totals;
-  A *dweight, *dbias;  ///< as RowBackward has them, and so have
+  A *dweight, *dbias;  ///< these and what follows: as RowBackward has them
   Index params;
   bool padded;
 
