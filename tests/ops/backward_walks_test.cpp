@@ -224,5 +224,47 @@ TYPED_TEST(BackwardWalksTest, GiveTheSameBitsWhereverVectorsBegin) {
       });
 }
 
+// The arrays of the operation itself, beside rows that lie together or apart: a few rows, whose arrays are the result, and more.
+TYPED_TEST(BackwardWalksTest, RowsOfALayerHaveTheSameBitsWhereverTheyLie) {
+  using T = TypeParam;
+  if constexpr (std::is_floating_point_v<T>) {
+    using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+    using Rows = Eigen::Map<Matrix, Eigen::Unaligned, Eigen::OuterStride<>>;
+    for (const Index n : {128, 768, 1029, 1040})
+      for (const Index rows : {7, 70}) {
+        LayerNorm<T> layer(n);
+        const auto weight = support::random_values<T>(n, 5, 1, 0.5);
+        std::copy(weight.begin(), weight.end(), layer.weight().data());
+        const auto values = support::random_values<T>(rows * n, 1, 3, 2), gradients_of_y = support::random_values<T>(rows * n, 2, 0, 1);
+        const auto run = [&](Index past, Index stride) {
+          std::vector<T> memory[3];
+          const auto place = [&](std::vector<T>& of, const std::vector<T>& from) {
+            of.assign(static_cast<std::size_t>(rows * stride + 3 * TestFixture::kAround), T(77));
+            T* to = of.data() + kernels::elements_to_alignment(of.data(), TestFixture::kLine) + past;
+            Rows map(to, rows, n, Eigen::OuterStride<>(stride));
+            map = Eigen::Map<const Matrix>(from.data(), rows, n);
+            return map;
+          };
+          const auto x = place(memory[0], values), dy = place(memory[1], gradients_of_y);
+          auto dx = place(memory[2], values);
+          typename LayerNorm<T>::Saved saved;
+          layer.forward(x, dx, saved);
+          auto gradients = layer.zero_gradients();
+          layer.backward(dy, x, saved, dx, gradients);
+          const Matrix result = dx;
+          std::vector<T> all(result.data(), result.data() + result.size());
+          for (const auto* g : {&gradients.weight, &gradients.bias}) all.insert(all.end(), g->data(), g->data() + g->size());
+          return all;
+        };
+        support::at_each_level([&](kernels::Level) {
+          const auto expected = run(0, n);
+          for (const Index stride : {n, n + 4, n + kernels::kLine<T>})
+            for (const Index past : {1, 4, 15})
+              EXPECT_TRUE(support::same_bits(run(past, stride), expected)) << rows << " rows of " << n << ", " << stride << " apart, at " << past;
+        });
+      }
+  }
+}
+
 }  // namespace
 }  // namespace tensornorm

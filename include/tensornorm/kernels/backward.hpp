@@ -55,6 +55,14 @@ TENSORNORM_INLINE void add_gradients(const L& d, const L& dy, const RowGradients
 /// Vectors of a row from which on its sums may begin at a line.
 inline constexpr Index kTurnedVectors = 8;
 
+/// std::swap(), which a compiler might not inline.
+template <class L>
+TENSORNORM_INLINE void exchange(L& a, L& b) {
+  L before = a;
+  a = b;
+  b = before;
+}
+
 template <class X, class T>
 TENSORNORM_INLINE void fetch_both(const X* x, const T* dy, Index i, bool to_l2) {
   fetch(x + i, to_l2);
@@ -85,7 +93,7 @@ TENSORNORM_INLINE void row_gradient_lanes(const T* x, const T* dy, Index n, cons
     if (ahead.distance != 0)
       for (Index k = 0; k < count; k += kLine<T>) fetch_both(x, dy, ahead.from(i) + k, to_l2);
   };
-  constexpr bool may_turn = std::is_same_v<A, T> && w > 1 && HardwareLanes<A, I>::width * sizeof(A) > 16;
+  constexpr bool may_turn = std::is_same_v<A, T> && L::masks;  // parts lane by lane took 1.1 times as long (clang, rows of 128)
   const Index full = n / w * w, past = elements_to_alignment(x, w);
   const bool together = past == elements_to_alignment(dy, w) && (!kGradients || past == elements_to_alignment(row.dweight, w));
   const Index before = may_turn && row.turned && n >= kTurnedVectors * w && together ? past : 0;
@@ -114,8 +122,8 @@ TENSORNORM_INLINE void row_gradient_lanes(const T* x, const T* dy, Index n, cons
           add(i, plain0, centered0);
           i += w;
           fetch_ahead(i, w);
-          std::swap(plain0, plain1);
-          std::swap(centered0, centered1);
+          exchange(plain0, plain1);
+          exchange(centered0, centered1);
         }
         add_part(i, 0, int(w - before), plain0, centered0);
         f(plain0 + plain1, centered0 + centered1);

@@ -84,7 +84,7 @@ class Lanes {
   /// The first half of the lanes plus the last.
   TENSORNORM_INLINE Half halved() const { return lo + hi; }
   TENSORNORM_INLINE T sum() const { return halved().sum(); }
-  /// Lanes below `first` become +0.
+  /// Lanes below `first`, or from `end` on, become +0.
   TENSORNORM_INLINE Lanes zero_below(int first) const { return Lanes(lo.zero_below(first), hi.zero_below(first - kWidth / 2)); }
   TENSORNORM_INLINE Lanes zero_from(int end) const { return Lanes(lo.zero_from(end), hi.zero_from(end - kWidth / 2)); }
   /// Lanes below 0 become 0; NaN stays.

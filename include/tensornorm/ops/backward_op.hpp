@@ -50,6 +50,7 @@ struct BackwardPlan {
   Index sums;                 ///< arrays of totals; none where so few rows lie beside parameters that a worker's own arrays are the result
   Index differentiated;       ///< parameters with a gradient
   Index beside = 0;           ///< those of them that lie beside a run
+  bool in_step = false;       ///< all runs of x, and those of dy, begin as far past a line, and their sums may begin at one
   std::size_t column_bytes = 0;  ///< memory of each thread in a walk of columns
 
   BackwardPlan(const LoopNest& nest, const Options& options)
@@ -69,6 +70,9 @@ struct BackwardPlan {
       const Index run = row.run.extent * element;
       streamed = is_streamed_row(run, element, false);
       beside = options.gradients && row.run.param != 0 ? order.affine().size() : 0;
+      constexpr Index w = kernels::virtual_width<A>;
+      in_step = std::is_same_v<A, T> && kernels::kMasks && row.run.extent >= kernels::kTurnedVectors * w && row.is_in_step(0, w) &&
+                row.is_in_step(1, w);
     } else {
       column = make_column_walk(walked, merged, 2 * element);
       pieces = column.problems.size() * column.strips;
@@ -195,18 +199,15 @@ class BackwardOp {
   /// Arrays of a worker of the row form, one value per parameter.
   struct RowScratch {
     A *dweight = nullptr, *dbias = nullptr;
-    /// They are aligned where vectors of rows are, if rows are whole vectors and x and dy begin as far past a line. Rows apart may not stay so.
+    /// They are aligned where vectors of rows are, if x and dy are so together.
     std::size_t lay_out(const Plan& of, const kernels::BackwardArguments<T>& args, std::byte* memory) {
-      constexpr Index w = kernels::virtual_width<A>;
-      static_assert(kPadding >= w);
-      const Index params = of.beside, run = of.row.run.extent;
-      const bool turned = std::is_same_v<A, T> && run % w == 0 && run >= kernels::kTurnedVectors * w;
-      const bool together = kernels::elements_past_line(args.x) == kernels::elements_past_line(args.dy);
-      const Index past = turned && together ? kernels::elements_past_line(args.x) % kPadding : 0;
+      static_assert(kPadding >= kernels::virtual_width<A>);
+      const Index from_line = kernels::elements_past_line(args.x);
+      const Index past = of.in_step && from_line == kernels::elements_past_line(args.dy) ? from_line % kPadding : 0;
       ScratchPlan plan;
       for (int third : {1, 2}) {
         A*& array = third == 1 ? dweight : dbias;
-        plan.place_apart(array, params + 3 * kPadding, args.x, std::size_t(third), memory);
+        plan.place_apart(array, of.beside + 3 * kPadding, args.x, std::size_t(third), memory);
         if (memory != nullptr) array += kPadding + past;
       }
       return plan.bytes();

@@ -62,6 +62,15 @@ struct RowWalk {
     const Loop& inner = kept.loops[kept.depth - 1];
     return inner.data[operand] == run.extent ? inner.extent * run.extent : 0;
   }
+  /// Every run of an operand begins at the first one's place, counted within n elements.
+  bool is_in_step(int operand, Index n) const {
+    const auto holds = [&](const LoopList& list) {
+      for (int i = 0; i < list.depth; ++i)
+        if (list.loops[i].data[operand] % n != 0) return false;
+      return true;
+    };
+    return holds(kept) && holds(runs);
+  }
   /// Runs one after the other that lie beside other parameters each, before a parameter is met again.
   Index runs_apart() const {
     Index result = 1;
