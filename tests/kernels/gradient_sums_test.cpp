@@ -2,7 +2,7 @@
 // The columns' sums of gradients against long double, over widths and rows about every boundary and places of all arrays.
 #include <gtest/gtest.h>
 
-#include <tensornorm/kernels/backward.hpp>
+#include <tensornorm/kernels/column_gradient_sums.hpp>
 
 #include <algorithm>
 #include <cmath>

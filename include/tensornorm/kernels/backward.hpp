@@ -3,10 +3,9 @@
 
 #include <algorithm>
 #include <type_traits>
-#include <utility>
 #include <tensornorm/kernels/lane_sums.hpp>
-#include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
+#include <tensornorm/kernels/scale.hpp>
 
 namespace tensornorm::kernels {
 
@@ -206,108 +205,6 @@ struct ShortGradientSums {
     add_up(centered_lanes, centered);
   }
 };
-
-/// Column kernel: plain[c] += sum of dy, centered[c] += sum of dy * (x - mean[c]) over the rows. The sums are padded.
-///
-/// kFromMemory: x and dy are in no cache, and fetched as in column_moments().
-template <bool kFromMemory, class A, class S, class I, class T>
-TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
-                                            const TileSums<A>& tile, S* plain, S* centered) {
-  using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
-  constexpr bool one_register = HardwareLanes<A, I>::width == L::width;
-  // Rows that are in a cache are taken one by one, in memory's order, where a line of them is one register: that the sums are read and
-  // written for each costs less. Not those of doubles, which are two each.
-  constexpr bool row_by_row = !kFromMemory && HardwareLanes<A, I>::width == kLine<T> && !keeps_rest<A, S>;
-  constexpr Index together = row_by_row ? 1 : kSweepRows<2>;
-  const auto term = [&](Index r, Index c, const auto& load, L& p, L& q) TENSORNORM_INLINE_LAMBDA {
-    if constexpr (kFromMemory) {
-      fetch_to_l2(dy + (r + together) * dy_stride + c);
-      fetch_to_l2(x + (r + together) * x_stride + c);
-    }
-    const L g = load(dy + r * dy_stride + c);
-    p = p + g;
-    q.fma(g, load(x + r * x_stride + c) - load(mean + c));
-  };
-  // Elsewhere in the caches two operands are slower without a loop.
-  add_columns<L, together, (kFromMemory && one_register) || row_by_row, A, S, I>(rows, width, term, tile, plain, centered);
-}
-
-/// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.
-template <class A>
-struct AffineRow {
-  const A *mean, *rstd, *shift, *weight;
-  TileSums<A> sums;  ///< += dy * weight, += dy * weight * (x - mean)
-  A *weight_terms, *bias_terms;  ///< += dy * norm, += dy
-
-  /// The row without its weights and terms, from column c on.
-  AffineRow from(Index c) const { return {mean + c, rstd + c, shift + c, nullptr, sums.from(c), nullptr, nullptr}; }
-};
-
-template <class A, class I, class T>
-TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index width, const AffineRow<A>& row) {
-  using H = HardwareLanes<A, I>;
-  constexpr Index w = H::width;
-  for (Index c = 0; c < width; c += w) {
-    const Index count = std::min(w, width - c);
-    const H d = (count == w ? H::load(x + c) : load_few<H, A>(x + c, count)) - H::load(row.mean + c);
-    const H g = count == w ? H::load(dy + c) : load_few<H, A>(dy + c, count);
-    const H weighted = g * H::load(row.weight + c);
-    (H::load(row.sums.plain + c) + weighted).store(row.sums.plain + c);
-    H sum = H::load(row.sums.centered + c);
-    sum.fma(weighted, d);
-    sum.store(row.sums.centered + c);
-    // Not g * (d * rstd + shift): where x takes few values, that sum would be rounded the same way over and over.
-    H terms = H::load(row.weight_terms + c);
-    terms.fma(g, H::load(row.shift + c));
-    terms.fma(g * H::load(row.rstd + c), d);
-    terms.store(row.weight_terms + c);
-    (H::load(row.bias_terms + c) + g).store(row.bias_terms + c);
-  }
-}
-
-/// Sums of kRows rows with one weight each: those of the columns, in row.sums, are added to; f(k, S, S) is given the sums of dy * norm and
-/// of dy over the columns of row k, added in A in short blocks. To a column it is what affine_row_gradient_sums() is.
-template <int kRows, class A, class S, class I, class T, class F>
-TENSORNORM_INLINE void weighted_rows_gradient_sums(const T* x, Index x_stride, const T* dy, Index dy_stride, Index width, const A* weight,
-                                                   Index weight_stride, const AffineRow<A>& row, const F& f) {
-  using L = VirtualLanes<A, I>;
-  constexpr Index w = L::width, block = w * (keeps_rest<A, S> ? kPlainTerms : kTileRows);
-  L weights[std::size_t(kRows)], dweight[std::size_t(kRows)], dbias[std::size_t(kRows)];
-  GradientSums<S> all[std::size_t(kRows)], rests[std::size_t(kRows)];
-  const auto rows = [&](const auto& each) TENSORNORM_INLINE_LAMBDA {
-    [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
-      (each(std::integral_constant<int, k>()), ...);
-    }(std::make_integer_sequence<int, kRows>());
-  };
-  rows([&](auto k) TENSORNORM_INLINE_LAMBDA { weights[k] = L(weight[k * weight_stride]); });
-  const auto add = [&](Index c, const auto& load, const auto& store) TENSORNORM_INLINE_LAMBDA {
-    L mean = L::load(row.mean + c), rstd = L::load(row.rstd + c), shift = L::load(row.shift + c);
-    L plain = L::load(row.sums.plain + c), centered = L::load(row.sums.centered + c);
-    rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
-      L g = load(dy + k * dy_stride + c), d = load(x + k * x_stride + c) - mean, weighted = g * weights[k];
-      plain = plain + weighted;
-      centered.fma(weighted, d);
-      dweight[k].fma(g * rstd, d);
-      dweight[k].fma(g, shift);
-      dbias[k] = dbias[k] + g;
-    });
-    store(plain, row.sums.plain + c);
-    store(centered, row.sums.centered + c);
-  };
-  for (Index first = 0; first < width; first += block) {
-    const Index end = std::min(width, first + block);
-    rows([&](auto k) TENSORNORM_INLINE_LAMBDA { dweight[k] = dbias[k] = L(); });
-    Index c = first;
-    for (; c + w <= end; c += w) add(c, WholeLoader<L>{}, [](const L& sums, A* to) TENSORNORM_INLINE_LAMBDA { sums.store(to); });
-    // Beside the last columns may lie the first of another row.
-    if (c < end) add(c, FewLoader<L, A>{end - c}, [&](const L& sums, A* to) TENSORNORM_INLINE_LAMBDA { store_few(sums, to, end - c); });
-    rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
-      accumulate<keeps_rest<A, S>>(all[k].plain, rests[k].plain, S(dbias[k].sum()));
-      accumulate<keeps_rest<A, S>>(all[k].centered, rests[k].centered, S(dweight[k].sum()));
-    });
-  }
-  rows([&](auto k) TENSORNORM_INLINE_LAMBDA { f(Index{k}, all[k].centered, all[k].plain); });
-}
 
 /// Maps of x that read dy beside it.
 template <class T>

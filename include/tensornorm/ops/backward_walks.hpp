@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tensornorm/kernels/backward.hpp>
+#include <tensornorm/kernels/column_sums.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
 #include <tensornorm/ops/gradient_centers.hpp>
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <tensornorm/kernels/column_gradient_sums.hpp>
 #include <tensornorm/ops/column_gradients.hpp>
 
 namespace tensornorm::kernels {

@@ -6,9 +6,10 @@
 #include <initializer_list>
 #include <type_traits>
 #include <tensornorm/core/scratch.hpp>
+#include <tensornorm/kernels/column_sums.hpp>
 #include <tensornorm/kernels/fold.hpp>
-#include <tensornorm/kernels/moments.hpp>
 #include <tensornorm/kernels/normalize.hpp>
+#include <tensornorm/kernels/scale.hpp>
 #include <tensornorm/ops/strips.hpp>
 
 namespace tensornorm::kernels {
