@@ -6,6 +6,7 @@
 #include <tensornorm/tensornorm.hpp>
 // [readme-end thread-pool-include]
 
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -148,6 +149,13 @@ void backward() {
   // [readme-end backward-forms]
   REQUIRE(largest_difference(dx, dx_too) < 1e-5f);
   REQUIRE(dbias_too(7) == grads.bias(7) && dweight_too(7) == grads.weight(7));
+  // [readme-begin step]
+  bn.weight() -= grads.weight * 0.1f;  // a step of gradient descent
+  bn.bias() -= grads.bias * 0.1f;
+  grads.weight.setZero();  // before the next backward call, which adds
+  grads.bias.setZero();
+  // [readme-end step]
+  REQUIRE(bn.weight()(7) == 1.5f - dweight_too(7) * 0.1f && bn.bias()(7) == -dbias_too(7) * 0.1f && grads.weight(7) == 0);
 }
 
 void load() {
@@ -155,10 +163,8 @@ void load() {
   const Eigen::VectorXf mean = Eigen::VectorXf::Constant(64, 3), variance = Eigen::VectorXf::Constant(64, 4);
   // [readme-begin load]
   tn::BatchNorm2d<float> bn(64);  // a layer trained elsewhere: weight, bias, running_mean, running_var
-  for (Eigen::Index c = 0; c < 64; ++c) {
-    bn.weight()(c) = weight[c];
-    bn.bias()(c) = bias[c];
-  }
+  std::copy_n(weight.data(), 64, bn.weight().data());
+  std::copy_n(bias.data(), 64, bn.bias().data());
   bn.running_stats().load(mean, variance, /*num_batches=*/1000);
   bn.eval();
   // [readme-end load]
@@ -206,7 +212,7 @@ void functional() {
   Matrix y(x.rows(), x.cols());
   tn::layer_norm(x, y, weight, bias, {.eps = 1e-6});  // parameters from one flat buffer
   tn::rms_norm(x, y, weight);
-  tn::layer_norm(x, y, tn::none, tn::none);  // no parameters: over the last axis; layer_norm<k> over k
+  tn::layer_norm(x, y);  // no parameters: over the last axis; layer_norm<k> over k
 
   const auto [mean, variance] = tn::moments(images, tn::over<0, 2, 3>);  // (C) each, the variance biased
   Images z = tn::normalize(images, mean, variance, tn::over<0, 2, 3>, {.eps = 1e-5});

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: tensornorm: x has fewer axes than the layer normalizes
+// expect: tensornorm: x has fewer axes than are normalized
 #include <tensornorm/tensornorm.hpp>
 
 int main() {

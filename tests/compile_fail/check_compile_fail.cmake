@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# cmake "-DCOMPILER=<command;...>" -DSOURCE=<file> -P check_compile_fail.cmake
+# cmake "-DCOMPILER=<command;...>" -DID=<CMAKE_CXX_COMPILER_ID> -DSOURCE=<file> -P check_compile_fail.cmake
 cmake_minimum_required(VERSION 3.24)
 
 file(STRINGS ${SOURCE} expect REGEX "^// expect: " LIMIT_COUNT 1)
@@ -16,5 +16,11 @@ endif()
 string(REGEX MATCH "[^\n]*error:[^\n]*" first_error "${output}")
 if(NOT first_error MATCHES "${expect}")
   message(FATAL_ERROR "the first error is another one, expected '${expect}', got:\n${first_error}\n\n${output}")
+endif()
+# What follows from a mistake hides what it was. clang goes on where a class is no good.
+string(REGEX MATCHALL "error:" errors "${output}")
+list(LENGTH errors count)
+if(ID STREQUAL "GNU" AND NOT count EQUAL 1)
+  message(FATAL_ERROR "${count} errors, expected one:\n${output}")
 endif()
 message(STATUS "${first_error}")

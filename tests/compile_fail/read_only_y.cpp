@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: tensornorm: the output must be writable, not a map of const data
+// expect: tensornorm: the output must be writable, neither const nor a map of const data
 #include <tensornorm/tensornorm.hpp>
 
 int main() {

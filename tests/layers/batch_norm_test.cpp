@@ -82,6 +82,9 @@ TYPED_TEST(BatchNorm, ModesWithRunningStatistics) {
   layer.train();
   EXPECT_TRUE(layer.is_training());
   expect_mode(layer, x, from_running, from_batch, true, true, false);
+  layer.train(false);
+  EXPECT_FALSE(layer.is_training());
+  expect_mode(layer, x, from_running, from_batch, false, false, false);
 }
 
 TYPED_TEST(BatchNorm, ModesWithoutRunningStatistics) {

@@ -243,8 +243,9 @@ TYPED_TEST(Faults, Row18ADifferentNumberOfChannels) {
       const Index got = extent(wrong, axis);
       Parts parts{"got ", std::to_string(got)};
       if (text_of(layer).find("[3,4,5]") == std::string::npos)
-        parts = {"expected C=" + std::to_string(extent(x, axis)) + " at dimension " + std::to_string(axis) +
-                 ", got " + std::to_string(got)};
+        parts = {last_axis ? "expected normalized_shape [" + std::to_string(extent(x, axis)) + "], got [" + std::to_string(got) + "]"
+                           : "expected C=" + std::to_string(extent(x, axis)) + " at dimension " + std::to_string(axis) +
+                                 ", got " + std::to_string(got)};
       expect_refused(layer, wrong, like(wrong), parts);
     }
   });
@@ -257,7 +258,11 @@ TEST(FaultsOfShapes, Row18NamesBothShapes) {
   y.setZero();
   expect_refused(layer, x, y, {"expected C=3 at dimension 1, got 4 (x: [2,4,5,5])"});
   tn::LayerNorm<float, 2> two(tn::Extents<2>{{5, 4}});
-  expect_refused(two, x, y, {"[5,4]", "[5,5]", "[2,4,5,5]"});
+  expect_refused(two, x, y, {"expected normalized_shape [5,4], got [5,5] (x: [2,4,5,5])"});
+  Eigen::VectorXf column = Eigen::VectorXf::Zero(4), out = column;
+  tn::LayerNorm<float> rows(4);
+  expect_refused(rows, column, out,
+                 {"expected normalized_shape [4], got [1] (x: [4,1]); one sample is a row, not a column"});
 }
 
 TYPED_TEST(Faults, Row20TrainingOnOneValuePerChannel) {

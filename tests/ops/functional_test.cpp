@@ -84,9 +84,9 @@ TYPED_TEST(Functional, LayerNormWithoutWeightOrBias) {
   layer.bias().setZero();
   this->expect_same(layer, [&] { tn::layer_norm<2>(this->x_, this->y_, tn::none, tn::none); });
   layer.weight() = weight;
-  this->expect_same(layer, [&] { tn::layer_norm(this->x_, this->y_, weight, tn::none); });
+  this->expect_same(layer, [&] { tn::layer_norm(this->x_, this->y_, weight); });
   this->expect_same(tn::LayerNorm<S>(4, {.elementwise_affine = false}),
-                    [&] { tn::layer_norm(this->x_, this->y_, tn::none, tn::none); });
+                    [&] { tn::layer_norm(this->x_, this->y_); });
 }
 
 TYPED_TEST(Functional, LayerNormsOptions) {
@@ -111,7 +111,7 @@ TYPED_TEST(Functional, RmsNorm) {
   this->expect_same_saved(three,
                           [&](auto& saved) { tn::rms_norm(this->x_, this->y_, saved, three.weight(), {.eps = 0.5}); });
   const tn::RMSNorm<S, 2> plain(tn::Extents<2>{{5, 4}}, {.elementwise_affine = false});
-  this->expect_same(plain, [&] { tn::rms_norm<2>(this->x_, this->y_, tn::none); });
+  this->expect_same(plain, [&] { tn::rms_norm<2>(this->x_, this->y_); });
 }
 
 TYPED_TEST(Functional, GroupNorm) {
@@ -124,7 +124,7 @@ TYPED_TEST(Functional, GroupNorm) {
       tn::group_norm(this->x_, this->y_, saved, groups, layer.weight(), layer.bias(), {.eps = 1e-3});
     });
     this->expect_same(tn::GroupNorm<S>(groups, this->kChannels, {.affine = false}),
-                      [&] { tn::group_norm(this->x_, this->y_, groups, tn::none, tn::none); });
+                      [&] { tn::group_norm(this->x_, this->y_, groups); });
   }
 }
 
@@ -135,7 +135,7 @@ TYPED_TEST(Functional, InstanceNorm) {
   this->expect_same_saved(
       layer, [&](auto& saved) { tn::instance_norm(this->x_, this->y_, saved, layer.weight(), layer.bias()); });
   this->expect_same(tn::InstanceNorm2d<S>(this->kChannels),
-                    [&] { tn::instance_norm(this->x_, this->y_, tn::none, tn::none); });
+                    [&] { tn::instance_norm(this->x_, this->y_); });
 }
 
 TYPED_TEST(Functional, BatchNormIsTheLayerInEvalMode) {

@@ -34,10 +34,11 @@ template <class D>
 concept HostDevice = ThreadPoolLike<D> || std::is_same_v<D, Eigen::DefaultDevice>;
 
 template <class D>
-constexpr auto require_host_device() {
+constexpr bool require_host_device() {
   static_assert(HostDevice<D>,
                 "tensornorm: expected Eigen::DefaultDevice or Eigen::ThreadPoolDevice (after #define EIGEN_USE_THREADS); "
                 "tensors of other devices, a GPU's among them, are not supported");
+  return HostDevice<D>;
 }
 
 /// The number of threads worth using for `pieces` independent pieces of `bytes` bytes in all; 1 inside a task of the pool.

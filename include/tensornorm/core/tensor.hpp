@@ -103,51 +103,75 @@ struct TensorView {
   }
 };
 
+// What is asked of the types of a call. Where it does not hold, a sentence says so, and false comes back: what would follow from it is not
+// compiled.
+
 template <class X>
-constexpr auto require_readable() {
+constexpr bool require_readable() {
   static_assert(traits_of<X>::readable,
-                "tensornorm: expected an Eigen Tensor, TensorMap, TensorFixedSize, Matrix, Array, Map or Ref; "
+                "tensornorm: expected an Eigen Tensor, TensorMap, TensorFixedSize, Matrix, Array, Map, Ref or block; "
                 "evaluate an expression into one first");
+  return traits_of<X>::readable;
 }
 
 template <class X>
-constexpr auto require_writable() {
-  require_readable<X>();
-  static_assert(traits_of<X>::writable && !std::is_const_v<std::remove_reference_t<X>>,
-                "tensornorm: the output must be writable, not a map of const data");
+constexpr bool require_writable() {
+  static_assert(traits_of<X>::readable,
+                "tensornorm: expected an output of Eigen Tensor, TensorMap, TensorFixedSize, Matrix, Array, Map, Ref or block");
+  if constexpr (traits_of<X>::readable) {
+    constexpr bool writable = traits_of<X>::writable && !std::is_const_v<std::remove_reference_t<X>>;
+    static_assert(writable, "tensornorm: the output must be writable, neither const nor a map of const data");
+    return writable;
+  } else {
+    return false;
+  }
 }
 
 /// What can be known of x before a call: a layer of Scalar takes its elements.
 template <class Scalar, class X>
-constexpr auto require_elements() {
-  require_readable<X>();
-  static_assert(RealScalar<scalar_of<X>>, "tensornorm: expected elements of a real floating-point type");
-  static_assert(!RealScalar<scalar_of<X>> || sizeof(scalar_of<X>) <= sizeof(Scalar),
-                "tensornorm: the elements of x are wider than the layer's parameters; use a layer of x's scalar type");
-  static_assert(!RealScalar<scalar_of<X>> || std::is_same_v<scalar_of<X>, Scalar> || sizeof(scalar_of<X>) != sizeof(Scalar),
-                "tensornorm: the elements of x are neither of the layer's scalar type nor narrower; use a layer of x's scalar type, or of float");
+constexpr bool require_elements() {
+  if constexpr (require_readable<X>()) {
+    constexpr bool real = RealScalar<scalar_of<X>>, fits = sizeof(scalar_of<X>) <= sizeof(Scalar);
+    constexpr bool same = std::is_same_v<scalar_of<X>, Scalar>, narrower = sizeof(scalar_of<X>) < sizeof(Scalar);
+    static_assert(real, "tensornorm: expected elements of a real floating-point type");
+    static_assert(!real || fits, "tensornorm: the elements of x are wider than the layer's parameters; use a layer of x's scalar type");
+    static_assert(!real || !fits || same || narrower,
+                  "tensornorm: the elements of x are neither of the layer's scalar type nor narrower; use a layer of x's scalar type, or of float");
+    return real && (same || narrower);
+  } else {
+    return false;
+  }
 }
 
 /// And of an output: it may be written, and its elements lie as x's do.
 template <class Scalar, class X, class Y>
-constexpr auto require_like() {
-  require_readable<X>();
-  require_writable<Y>();
-  static_assert(std::is_same_v<scalar_of<X>, scalar_of<Y>>, "tensornorm: expected outputs of the same scalar type as x");
-  static_assert(rank_of<X> == rank_of<Y>, "tensornorm: expected outputs of the same rank as x");
-  static_assert(traits_of<X>::row_major == traits_of<Y>::row_major,
-                "tensornorm: expected outputs of the same storage order as x (both RowMajor or both ColMajor)");
-  require_elements<Scalar, X>();
+constexpr bool require_like() {
+  if constexpr (!traits_of<X>::readable) {
+    return require_readable<X>();
+  } else if constexpr (require_writable<Y>()) {
+    constexpr bool scalar = std::is_same_v<scalar_of<X>, scalar_of<Y>>, rank = rank_of<X> == rank_of<Y>;
+    constexpr bool order = traits_of<X>::row_major == traits_of<Y>::row_major;
+    static_assert(scalar, "tensornorm: expected outputs of the same scalar type as x");
+    static_assert(rank, "tensornorm: expected outputs of the same rank as x");
+    static_assert(order, "tensornorm: expected outputs of the same storage order as x (both RowMajor or both ColMajor)");
+    return require_elements<Scalar, X>() && scalar && rank && order;
+  } else {
+    return false;
+  }
 }
 
 /// The same for a backward call: dy lies as x does, and dx, unless it is tn::none, may be written.
 template <class Scalar, class X, class DY, class DX>
-constexpr auto require_gradient_operands() {
-  require_readable<DY>();
-  static_assert(std::is_same_v<scalar_of<X>, scalar_of<DY>> && rank_of<X> == rank_of<DY> && traits_of<X>::row_major == traits_of<DY>::row_major,
-                "tensornorm: expected dy of x's scalar type, rank and storage order");
-  require_elements<Scalar, X>();
-  if constexpr (!is_none<DX>) require_like<Scalar, X, DX>();
+constexpr bool require_gradient_operands() {
+  if constexpr (!traits_of<X>::readable || !traits_of<DY>::readable) {
+    return require_readable<X>() && require_readable<DY>();
+  } else {
+    constexpr bool alike =
+        std::is_same_v<scalar_of<X>, scalar_of<DY>> && rank_of<X> == rank_of<DY> && traits_of<X>::row_major == traits_of<DY>::row_major;
+    static_assert(alike, "tensornorm: expected dy of x's scalar type, rank and storage order");
+    if constexpr (is_none<DX>) return require_elements<Scalar, X>() && alike;
+    else return require_like<Scalar, X, DX>() && alike;
+  }
 }
 
 /// Strides in elements of a tensor that is nothing but its elements.
@@ -166,8 +190,8 @@ Shape strides_without_gaps(const Shape& shape) {
 
 /// The view of a tensor or matrix; its scalar is const where the elements may not be written.
 template <class X>
+  requires(traits_of<X>::readable)
 auto view_of(X&& x) {
-  require_readable<X>();
   using Traits = traits_of<X>;
   constexpr int rank = Traits::rank;
   constexpr bool writable = Traits::writable && !std::is_const_v<std::remove_reference_t<X>>;
@@ -195,19 +219,19 @@ void check_countable([[maybe_unused]] const Call& call, [[maybe_unused]] const c
       fail<std::length_error>(call, name, ": expected a number of elements that Eigen's index holds, got ", shape);
 }
 
-/// A new, uninitialized tensor or matrix of x's type of data and x's shape.
+/// A new, uninitialized tensor or matrix of x's type of data and x's shape. Of what cannot be read x itself: the call that follows says so.
 template <class X>
-auto make_like(const Call& call, const X& x) {
-  require_readable<X>();
-  using Plain = typename traits_of<X>::Plain;
-  const auto view = view_of(x);
-  check_countable<Plain>(call, "x", view.size(), view.text());
-  if constexpr (EigenMatrix<X>) {
-    return Plain(x.rows(), x.cols());
-  } else if constexpr (requires(Plain p) { p.resize(x.dimensions()); } && std::is_constructible_v<Plain, decltype(x.dimensions())>) {
-    return Plain(x.dimensions());
+auto make_like([[maybe_unused]] const Call& call, const X& x) {
+  if constexpr (traits_of<X>::readable) {
+    using Plain = typename traits_of<X>::Plain;
+    const auto view = view_of(x);
+    check_countable<Plain>(call, "x", view.size(), view.text());
+    if constexpr (EigenMatrix<X>) return Plain(x.rows(), x.cols());
+    else if constexpr (requires(Plain p) { p.resize(x.dimensions()); } && std::is_constructible_v<Plain, decltype(x.dimensions())>)
+      return Plain(x.dimensions());
+    else return Plain();
   } else {
-    return Plain();
+    return x;
   }
 }
 

@@ -74,81 +74,92 @@ struct AffineMap : ScaleMap<L, Coefficient> {
 template <class A>
 inline constexpr bool streams_vectors = kStreams && virtual_width<A> > 1;
 
-/// transform_run() of elements [begin, end), a vector or more.
+/// A part of a vector, lanes [first, first + count) of that at x, written by itself. What is not there counts as the element beside it, or a
+/// coefficient that is far from 0 might overflow.
+template <class A, class I, class T, class Y, class Map, class Load>
+TENSORNORM_INLINE void transform_part(const T* x, Y* y, Index at, Index first, Index count, const Map& map, const Load& load) {
+  using L = HardwareLanes<A, I>;
+  const L lanes = load_part<L, A>(x + at, first, first + count, load_one<A>(x + at + first));
+  store_few(map(lanes, at, load), y + at + first, count, first);
+}
+/// A first or a last part of a vector of what is written is best written by itself: there are masks, and vectors are lines.
+template <class A, class I, class Y>
+inline constexpr bool writes_parts = HardwareLanes<A, I>::masks && HardwareLanes<A, I>::width == kLine<Y> && std::is_same_v<A, Y>;
+
+/// transform_run() of a vector or more, by ordinary stores.
 ///
 /// Stores are aligned. A first or a last part of a vector is written by a mask, since a line that is written twice takes longer; where there
 /// are no masks, by a vector that overlaps those beside it, formed before anything is written.
-///
-/// The streaming form, of two lines or more or of whole aligned ones, never in place, streams whole lines, and stores the elements before and
-/// after them as usual: a line that is streamed must not be touched twice, nor by a masked vector that reaches into it. Where it is to be
-/// `paced`, the last line is stored so even if it is whole; where the part begins at 0, the last whole line, since a part of a line is no pace.
-template <Store kStore, class A, class I, class T, class Y, class Map>
-TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index begin, Index end, const Map& map, const ReadAhead& ahead, bool paced) {
+template <class A, class I, class T, class Y, class Map>
+TENSORNORM_INLINE void transform_vectors(const T* x, Y* y, Index n, const Map& map) {
   using L = HardwareLanes<A, I>;
   constexpr Index w = L::width;
   const WholeLoader<L> whole;
   const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
-  // What is not there counts as the element beside it, or a coefficient that is far from 0 might overflow.
-  constexpr bool masked = L::masks && w == kLine<Y> && std::is_same_v<A, Y>;
-  const auto few = [&](const auto& load, Index from, Index first_one, Index count) TENSORNORM_INLINE_LAMBDA {
-    const L lanes = load_part<L, A>(x + from, first_one, first_one + count, load_one<A>(x + from + first_one));
-    store_few(map(lanes, from, load), y + from + first_one, count, first_one);
-  };
-  const Index last_one = end - w;
-  if constexpr (kStore == Store::streaming) {
-    const bool to_l2 = fetches_to_l2();
-    const Index before = elements_to_alignment(y + begin, kLine<Y>), head = begin + before;
-    const Index usual = !paced ? 0 : begin > 0 ? 1 : kLine<Y>;
-    const Index lines_end = head + (end - head - usual) / kLine<Y> * kLine<Y>;
-    Index i = begin;
-    if constexpr (masked) {
-      if (before > 0) few(LastLoader<L, A>{before}, head - w, w - before, before);
-    } else {
-      for (; i + w <= head; i += w) at(i).store(y + i);
-      if (i < head) store_few(at(i), y + i, head - i);
+  const Index head = n >= 4 * w ? elements_to_alignment(y, w) : 0, last_one = n - w;
+  const auto write_whole = [&]() TENSORNORM_INLINE_LAMBDA {
+    Index i = head;
+    for (const Index last_pair = n - 2 * w; i <= last_pair; i += 2 * w) {
+      at(i).store(y + i);
+      at(i + w).store(y + i + w);
     }
-    i = head;
-    const auto fetch_ahead = [&](Index count) TENSORNORM_INLINE_LAMBDA {
-      if (ahead.distance != 0)
-        for (Index k = 0; k < count; k += kLine<T>) map.prefetch(x, ahead.from(i) + k, to_l2);
-    };
-    for (const Index last_pair = lines_end - 2 * w; i <= last_pair; i += 2 * w) {
-      fetch_ahead(2 * w);
-      at(i).template store<kStore>(y + i);
-      at(i + w).template store<kStore>(y + i + w);
-    }
-    if (i < last_one) fetch_ahead(kLine<T>);
-    for (; i < lines_end; i += w) at(i).template store<kStore>(y + i);
     for (; i <= last_one; i += w) at(i).store(y + i);
-    const Index left = end - i;
-    if constexpr (masked) {
-      if (left > 0) few(FewLoader<L, A>{left}, i, 0, left);
-    } else {
-      if (left > 0) store_few(at(last_one), y + i, left, w - left);
-    }
+    return i;
+  };
+  if constexpr (writes_parts<A, I, Y>) {
+    if (head > 0) transform_part<A, I>(x, y, head - w, w - head, head, map, LastLoader<L, A>{head});
+    if (const Index i = write_whole(); i < n) transform_part<A, I>(x, y, i, 0, n - i, map, FewLoader<L, A>{n - i});
   } else {
-    const Index before = end - begin >= 4 * w ? elements_to_alignment(y + begin, w) : 0, head = begin + before;
-    const auto write_whole = [&]() TENSORNORM_INLINE_LAMBDA {
-      Index i = head;
-      for (const Index last_pair = end - 2 * w; i <= last_pair; i += 2 * w) {
-        at(i).store(y + i);
-        at(i + w).store(y + i + w);
-      }
-      for (; i <= last_one; i += w) at(i).store(y + i);
-      return i;
-    };
-    if constexpr (masked) {
-      if (before > 0) few(LastLoader<L, A>{before}, head - w, w - before, before);
-      if (const Index i = write_whole(); i < end) few(FewLoader<L, A>{end - i}, i, 0, end - i);
-    } else {
-      const bool headed = before > 0, tailed = ((end - head) & (w - 1)) != 0;
-      L first, last;
-      if (tailed) last = at(last_one);
-      if (headed) first = at(begin);
-      write_whole();
-      if (tailed) last.store(y + last_one);
-      if (headed) first.store(y + begin);
-    }
+    const bool headed = head > 0, tailed = ((n - head) & (w - 1)) != 0;
+    L first, last;
+    if (tailed) last = at(last_one);
+    if (headed) first = at(0);
+    write_whole();
+    if (tailed) last.store(y + last_one);
+    if (headed) first.store(y);
+  }
+}
+
+/// transform_run() of elements [begin, end), two lines or more or whole aligned ones, past the caches; never in place.
+///
+/// Whole lines are streamed, and the elements before and after them stored as usual: a line that is streamed must not be touched twice, nor
+/// by a masked vector that reaches into it. Where it is to be `paced`, the last line is stored so even if it is whole; where the part begins
+/// at 0, the last whole line, since a part of a line is no pace.
+template <class A, class I, class T, class Y, class Map>
+TENSORNORM_INLINE void stream_vectors(const T* x, Y* y, Index begin, Index end, const Map& map, const ReadAhead& ahead, bool paced) {
+  using L = HardwareLanes<A, I>;
+  constexpr Index w = L::width;
+  const WholeLoader<L> whole;
+  const auto at = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(L::load(x + i), i, whole); };
+  const Index last_one = end - w, before = elements_to_alignment(y + begin, kLine<Y>), head = begin + before;
+  const Index usual = !paced ? 0 : begin > 0 ? 1 : kLine<Y>;
+  const Index lines_end = head + (end - head - usual) / kLine<Y> * kLine<Y>;
+  const bool to_l2 = fetches_to_l2();
+  Index i = begin;
+  if constexpr (writes_parts<A, I, Y>) {
+    if (before > 0) transform_part<A, I>(x, y, head - w, w - before, before, map, LastLoader<L, A>{before});
+  } else {
+    for (; i + w <= head; i += w) at(i).store(y + i);
+    if (i < head) store_few(at(i), y + i, head - i);
+  }
+  i = head;
+  const auto fetch_ahead = [&](Index count) TENSORNORM_INLINE_LAMBDA {
+    if (ahead.distance != 0)
+      for (Index k = 0; k < count; k += kLine<T>) map.prefetch(x, ahead.from(i) + k, to_l2);
+  };
+  for (const Index last_pair = lines_end - 2 * w; i <= last_pair; i += 2 * w) {
+    fetch_ahead(2 * w);
+    at(i).template store<Store::streaming>(y + i);
+    at(i + w).template store<Store::streaming>(y + i + w);
+  }
+  if (i < last_one) fetch_ahead(kLine<T>);
+  for (; i < lines_end; i += w) at(i).template store<Store::streaming>(y + i);
+  for (; i <= last_one; i += w) at(i).store(y + i);
+  const Index left = end - i;
+  if constexpr (writes_parts<A, I, Y>) {
+    if (left > 0) transform_part<A, I>(x, y, i, 0, left, map, FewLoader<L, A>{left});
+  } else {
+    if (left > 0) store_few(at(last_one), y + i, left, w - left);
   }
 }
 
@@ -170,10 +181,10 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
     for (Index begin = 0, end; begin < n; begin = end) {
       end = begin + elements_to_alignment(y + begin, kLine<Y>) + part;
       if (end > n - part) end = n;
-      transform_vectors<Store::streaming, A, I>(x, y, begin, end, map, ahead, paced);
+      stream_vectors<A, I>(x, y, begin, end, map, ahead, paced);
     }
   } else {
-    transform_vectors<Store::ordinary, A, I>(x, y, 0, n, map, ahead, false);
+    transform_vectors<A, I>(x, y, n, map);
   }
 }
 

@@ -86,14 +86,14 @@ class Affine {
   /// The gradients a call adds to, checked; null for tn::none and for parameters the layer does not have.
   template <class Gradients>
   Parameters<Scalar, Scalar*> checked_gradients(const Call& call, Gradients& gradients) const {
-    if constexpr (is_none<Gradients>) {
-      return {};
-    } else {
-      static_assert(std::is_same_v<Gradients, ParameterGradients<Scalar, kRank>>,
-                    "tensornorm: expected the gradients that zero_gradients() returns, or tn::none");
+    constexpr bool ours = std::is_same_v<Gradients, ParameterGradients<Scalar, kRank>>;
+    static_assert(ours || is_none<Gradients>, "tensornorm: expected the gradients that zero_gradients() returns, or tn::none");
+    if constexpr (ours) {
       check(call, "dweight", gradients.weight, has_weight_);
       check(call, "dbias", gradients.bias, has_bias_);
       return {has_weight_ ? gradients.weight.data() : nullptr, has_bias_ ? gradients.bias.data() : nullptr};
+    } else {
+      return {};
     }
   }
   /// Errors: std::invalid_argument where a tensor is not of the parameters' shape.

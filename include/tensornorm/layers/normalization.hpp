@@ -135,8 +135,8 @@ class Normalization {
   Gradients zero_gradients() const { return affine_.zero_gradients(); }
 
   /// The mode, for symmetry with the layers that have running statistics: it changes nothing here.
-  void train() { training_ = true; }
-  void eval() { training_ = false; }
+  void train(bool mode = true) { training_ = mode; }
+  void eval() { train(false); }
   bool is_training() const { return training_; }
   /// In units of x^2, or of x where it is added to the deviation.
   double eps() const { return rule_.eps; }
@@ -167,7 +167,7 @@ class Normalization {
     if constexpr (SplitsAnAxis<Policy>)
       if (policy_.groups < 1) fail(call, "expected the policy's groups >= 1, got ", policy_.groups);
     const auto got = affine_shape<Policy, kRank>(policy_, x.shape);
-    if (kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
+    if (!kLastAxes && kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
       fail(call, "expected C=", affine_.size(), " at dimension ", got.axes[0] - x.added, ", got ", got.extents[0], " (x: ", x.text(), ")");
     if constexpr (SplitsAnAxis<Policy>) {
       const Index channels = x.shape[policy_.split_axis(kRank)];
@@ -176,7 +176,10 @@ class Normalization {
     bool same = got.size() == affine_.size();
     for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
     if (named_ > 1) same &= got.rank == named_ && std::equal(extents_.begin(), extents_.begin() + named_, got.extents.begin());
-    if (!same) fail(call, "expected affine axes of shape ", shape_text(), ", got ", ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")");
+    if (same) return;
+    const bool column = kLastAxes && kRank == 2 && x.shape[0] == affine_.size() && x.shape[1] == 1;
+    fail(call, kLastAxes ? "expected normalized_shape " : "expected affine axes of shape ", shape_text(), ", got ",
+         ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")", column ? "; one sample is a row, not a column" : "");
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
@@ -187,6 +190,9 @@ class Normalization {
   }
 
  private:
+  /// LayerNorm and RMSNorm, whose parameters' shape PyTorch calls normalized_shape.
+  static constexpr bool kLastAxes = std::is_same_v<Policy, LayerAxes<kParameterRank>>;
+
   ShapeText shape_text() const {
     return named_ > 0 ? ShapeText{extents_.data(), named_} : ShapeText{affine_.shape().data(), kParameterRank};
   }
@@ -198,30 +204,28 @@ class Normalization {
   }
   template <class X, class Y, class Device>
   TENSORNORM_INLINE void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
-    require_like<Scalar, X, Y>();
-    require_host_device<Device>();
-    static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
-    const auto in = view_of(x);
-    const auto out = view_of(y);
-    const auto given = context(function);
-    check_shape(given.call, in);
-    normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, nullptr, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
+    if constexpr (require_like<Scalar, X, Y>() && require_axes<Policy, X>() && require_host_device<Device>()) {
+      const auto in = view_of(x);
+      const auto out = view_of(y);
+      const auto given = context(function);
+      check_shape(given.call, in);
+      normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, nullptr, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
+    }
   }
 
   template <class DY, class X, class DX, class G, class Device>
   TENSORNORM_INLINE void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients,
                                              bool from_output, const Device& device) const {
-    require_gradient_operands<Scalar, X, DY, DX>();
-    static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than the layer normalizes");
-    require_host_device<Device>();
-    const auto given = context(function);
-    const auto in = view_of(x);
-    check_shape(given.call, in);
-    const auto out = gradient_view(in, dx);
-    const auto targets = affine_.checked_gradients(given.call, gradients);
-    constexpr bool row_major = traits_of<X>::row_major;
-    if (from_output) differentiate_from_output<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);
-    else differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, false, device);
+    if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_axes<Policy, X>() && require_host_device<Device>()) {
+      const auto given = context(function);
+      const auto in = view_of(x);
+      check_shape(given.call, in);
+      const auto out = gradient_view(in, dx);
+      const auto targets = affine_.checked_gradients(given.call, gradients);
+      constexpr bool row_major = traits_of<X>::row_major;
+      if (from_output) differentiate_from_output<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);
+      else differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, false, device);
+    }
   }
 
   Affine<Scalar, kParameterRank> affine_;  // first: its assignment may fail, and then nothing has changed

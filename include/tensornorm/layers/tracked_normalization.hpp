@@ -101,6 +101,15 @@ class TrackedNormalization {
   TENSORNORM_INLINE void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
     run("forward", x, y, &saved, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
   }
+  // Of a layer that is const: training would move its running statistics.
+  template <class X, DeviceArgument Device = Eigen::DefaultDevice>
+  void operator()(const X& x, const Device& device = {}) const = delete;  // a const layer has infer(x)
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+    requires DeviceArgument<Device>
+  void forward(const X& x, Y&& y, const Device& device = {}) const = delete;  // a const layer has infer(x, y)
+  template <class X, class Y, class Device = Eigen::DefaultDevice>
+  void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) const = delete;  // a const layer has infer(x, y)
+
   /// By the running statistics in any mode, where they are tracked; nothing moves.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires(DeviceArgument<Device> && !DeviceArgument<std::remove_cvref_t<Y>>)
@@ -149,9 +158,9 @@ class TrackedNormalization {
   Gradients zero_gradients() const { return normalization_.zero_gradients(); }
 
   /// The mode a layer begins in: statistics are the batch's, and the running ones move.
-  void train() { training_ = true; }
+  void train(bool mode = true) { training_ = mode; }
   /// Running statistics, where they are tracked, are used and do not move.
-  void eval() { training_ = false; }
+  void eval() { train(false); }
   bool is_training() const { return training_; }
 
   /// Tensors of shape (C), which may be written to. Errors: std::logic_error where the layer has none, or was moved from.
@@ -196,14 +205,20 @@ class TrackedNormalization {
   bool uses_running_stats() const { return tracking_ && !training_; }
 
   template <class X>
-  static constexpr auto require_rank() {
-    require_readable<X>();
-    constexpr int rank = rank_of<X>;
-    static_assert(rank == kSpatialRank + 2 || (kUnbatched && rank == kSpatialRank + 1) || (!kUnbatched && kSpatialRank == 1 && rank == 2),
-                  "tensornorm: x has the wrong rank: BatchNorm1d takes (N, C) and (N, C, L), 2d (N, C, H, W), 3d (N, C, D, H, W); "
-                  "InstanceNorm also takes each without N");
-    constexpr int batched_rank = kUnbatched && rank == kSpatialRank + 1 ? rank + 1 : rank;
-    static_assert(batched_rank >= least_rank<Policy>, "tensornorm: x has no axis of channels where the policy says");
+  static constexpr bool require_rank() {
+    if constexpr (traits_of<X>::readable) {
+      constexpr int rank = rank_of<X>;
+      constexpr bool expected =
+          rank == kSpatialRank + 2 || (kUnbatched && rank == kSpatialRank + 1) || (!kUnbatched && kSpatialRank == 1 && rank == 2);
+      static_assert(expected,
+                    "tensornorm: x has the wrong rank: BatchNorm1d takes (N, C) and (N, C, L), 2d (N, C, H, W), 3d (N, C, D, H, W); "
+                    "InstanceNorm also takes each without N");
+      constexpr bool has_channels = (kUnbatched && rank == kSpatialRank + 1 ? rank + 1 : rank) >= least_rank<Policy>;
+      static_assert(!expected || has_channels, "tensornorm: x has no axis of channels where the policy says");
+      return expected && has_channels;
+    } else {
+      return false;
+    }
   }
   /// (C, ...) as (1, C, ...).
   template <class T, int kRank>
@@ -225,49 +240,47 @@ class TrackedNormalization {
   template <class X, class Y, class Device>
   TENSORNORM_INLINE void run(const char* function, const X& x, Y&& y, Saved* saved, bool given, Running* moving,
                              const Device& device) const {
-    require_rank<X>();
-    require_like<Scalar, X, Y>();
-    require_host_device<Device>();
-    const auto context = normalization_.context(function);
-    check_running_stats(context.call);
-    const auto in = batched(view_of(x));
-    const auto out = batched(view_of(y));
-    normalization_.check_shape(context.call, in);
-    constexpr bool row_major = traits_of<X>::row_major;
-    const Index span = out.span();
-    for (const auto* values : {running_.mean().data(), running_.variance().data()})
-      check_apart(context.call, "y", out.data, span, "the running statistics", values, num_features());
-    const TrainingTurn::Hold hold(context.call, moving != nullptr ? &turn_ : nullptr);
-    if (given)
-      normalize_by_given<row_major>(context, ChannelPolicy{}, in, out, running_.mean().data(), running_.variance().data(), saved, device);
-    else
-      normalize_by_batch<row_major>(context, Policy{}, in, out, lone_sample_, saved, moving, device);
+    if constexpr (require_like<Scalar, X, Y>() && require_rank<X>() && require_host_device<Device>()) {
+      const auto context = normalization_.context(function);
+      check_running_stats(context.call);
+      const auto in = batched(view_of(x));
+      const auto out = batched(view_of(y));
+      normalization_.check_shape(context.call, in);
+      constexpr bool row_major = traits_of<X>::row_major;
+      const Index span = out.span();
+      for (const auto* values : {running_.mean().data(), running_.variance().data()})
+        check_apart(context.call, "y", out.data, span, "the running statistics", values, num_features());
+      const TrainingTurn::Hold hold(context.call, moving != nullptr ? &turn_ : nullptr);
+      if (given)
+        normalize_by_given<row_major>(context, ChannelPolicy{}, in, out, running_.mean().data(), running_.variance().data(), saved, device);
+      else
+        normalize_by_batch<row_major>(context, Policy{}, in, out, lone_sample_, saved, moving, device);
+    }
   }
 
   template <class DY, class X, class DX, class G, class Device>
   TENSORNORM_INLINE void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients,
                                              bool from_output, const Device& device) const {
-    require_rank<X>();
-    require_gradient_operands<Scalar, X, DY, DX>();
-    require_host_device<Device>();
-    const auto context = normalization_.context(function);
-    check_running_stats(context.call);
-    const auto in = batched(view_of(x)), grad = batched(view_of(dy));
-    normalization_.check_shape(context.call, in);
-    const auto out = batched(gradient_view(view_of(x), dx));
-    if (out.data != nullptr) {
-      const Index span = out.span();
-      for (const auto* values : {running_.mean().data(), running_.variance().data()})
-        check_apart(context.call, "dx", out.data, span, "the running statistics", values, num_features());
+    if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_rank<X>() && require_host_device<Device>()) {
+      const auto context = normalization_.context(function);
+      check_running_stats(context.call);
+      const auto in = batched(view_of(x)), grad = batched(view_of(dy));
+      normalization_.check_shape(context.call, in);
+      const auto out = batched(gradient_view(view_of(x), dx));
+      if (out.data != nullptr) {
+        const Index span = out.span();
+        for (const auto* values : {running_.mean().data(), running_.variance().data()})
+          check_apart(context.call, "dx", out.data, span, "the running statistics", values, num_features());
+      }
+      const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
+      constexpr bool row_major = traits_of<X>::row_major;
+      const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {
+        if (from_output) differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
+        else differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, false, device);
+      };
+      if (saved.constant()) with(ChannelPolicy{});
+      else with(Policy{});
     }
-    const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
-    constexpr bool row_major = traits_of<X>::row_major;
-    const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {
-      if (from_output) differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
-      else differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, false, device);
-    };
-    if (saved.constant()) with(ChannelPolicy{});
-    else with(Policy{});
   }
 
   Normalization<Scalar, Policy> normalization_;

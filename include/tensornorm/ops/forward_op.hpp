@@ -6,6 +6,7 @@
 #include <tensornorm/ops/column_walk.hpp>
 #include <tensornorm/ops/footprint.hpp>
 #include <tensornorm/ops/frozen_rows.hpp>
+#include <tensornorm/ops/frozen_runs.hpp>
 #include <tensornorm/ops/parameter_order.hpp>
 #include <tensornorm/ops/short_rows.hpp>
 

@@ -5,7 +5,6 @@
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 #include <tensornorm/kernels/slices.hpp>
-#include <tensornorm/kernels/staging.hpp>
 #include <tensornorm/ops/finished_statistics.hpp>
 #include <tensornorm/ops/schedule.hpp>
 
@@ -245,61 +244,6 @@ struct RowForward {
       state = all;
       return true;
     }
-  }
-};
-
-/// RowForward for given statistics whose runs meet them again, none of them scaled: one set of coefficients for each step of the innermost
-/// of walk.kept, made once.
-template <class Args>
-struct FrozenRunForward {
-  using A = typename Args::A;
-
-  const Args& args;
-  const RowWalk& walk;
-  bool staged;  ///< y, in which runs follow each other without a gap, is written past the caches
-  Index first, last;  ///< runs in the order of memory
-  Coefficients<A>* made;  ///< memory for as many as that loop has steps
-
-  template <class I>
-  TENSORNORM_INLINE void run() const {
-    using T = typename Args::Element;
-    const Loop inner = walk.kept.loops[walk.kept.depth - 1];
-    for (Index c = 0; c < inner.extent; ++c) made[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
-    Odometer outer(walk.kept, first / inner.extent, walk.kept.depth - 1);
-    const Index extent = walk.run.extent;
-    const bool paces = paces_streams(), to_l2 = fetches_to_l2();
-    Index streamed = 0;  // since a line was stored as usual
-    for (Index c = first % inner.extent, left = last - first; left > 0; c = 0, outer.next()) {
-      const Index end = std::min(inner.extent, c + left);
-      left -= end - c;
-      const T* x = args.x + outer.offsets().data[0] + c * inner.data[0];
-      T* y = args.y + outer.offsets().data[1] + c * inner.data[1];
-      const auto write = [&](T* to) TENSORNORM_INLINE_LAMBDA {
-        transform_run<A, I>(x, to, extent, uniform_map<A, I>(made[c]), {}, Store::ordinary);
-      };
-      if constexpr (streams_vectors<A>) {
-        if (staged) {
-          if (extent % kLine<T> == 0 && elements_past_line(y) == 0) {
-            for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) {
-              streamed += extent;
-              const bool paced = paces && streamed >= kPacedLines * kLine<T>;
-              if (paced) streamed = 0;
-              transform_vectors<Store::streaming, A, I>(x, y, 0, extent, uniform_map<A, I>(made[c]), {kFetchAhead<T>}, paced);
-            }
-            continue;
-          }
-          LineStage<T, kFrozenRun> stage(y);
-          for (; c < end; ++c, x += inner.data[0]) {
-            for (Index i = 0; i < extent; i += kLine<T>) fetch(x + 2 * kFetchAhead<T> + i, to_l2);
-            write(stage.template next<I>(extent));
-          }
-          stage.template finish<I>();
-          continue;
-        }
-      }
-      for (; c < end; ++c, x += inner.data[0], y += inner.data[1]) write(y);
-    }
-    if (staged) fence();
   }
 };
 

@@ -28,28 +28,39 @@ struct RMSNormFunctionOptions {
 /// The rank of a parameter as the layers count it: an Eigen vector is of rank 1, nothing at all of rank 0.
 template <class W>
 constexpr int parameter_rank() {
-  if constexpr (is_none<W>) {
-    return 0;
-  } else {
-    require_readable<W>();
-    if constexpr (EigenMatrix<std::remove_cvref_t<W>>) return std::remove_cvref_t<W>::IsVectorAtCompileTime ? 1 : 2;
-    else return rank_of<W>;
-  }
+  if constexpr (!traits_of<W>::readable) return 0;
+  else if constexpr (EigenMatrix<std::remove_cvref_t<W>>) return std::remove_cvref_t<W>::IsVectorAtCompileTime ? 1 : 2;
+  else return rank_of<W>;
 }
 
-/// The scalar type of the parameters of a call, x's where there are none.
+/// The scalar type of the parameters of a call, x's where there are none; float where that is none either, as the call will say.
 template <class X, class... W>
 struct parameter_scalar {
-  using type = scalar_of<X>;
-};
-template <class X, class W, class... Rest>
-struct parameter_scalar<X, W, Rest...> {
   static auto pick() {
-    if constexpr (is_none<W>) return typename parameter_scalar<X, Rest...>::type{};
-    else return scalar_of<W>{};
+    if constexpr (traits_of<X>::readable) return scalar_of<X>{};
+    else return float{};
   }
   using type = decltype(pick());
 };
+template <class X, class W, class... Rest>
+struct parameter_scalar<X, W, Rest...> {
+  using type = typename std::conditional_t<traits_of<W>::readable, parameter_scalar<W>, parameter_scalar<X, Rest...>>::type;
+};
+
+/// What is given for parameters, their gradients or statistics can be read, or is tn::none.
+template <class... W>
+constexpr bool require_parameters() {
+  static_assert(((traits_of<W>::readable || is_none<W>) && ...),
+                "tensornorm: expected weight, bias and their gradients as an Eigen Tensor, TensorMap, Matrix, Array, Map or Ref, or as tn::none");
+  return ((traits_of<W>::readable || is_none<W>) && ...);
+}
+
+/// W is written where Scalar is not const.
+template <class Scalar, class W>
+constexpr bool may_be_written() {
+  if constexpr (std::is_const_v<Scalar>) return true;
+  else return require_writable<W>();
+}
 
 /// The memory of a parameter after its shape was checked; null for none. Scalar, the parameters' type, is const for what is only read.
 template <class Scalar, class W>
@@ -57,19 +68,24 @@ Scalar* parameter_data(const Call& call, const char* name, W&& parameter, std::s
   if constexpr (is_none<W>) {
     return nullptr;
   } else {
-    static_assert(std::is_same_v<scalar_of<W>, std::remove_const_t<Scalar>>,
+    constexpr bool scalar = std::is_same_v<scalar_of<W>, std::remove_const_t<Scalar>>;
+    constexpr bool order = parameter_rank<W>() < 2 || traits_of<W>::row_major;
+    static_assert(scalar,
                   "tensornorm: weight and bias must have the same scalar type, likewise their gradients and saved statistics, "
                   "and running_mean and running_var");
-    static_assert(parameter_rank<W>() < 2 || traits_of<W>::row_major, "tensornorm: weight and bias of rank 2 and more must be RowMajor");
-    if constexpr (!std::is_const_v<Scalar>) require_writable<W>();
-    const auto view = view_of(parameter);
-    const Index size = view.size();
-    const bool flat = parameter_rank<W>() == 1;
-    const std::span<const Index> got(flat ? &size : view.shape.data(), flat ? std::size_t{1} : std::size_t(rank_of<W>));
-    if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
-      fail(call, name, ": expected ", ShapeText{shape.data(), int(shape.size())}, ", got ", ShapeText{got.data(), int(got.size())});
-    if (view.span() != view.size()) fail(call, name, ": expected elements without gaps");
-    return view.data;
+    static_assert(order, "tensornorm: weight and bias of rank 2 and more must be RowMajor");
+    if constexpr (!scalar || !order || !may_be_written<Scalar, W>()) {
+      return nullptr;
+    } else {
+      const auto view = view_of(parameter);
+      const Index size = view.size();
+      const bool flat = parameter_rank<W>() == 1;
+      const std::span<const Index> got(flat ? &size : view.shape.data(), flat ? std::size_t{1} : std::size_t(rank_of<W>));
+      if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
+        fail(call, name, ": expected ", ShapeText{shape.data(), int(shape.size())}, ", got ", ShapeText{got.data(), int(got.size())});
+      if (view.span() != view.size()) fail(call, name, ": expected elements without gaps");
+      return view.data;
+    }
   }
 }
 
@@ -80,23 +96,24 @@ template <class Policy, class X, class Y, class W, class B, class Saved, class D
 void normalize_with(const char* function, const Policy& policy, const StatisticsRule& rule, const char* lone_sample, const X& x, Y&& y,
                     Saved* saved, const W& weight, const B& bias, const Device& device) {
   using Scalar = typename parameter_scalar<X, W, B>::type;
-  require_like<Scalar, X, Y>();
-  require_host_device<Device>();
-  static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than are normalized");
-  const Call call{"tensornorm", function};
-  check_eps(call, rule.eps);
-  const auto in = view_of(x);
-  const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
-  const NormalizeContext<Scalar> context{
-      call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), parameter_data<const Scalar>(call, "bias", bias, shape.span())}};
-  SavedStats<Scalar>* kept = nullptr;
-  if constexpr (!std::is_same_v<Saved, None>) {
-    static_assert(std::is_same_v<Saved, SavedStats<Scalar>>,
-                  "tensornorm: expected SavedStats of the scalar type of weight and bias, of x's where there are neither");
-    if constexpr (std::is_same_v<Saved, SavedStats<Scalar>>) kept = saved;
+  if constexpr (require_like<Scalar, X, Y>() && require_parameters<W, B>() && require_axes<Policy, X>() && require_host_device<Device>()) {
+    const Call call{"tensornorm", function};
+    check_eps(call, rule.eps);
+    const auto in = view_of(x);
+    const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
+    const NormalizeContext<Scalar> context{call,
+                                           rule,
+                                           {parameter_data<const Scalar>(call, "weight", weight, shape.span()),
+                                            parameter_data<const Scalar>(call, "bias", bias, shape.span())}};
+    SavedStats<Scalar>* kept = nullptr;
+    if constexpr (!std::is_same_v<Saved, None>) {
+      static_assert(std::is_same_v<Saved, SavedStats<Scalar>>,
+                    "tensornorm: expected SavedStats of the scalar type of weight and bias, of x's where there are neither");
+      if constexpr (std::is_same_v<Saved, SavedStats<Scalar>>) kept = saved;
+    }
+    normalize_by_batch<traits_of<X>::row_major>(context, policy, in, view_of(y), lone_sample, kept,
+                                                static_cast<RunningStats<Scalar>*>(nullptr), device);
   }
-  normalize_by_batch<traits_of<X>::row_major>(context, policy, in, view_of(y), lone_sample, kept,
-                                              static_cast<RunningStats<Scalar>*>(nullptr), device);
 }
 
 /// The number of normalized axes: the parameters' rank, or the one asked for.
@@ -115,16 +132,16 @@ constexpr int normalized_rank() {
 /// Errors   std::invalid_argument before anything is written: shapes, gaps, overlaps, eps, n = 1 with an unbiased variance. An empty x is
 ///          no error.
 /// Source   Ba, Kiros & Hinton 2016, arXiv:1607.06450; PyTorch's F.layer_norm.
-template <int kNormalizedRank = 0, class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
+template <int kNormalizedRank = 0, class X, class Y, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void layer_norm(const X& x, Y&& y, const W& weight, const B& bias, NormalizeOptions options = {}, const Device& device = {}) {
+void layer_norm(const X& x, Y&& y, const W& weight = {}, const B& bias = {}, NormalizeOptions options = {}, const Device& device = {}) {
   normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y,
                  static_cast<None*>(nullptr), weight, bias, device);
 }
 /// As layer_norm(x, y, weight, bias), and keeps mean and rstd for layer_norm_backward. Scalar: weight's and bias's, x's with neither.
-template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
+template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, NormalizeOptions options = {},
+void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight = {}, const B& bias = {}, NormalizeOptions options = {},
                 const Device& device = {}) {
   normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y, &saved, weight, bias,
                  device);
@@ -133,17 +150,17 @@ void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, c
 /// y = x / sqrt(mean of x^2 + eps) * weight over the last axes, as many as weight has; without one kNormalizedRank, 1 by default.
 ///
 /// Shapes, Aliasing, Errors   as layer_norm. Source   Zhang & Sennrich 2019, arXiv:1910.07467; PyTorch's F.rms_norm.
-template <int kNormalizedRank = 0, class X, class Y, class W, class Device = Eigen::DefaultDevice>
+template <int kNormalizedRank = 0, class X, class Y, class W = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void rms_norm(const X& x, Y&& y, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
+void rms_norm(const X& x, Y&& y, const W& weight = {}, RMSNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W>::type;
   normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y,
                  static_cast<None*>(nullptr), weight, none, device);
 }
 /// As rms_norm(x, y, weight), and keeps rstd (mean is 0), one for each index of the leading axes, for rms_norm_backward.
-template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W, class Device = Eigen::DefaultDevice>
+template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, RMSNormFunctionOptions options = {}, const Device& device = {}) {
+void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight = {}, RMSNormFunctionOptions options = {}, const Device& device = {}) {
   normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y, &saved, weight,
                  none, device);
 }
@@ -151,13 +168,13 @@ void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, RMS
 /// Errors: std::invalid_argument where the channels of x cannot be split into num_groups groups.
 template <class X>
 GroupAxes<1> group_axes(const char* function, const X& x, Index num_groups) {
-  require_readable<X>();
-  static_assert(rank_of<X> >= 2, "tensornorm: group_norm expects x of rank 2 or more: (N, C, ...)");
-  const Call call{"tensornorm", function};
-  if (num_groups < 1) fail(call, "num_groups must be >= 1, got ", num_groups);
-  const auto view = view_of(x);
-  if (view.shape[1] % num_groups != 0)
-    fail(call, "expected the channels of x to be divisible by num_groups = ", num_groups, ", got x of shape ", view.text());
+  if constexpr (require_axes<GroupAxes<1>, X>()) {
+    const Call call{"tensornorm", function};
+    if (num_groups < 1) fail(call, "num_groups must be >= 1, got ", num_groups);
+    const auto view = view_of(x);
+    if (view.shape[1] % num_groups != 0)
+      fail(call, "expected the channels of x to be divisible by num_groups = ", num_groups, ", got x of shape ", view.text());
+  }
   return {num_groups};
 }
 
@@ -165,17 +182,17 @@ GroupAxes<1> group_axes(const char* function, const X& x, Index num_groups) {
 ///
 /// Shapes   x, y: (N, C, ...). weight, bias: (C) or tn::none. Aliasing, Errors as layer_norm; C not divisible by num_groups.
 /// Source   Wu & He 2018, arXiv:1803.08494; PyTorch's F.group_norm.
-template <class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
+template <class X, class Y, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void group_norm(const X& x, Y&& y, Index num_groups, const W& weight, const B& bias, GroupNormFunctionOptions options = {},
+void group_norm(const X& x, Y&& y, Index num_groups, const W& weight = {}, const B& bias = {}, GroupNormFunctionOptions options = {},
                 const Device& device = {}) {
   normalize_with("group_norm", group_axes("group_norm", x, num_groups), {options.eps}, nullptr, x, y, static_cast<None*>(nullptr), weight,
                  bias, device);
 }
 /// As group_norm(x, y, num_groups, weight, bias), and keeps mean and rstd, of shape (N, num_groups), for group_norm_backward.
-template <class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
+template <class X, class Y, class Scalar, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void group_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, Index num_groups, const W& weight, const B& bias,
+void group_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, Index num_groups, const W& weight = {}, const B& bias = {},
                 GroupNormFunctionOptions options = {}, const Device& device = {}) {
   normalize_with("group_norm", group_axes("group_norm", x, num_groups), {options.eps}, nullptr, x, y, &saved, weight, bias, device);
 }
@@ -185,19 +202,28 @@ void group_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, Index num_groups, 
 /// Shapes   x, y: (N, C, spatial axes). weight, bias: (C) or tn::none.
 /// Aliasing, Errors   as layer_norm; one spatial element.
 /// Source   Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022; PyTorch's F.instance_norm.
-template <class X, class Y, class W, class B, class Device = Eigen::DefaultDevice>
+template <class X, class Y, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void instance_norm(const X& x, Y&& y, const W& weight, const B& bias, InstanceNormFunctionOptions options = {}, const Device& device = {}) {
+void instance_norm(const X& x, Y&& y, const W& weight = {}, const B& bias = {}, InstanceNormFunctionOptions options = {}, const Device& device = {}) {
   normalize_with("instance_norm", InstanceAxes<1>{}, {options.eps}, "Expected more than 1 spatial element", x, y,
                  static_cast<None*>(nullptr), weight, bias, device);
 }
 /// As instance_norm(x, y, weight, bias), and keeps mean and rstd, of shape (N, C), for instance_norm_backward.
-template <class X, class Y, class Scalar, class W, class B, class Device = Eigen::DefaultDevice>
+template <class X, class Y, class Scalar, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight, const B& bias, InstanceNormFunctionOptions options = {},
+void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight = {}, const B& bias = {}, InstanceNormFunctionOptions options = {},
                    const Device& device = {}) {
   normalize_with("instance_norm", InstanceAxes<1>{}, {options.eps}, "Expected more than 1 spatial element", x, y, &saved, weight, bias,
                  device);
+}
+
+/// The statistics that batch_norm() is given.
+template <class M, class V>
+constexpr bool require_running() {
+  static_assert(traits_of<M>::readable && traits_of<V>::readable,
+                "tensornorm: expected running_mean and running_var as an Eigen Tensor, TensorMap, Matrix, Array, Map or Ref; by the batch's own "
+                "statistics normalizes a BatchNorm layer");
+  return traits_of<M>::readable && traits_of<V>::readable;
 }
 
 /// y = (x - running_mean) / sqrt(running_var + eps) * weight + bias: batch norm with its statistics given, as at inference.
@@ -206,25 +232,27 @@ void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight
 /// Units    running_var is not checked: below -eps it gives NaN.
 /// Aliasing, Errors   as layer_norm; y lies apart from the statistics, too.
 /// Source   Ioffe & Szegedy 2015, arXiv:1502.03167; PyTorch's F.batch_norm with training = false.
-template <class X, class Y, class M, class V, class W, class B, class Device = Eigen::DefaultDevice>
+template <class X, class Y, class M, class V, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
-void batch_norm(const X& x, Y&& y, const M& running_mean, const V& running_var, const W& weight, const B& bias,
+void batch_norm(const X& x, Y&& y, const M& running_mean, const V& running_var, const W& weight = {}, const B& bias = {},
                 BatchNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W, B>::type;
-  require_like<Scalar, X, Y>();
-  require_host_device<Device>();
-  static_assert(rank_of<X> >= 2, "tensornorm: batch_norm expects x of rank 2 or more: (N, C, ...)");
-  const Call call{"tensornorm", "batch_norm"};
-  check_eps(call, options.eps);
-  const auto in = view_of(x);
-  const std::span<const Index> channels(&in.shape[1], 1);
-  using Value = const scalar_of<M>;
-  Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
-  Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
-  const NormalizeContext<Scalar> context{
-      call, {options.eps}, {parameter_data<const Scalar>(call, "weight", weight, channels), parameter_data<const Scalar>(call, "bias", bias, channels)}};
-  normalize_by_given<traits_of<X>::row_major>(context, BatchAxes<1>{}, in, view_of(y), mean, variance,
-                                              static_cast<SavedStats<Scalar>*>(nullptr), device);
+  if constexpr (require_like<Scalar, X, Y>() && require_running<M, V>() && require_parameters<W, B>() && require_axes<BatchAxes<1>, X>() &&
+                require_host_device<Device>()) {
+    const Call call{"tensornorm", "batch_norm"};
+    check_eps(call, options.eps);
+    const auto in = view_of(x);
+    const std::span<const Index> channels(&in.shape[1], 1);
+    using Value = const scalar_of<M>;
+    Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
+    Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+    const NormalizeContext<Scalar> context{
+        call,
+        {options.eps},
+        {parameter_data<const Scalar>(call, "weight", weight, channels), parameter_data<const Scalar>(call, "bias", bias, channels)}};
+    normalize_by_given<traits_of<X>::row_major>(context, BatchAxes<1>{}, in, view_of(y), mean, variance,
+                                                static_cast<SavedStats<Scalar>*>(nullptr), device);
+  }
 }
 
 }  // namespace TENSORNORM_ABI

@@ -12,17 +12,17 @@ inline namespace TENSORNORM_ABI {
 template <class Policy, class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device>
 void differentiate_with(const char* function, const Policy& policy, const StatisticsRule& rule, const DY& dy, const X& x,
                         const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias, const Device& device) {
-  require_gradient_operands<Scalar, X, DY, DX>();
-  require_host_device<Device>();
-  static_assert(rank_of<X> >= least_rank<Policy>, "tensornorm: x has fewer axes than are normalized");
-  const Call call{"tensornorm", function};
-  check_eps(call, rule.eps);
-  const auto in = view_of(x);
-  const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
-  const NormalizeContext<Scalar> context{call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), nullptr}};
-  differentiate<traits_of<X>::row_major>(context, policy, view_of(dy), in, saved, gradient_view(in, dx),
-                                         parameter_data<Scalar>(call, "dweight", dweight, shape.span()),
-                                         parameter_data<Scalar>(call, "dbias", dbias, shape.span()), false, device);
+  if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_parameters<W, DW, DB>() && require_axes<Policy, X>() &&
+                require_host_device<Device>()) {
+    const Call call{"tensornorm", function};
+    check_eps(call, rule.eps);
+    const auto in = view_of(x);
+    const auto shape = affine_shape<Policy, rank_of<X>>(policy, in.shape);
+    const NormalizeContext<Scalar> context{call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), nullptr}};
+    differentiate<traits_of<X>::row_major>(context, policy, view_of(dy), in, saved, gradient_view(in, dx),
+                                           parameter_data<Scalar>(call, "dweight", dweight, shape.span()),
+                                           parameter_data<Scalar>(call, "dbias", dbias, shape.span()), false, device);
+  }
 }
 
 /// Gradients of layer_norm(x, y, saved, weight, bias, options).
@@ -88,23 +88,23 @@ template <class DY, class X, class M, class V, class W, class DX, class DW, clas
 void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const V& running_var, const W& weight, DX&& dx, DW&& dweight,
                          DB&& dbias, BatchNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W, DW, DB>::type;
-  static_assert(rank_of<X> >= 2, "tensornorm: batch_norm expects x of rank 2 or more: (N, C, ...)");
-  const Call call{"tensornorm", "batch_norm_backward"};
-  const StatisticsRule rule{options.eps};
-  check_eps(call, rule.eps);
-  const auto in = view_of(x);
-  const std::span<const Index> channels(&in.shape[1], 1);
-  using Value = const scalar_of<M>;
-  Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
-  Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
-  require_gradient_operands<Scalar, X, DY, DX>();
-  const auto out = gradient_view(in, dx);
-  check_same_shape(call, "dx", in, out);
-  if (out.data != nullptr)
-    for (Value* given : {mean, variance}) check_apart(call, "dx", out.data, out.span(), "the given statistics", given, in.shape[1]);
-  SavedStats<Scalar> saved;
-  keep_given(rule, mean, variance, saved, channels);
-  differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
+  if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_running<M, V>() && require_axes<BatchAxes<1>, X>()) {
+    const Call call{"tensornorm", "batch_norm_backward"};
+    const StatisticsRule rule{options.eps};
+    check_eps(call, rule.eps);
+    const auto in = view_of(x);
+    const std::span<const Index> channels(&in.shape[1], 1);
+    using Value = const scalar_of<M>;
+    Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
+    Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+    const auto out = gradient_view(in, dx);
+    check_same_shape(call, "dx", in, out);
+    if (out.data != nullptr)
+      for (Value* given : {mean, variance}) check_apart(call, "dx", out.data, out.span(), "the given statistics", given, in.shape[1]);
+    SavedStats<Scalar> saved;
+    keep_given(rule, mean, variance, saved, channels);
+    differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
+  }
 }
 
 }  // namespace TENSORNORM_ABI

@@ -44,39 +44,41 @@ inline namespace TENSORNORM_ABI {
 template <class X, int... kAxes, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {}) {
-  require_readable<X>();
-  require_host_device<Device>();
-  moments_of::require_axes<rank_of<X>, kAxes...>();
-  using T = scalar_of<X>;
-  using S = statistic_t<T>;
-  using Result = moments_of::Tensor<X, int(sizeof...(kAxes))>;
-  constexpr int rank = rank_of<X>;
-  constexpr bool row_major = traits_of<X>::row_major;
-  const auto view = view_of(x);
-  const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, view.shape);
-  const Call call{"tensornorm", "moments"};
-  check_strides(call, "x", view);
-  check_countable<Result>(call, "mean", kept.size(), {kept.extents.data(), kept.rank});
-  typename Result::Dimensions extents;
-  if constexpr (sizeof...(kAxes) < rank) std::copy(kept.span().begin(), kept.span().end(), extents.begin());
-  Moments<Result> result{Result(extents), Result(extents)};
-  if (view.size() == 0) {
-    result.mean.setConstant(nan_of<moments_of::Value<X>>());
-    result.variance = result.mean;
+  if constexpr (require_readable<X>() && require_host_device<Device>()) {
+    moments_of::require_axes<rank_of<X>, kAxes...>();
+    using T = scalar_of<X>;
+    using S = statistic_t<T>;
+    using Result = moments_of::Tensor<X, int(sizeof...(kAxes))>;
+    constexpr int rank = rank_of<X>;
+    constexpr bool row_major = traits_of<X>::row_major;
+    const auto view = view_of(x);
+    const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, view.shape);
+    const Call call{"tensornorm", "moments"};
+    check_strides(call, "x", view);
+    check_countable<Result>(call, "mean", kept.size(), {kept.extents.data(), kept.rank});
+    typename Result::Dimensions extents;
+    if constexpr (sizeof...(kAxes) < rank) std::copy(kept.span().begin(), kept.span().end(), extents.begin());
+    Moments<Result> result{Result(extents), Result(extents)};
+    if (view.size() == 0) {
+      result.mean.setConstant(nan_of<moments_of::Value<X>>());
+      result.variance = result.mean;
+      return result;
+    }
+    const TensorView<T, rank> no_y{nullptr, view.shape, view.stride};
+    const TensorView<const T, rank> of_x{view.data, view.shape, view.stride};
+    const auto& plan = forward_plan<kStatisticsOfX<ReduceAxes<kAxes...>, rank, row_major>, row_major>(call, policy, of_x, no_y, Parameters<T>{});
+    ForwardOp op(plan, view.data, nullptr, {}, {}, device, 2);
+    const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, nullptr, op.statistics_memory(1)};
+    op.set_statistics(statistics);
+    op.run();
+    for (Index k = 0; k < plan.statistics; ++k) {
+      result.mean.data()[k] = static_cast<moments_of::Value<X>>(statistics.mean[k]);
+      result.variance.data()[k] = static_cast<moments_of::Value<X>>(statistics.variance[k]);
+    }
     return result;
+  } else {
+    return Moments<X>{x, x};
   }
-  const TensorView<T, rank> no_y{nullptr, view.shape, view.stride};
-  const TensorView<const T, rank> of_x{view.data, view.shape, view.stride};
-  const auto& plan = forward_plan<kStatisticsOfX<ReduceAxes<kAxes...>, rank, row_major>, row_major>(call, policy, of_x, no_y, Parameters<T>{});
-  ForwardOp op(plan, view.data, nullptr, {}, {}, device, 2);
-  const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, nullptr, op.statistics_memory(1)};
-  op.set_statistics(statistics);
-  op.run();
-  for (Index k = 0; k < plan.statistics; ++k) {
-    result.mean.data()[k] = static_cast<moments_of::Value<X>>(statistics.mean[k]);
-    result.variance.data()[k] = static_cast<moments_of::Value<X>>(statistics.variance[k]);
-  }
-  return result;
 }
 
 /// y = (x - mean) / sqrt(variance + eps), or / (sqrt(variance) + eps) by options.eps_added_to, with mean and variance of the kept axes, as
@@ -92,29 +94,31 @@ template <class X, class Y, class M, class V, int... kAxes, class Device = Eigen
   requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable && traits_of<V>::readable)
 void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
-  using T = scalar_of<X>;
-  require_like<T, X, Y>();
-  require_host_device<Device>();
-  constexpr int rank = rank_of<X>;
-  moments_of::require_axes<rank, kAxes...>();
-  constexpr int kept_rank = rank - int(sizeof...(kAxes));
-  constexpr bool row_major = traits_of<X>::row_major;
-  static_assert(rank_of<M> == kept_rank && rank_of<V> == kept_rank, "tensornorm: mean and variance have the kept axes of x");
-  static_assert(kept_rank < 2 || (traits_of<M>::row_major == row_major && traits_of<V>::row_major == row_major),
-                "tensornorm: mean and variance have the storage order of x");
-  static_assert(std::is_same_v<scalar_of<M>, scalar_of<V>>, "tensornorm: mean and variance must have the same scalar type");
-  const NormalizeContext<T> context{{"tensornorm", "normalize"}, rule_of(options), {}};
-  check_eps(context.call, options.eps);
-  const auto in = view_of(x);
-  const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, in.shape);
-  const auto check = [&](const char* name, const auto& given) {
-    if (!std::equal(given.shape.begin(), given.shape.end(), kept.span().begin()))
-      fail(context.call, name, ": expected ", ShapeText{kept.extents.data(), kept.rank}, ", got ", given.text());
-    if (given.span() != given.size()) fail(context.call, name, ": expected elements without gaps");
-  };
-  check("mean", view_of(mean));
-  check("variance", view_of(variance));
-  normalize_by_given<row_major>(context, policy, in, view_of(y), mean.data(), variance.data(), static_cast<SavedStats<T>*>(nullptr), device);
+  if constexpr (!traits_of<X>::readable) {
+    static_cast<void>(require_readable<X>());
+  } else if constexpr (require_like<scalar_of<X>, X, Y>() && require_host_device<Device>()) {
+    using T = scalar_of<X>;
+    constexpr int rank = rank_of<X>;
+    moments_of::require_axes<rank, kAxes...>();
+    constexpr int kept_rank = rank - int(sizeof...(kAxes));
+    constexpr bool row_major = traits_of<X>::row_major;
+    static_assert(rank_of<M> == kept_rank && rank_of<V> == kept_rank, "tensornorm: mean and variance have the kept axes of x");
+    static_assert(kept_rank < 2 || (traits_of<M>::row_major == row_major && traits_of<V>::row_major == row_major),
+                  "tensornorm: mean and variance have the storage order of x");
+    static_assert(std::is_same_v<scalar_of<M>, scalar_of<V>>, "tensornorm: mean and variance must have the same scalar type");
+    const NormalizeContext<T> context{{"tensornorm", "normalize"}, rule_of(options), {}};
+    check_eps(context.call, options.eps);
+    const auto in = view_of(x);
+    const auto kept = kept_shape<ReduceAxes<kAxes...>, rank>(policy, in.shape);
+    const auto check = [&](const char* name, const auto& given) {
+      if (!std::equal(given.shape.begin(), given.shape.end(), kept.span().begin()))
+        fail(context.call, name, ": expected ", ShapeText{kept.extents.data(), kept.rank}, ", got ", given.text());
+      if (given.span() != given.size()) fail(context.call, name, ": expected elements without gaps");
+    };
+    check("mean", view_of(mean));
+    check("variance", view_of(variance));
+    normalize_by_given<row_major>(context, policy, in, view_of(y), mean.data(), variance.data(), static_cast<SavedStats<T>*>(nullptr), device);
+  }
 }
 
 /// normalize() into a new tensor.
@@ -123,7 +127,7 @@ template <class X, class M, class V, int... kAxes, class Device = Eigen::Default
 auto normalize(const X& x, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
   auto y = make_like({"tensornorm", "normalize"}, x);
-  normalize(x, y, mean, variance, policy, options, device);
+  if constexpr (require_readable<X>()) normalize(x, y, mean, variance, policy, options, device);
   return y;
 }
 

@@ -24,6 +24,17 @@ struct NormalizeContext {
   Parameters<Scalar> parameters;
 };
 
+/// x has the axes that the policy names.
+template <class P, class X>
+constexpr bool require_axes() {
+  if constexpr (traits_of<X>::readable) {
+    static_assert(rank_of<X> >= least_rank<P>, "tensornorm: x has fewer axes than are normalized");
+    return rank_of<X> >= least_rank<P>;
+  } else {
+    return false;
+  }
+}
+
 /// x's rows are read forwards, and those of y are apart from each other; of one without memory only if it is empty: else nobody asks for it.
 template <class T, class U, int kRank>
 void check_layout(const Call& call, const TensorView<T, kRank>& x, const TensorView<U, kRank>& y) {
