@@ -155,7 +155,7 @@ void backward() {
   grads.weight.setZero();  // before the next backward call, which adds
   grads.bias.setZero();
   // [readme-end step]
-  REQUIRE(bn.weight()(7) == 1.5f - dweight_too(7) * 0.1f && bn.bias()(7) == -dbias_too(7) * 0.1f && grads.weight(7) == 0);
+  REQUIRE(std::abs(bn.weight()(7) - (1.5f - dweight_too(7) * 0.1f)) < 1e-5f && bn.bias()(7) == -dbias_too(7) * 0.1f && grads.weight(7) == 0);
 }
 
 void load() {

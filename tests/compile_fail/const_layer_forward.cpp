@@ -6,8 +6,7 @@ int main() {
   Eigen::Tensor<float, 4> x(2, 3, 4, 4), y(2, 3, 4, 4);
   const tensornorm::BatchNorm2d<float> layer(3);
 #ifdef MISTAKE
-  tensornorm::SavedStats<float> saved;
-  layer.forward(x, y, saved);
+  layer.forward(x, y);
 #else
   layer.infer(x, y);
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// expect: tensornorm: expected running_mean and running_var as an Eigen Tensor
+// expect: tensornorm: expected mean and variance as an Eigen Tensor
 #include <tensornorm/tensornorm.hpp>
 
 int main() {

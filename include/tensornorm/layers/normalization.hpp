@@ -91,7 +91,7 @@ class Normalization {
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
     require_host_device<Device>();
     auto y = make_like({name(), "infer"}, x);
-    infer(x, y, device);
+    run("infer", x, y, nullptr, device);
     return y;
   }
 
@@ -177,7 +177,7 @@ class Normalization {
     for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
     if (named_ > 1) same &= got.rank == named_ && std::equal(extents_.begin(), extents_.begin() + named_, got.extents.begin());
     if (same) return;
-    const bool column = kLastAxes && kRank == 2 && x.shape[0] == affine_.size() && x.shape[1] == 1;
+    const bool column = kLastAxes && kParameterRank == 1 && named_ <= 1 && kRank == 2 && x.shape[0] == affine_.size() && x.shape[1] == 1;
     fail(call, kLastAxes ? "expected normalized_shape " : "expected affine axes of shape ", shape_text(), ", got ",
          ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")", column ? "; one sample is a row, not a column" : "");
   }

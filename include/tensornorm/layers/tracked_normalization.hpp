@@ -121,7 +121,7 @@ class TrackedNormalization {
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
     require_host_device<Device>();
     auto y = make_like({normalization_.name(), "infer"}, x);
-    infer(x, y, device);
+    run("infer", x, y, nullptr, tracking_, nullptr, device);
     return y;
   }
 

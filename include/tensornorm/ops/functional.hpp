@@ -51,7 +51,8 @@ struct parameter_scalar<X, W, Rest...> {
 template <class... W>
 constexpr bool require_parameters() {
   static_assert(((traits_of<W>::readable || is_none<W>) && ...),
-                "tensornorm: expected weight, bias and their gradients as an Eigen Tensor, TensorMap, Matrix, Array, Map or Ref, or as tn::none");
+                "tensornorm: expected weight, bias and their gradients as an Eigen Tensor, TensorMap, Matrix, Array, Map or Ref, or as tn::none "
+                "(and saved statistics that are not const)");
   return ((traits_of<W>::readable || is_none<W>) && ...);
 }
 
@@ -217,15 +218,6 @@ void instance_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight
                  device);
 }
 
-/// The statistics that batch_norm() is given.
-template <class M, class V>
-constexpr bool require_running() {
-  static_assert(traits_of<M>::readable && traits_of<V>::readable,
-                "tensornorm: expected running_mean and running_var as an Eigen Tensor, TensorMap, Matrix, Array, Map or Ref; by the batch's own "
-                "statistics normalizes a BatchNorm layer");
-  return traits_of<M>::readable && traits_of<V>::readable;
-}
-
 /// y = (x - running_mean) / sqrt(running_var + eps) * weight + bias: batch norm with its statistics given, as at inference.
 ///
 /// Shapes   x, y: (N, C, ...). running_mean, running_var: (C), of one scalar type; weight, bias: (C) or tn::none.
@@ -237,7 +229,7 @@ template <class X, class Y, class M, class V, class W = None, class B = None, cl
 void batch_norm(const X& x, Y&& y, const M& running_mean, const V& running_var, const W& weight = {}, const B& bias = {},
                 BatchNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W, B>::type;
-  if constexpr (require_like<Scalar, X, Y>() && require_running<M, V>() && require_parameters<W, B>() && require_axes<BatchAxes<1>, X>() &&
+  if constexpr (require_like<Scalar, X, Y>() && require_statistics<M, V>() && require_parameters<W, B>() && require_axes<BatchAxes<1>, X>() &&
                 require_host_device<Device>()) {
     const Call call{"tensornorm", "batch_norm"};
     check_eps(call, options.eps);

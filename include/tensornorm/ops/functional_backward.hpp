@@ -88,7 +88,7 @@ template <class DY, class X, class M, class V, class W, class DX, class DW, clas
 void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const V& running_var, const W& weight, DX&& dx, DW&& dweight,
                          DB&& dbias, BatchNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W, DW, DB>::type;
-  if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_running<M, V>() && require_axes<BatchAxes<1>, X>()) {
+  if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_statistics<M, V>() && require_axes<BatchAxes<1>, X>()) {
     const Call call{"tensornorm", "batch_norm_backward"};
     const StatisticsRule rule{options.eps};
     check_eps(call, rule.eps);

@@ -81,6 +81,14 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
   }
 }
 
+/// The mean and the variance that a call is given can be read.
+template <class M, class V>
+constexpr bool require_statistics() {
+  static_assert(traits_of<M>::readable && traits_of<V>::readable,
+                "tensornorm: expected mean and variance as an Eigen Tensor, TensorMap, Matrix, Array, Map or Ref");
+  return traits_of<M>::readable && traits_of<V>::readable;
+}
+
 /// y = (x - mean) / sqrt(variance + eps), or / (sqrt(variance) + eps) by options.eps_added_to, with mean and variance of the kept axes, as
 /// moments(x, over<...>) returns them.
 ///
@@ -91,12 +99,12 @@ auto moments(const X& x, ReduceAxes<kAxes...> policy, const Device& device = {})
 /// Errors   std::invalid_argument before anything is written: shapes, gaps, overlaps, eps, n = 1 where an unbiased variance is asked for.
 /// Accuracy that of the mean given: one rounded to float is off by half an ulp of it, which layer_norm() does not lose.
 template <class X, class Y, class M, class V, int... kAxes, class Device = Eigen::DefaultDevice>
-  requires(DeviceArgument<Device> && traits_of<Y>::readable && traits_of<M>::readable && traits_of<V>::readable)
+  requires DeviceArgument<Device>
 void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
   if constexpr (!traits_of<X>::readable) {
     static_cast<void>(require_readable<X>());
-  } else if constexpr (require_like<scalar_of<X>, X, Y>() && require_host_device<Device>()) {
+  } else if constexpr (require_like<scalar_of<X>, X, Y>() && require_statistics<M, V>() && require_host_device<Device>()) {
     using T = scalar_of<X>;
     constexpr int rank = rank_of<X>;
     moments_of::require_axes<rank, kAxes...>();
@@ -123,7 +131,7 @@ void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<k
 
 /// normalize() into a new tensor.
 template <class X, class M, class V, int... kAxes, class Device = Eigen::DefaultDevice>
-  requires(DeviceArgument<Device> && traits_of<M>::readable && traits_of<V>::readable)
+  requires DeviceArgument<Device>
 auto normalize(const X& x, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
   auto y = make_like({"tensornorm", "normalize"}, x);
