@@ -77,4 +77,9 @@ struct ReduceAxes {
 template <int... kAxes>
 inline constexpr ReduceAxes<kAxes...> over{};
 
+template <class P>
+inline constexpr bool is_over = false;
+template <int... kAxes>
+inline constexpr bool is_over<ReduceAxes<kAxes...>> = true;
+
 }  // namespace tensornorm

@@ -99,7 +99,7 @@ constexpr bool require_statistics() {
 /// Errors   std::invalid_argument before anything is written: shapes, gaps, overlaps, eps, n = 1 where an unbiased variance is asked for.
 /// Accuracy that of the mean given: one rounded to float is off by half an ulp of it, which layer_norm() does not lose.
 template <class X, class Y, class M, class V, int... kAxes, class Device = Eigen::DefaultDevice>
-  requires DeviceArgument<Device>
+  requires(DeviceArgument<Device> && !is_over<V>)
 void normalize(const X& x, Y&& y, const M& mean, const V& variance, ReduceAxes<kAxes...> policy, NormalizeOptions options = {},
                const Device& device = {}) {
   if constexpr (!traits_of<X>::readable) {
