@@ -77,6 +77,7 @@ struct ReduceAxes {
 template <int... kAxes>
 inline constexpr ReduceAxes<kAxes...> over{};
 
+/// P is the type of an over<...>.
 template <class P>
 inline constexpr bool is_over = false;
 template <int... kAxes>

@@ -64,7 +64,6 @@ class Normalization {
   /// The normalized x in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) const {
-    require_host_device<Device>();
     auto y = make_like({name(), "forward"}, x);
     forward(x, y, device);
     return y;
@@ -89,7 +88,6 @@ class Normalization {
   /// The same in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
-    require_host_device<Device>();
     auto y = make_like({name(), "infer"}, x);
     run("infer", x, y, nullptr, device);
     return y;
@@ -106,7 +104,6 @@ class Normalization {
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of another shape or storage order; a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
-    require_host_device<Device>();
     auto gradients = zero_gradients();
     auto dx = make_like({name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);

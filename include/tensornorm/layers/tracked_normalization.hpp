@@ -85,7 +85,6 @@ class TrackedNormalization {
   /// The normalized x in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) {
-    require_host_device<Device>();
     auto y = make_like({normalization_.name(), "forward"}, x);
     forward(x, y, device);
     return y;
@@ -119,7 +118,6 @@ class TrackedNormalization {
   /// The same in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
-    require_host_device<Device>();
     auto y = make_like({normalization_.name(), "infer"}, x);
     run("infer", x, y, nullptr, tracking_, nullptr, device);
     return y;
@@ -135,7 +133,6 @@ class TrackedNormalization {
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of another shape or storage order; a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
-    require_host_device<Device>();
     auto gradients = zero_gradients();
     auto dx = make_like({normalization_.name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <array>
 #include <tensornorm/ops/moments.hpp>
 
 namespace tensornorm {
@@ -88,6 +89,13 @@ Scalar* parameter_data(const Call& call, const char* name, W&& parameter, std::s
       return view.data;
     }
   }
+}
+
+/// The memory of a running mean and variance, of one scalar type, after their shapes were checked.
+template <class M, class V>
+std::array<const scalar_of<M>*, 2> running_data(const Call& call, const M& mean, const V& variance, std::span<const Index> shape) {
+  using Value = const scalar_of<M>;
+  return {parameter_data<Value>(call, "running_mean", mean, shape), parameter_data<Value>(call, "running_var", variance, shape)};
 }
 
 inline namespace TENSORNORM_ABI {
@@ -235,9 +243,7 @@ void batch_norm(const X& x, Y&& y, const M& running_mean, const V& running_var, 
     check_eps(call, options.eps);
     const auto in = view_of(x);
     const std::span<const Index> channels(&in.shape[1], 1);
-    using Value = const scalar_of<M>;
-    Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
-    Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+    const auto [mean, variance] = running_data(call, running_mean, running_var, channels);
     const NormalizeContext<Scalar> context{
         call,
         {options.eps},

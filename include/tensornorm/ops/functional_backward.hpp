@@ -94,15 +94,13 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
     check_eps(call, rule.eps);
     const auto in = view_of(x);
     const std::span<const Index> channels(&in.shape[1], 1);
-    using Value = const scalar_of<M>;
-    Value* mean = parameter_data<Value>(call, "running_mean", running_mean, channels);
-    Value* variance = parameter_data<Value>(call, "running_var", running_var, channels);
+    const auto given = running_data(call, running_mean, running_var, channels);
     const auto out = gradient_view(in, dx);
     check_same_shape(call, "dx", in, out);
     if (out.data != nullptr)
-      for (Value* given : {mean, variance}) check_apart(call, "dx", out.data, out.span(), "the given statistics", given, in.shape[1]);
+      for (const auto* values : given) check_apart(call, "dx", out.data, out.span(), "the given statistics", values, in.shape[1]);
     SavedStats<Scalar> saved;
-    keep_given(rule, mean, variance, saved, channels);
+    keep_given(rule, given[0], given[1], saved, channels);
     differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
   }
 }
