@@ -591,6 +591,16 @@ TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {
   EXPECT_TRUE(fetches_next(100 * kCacheBytes, false));
 }
 
+TEST(FetchedOfNext, OfRowsInAFarLastLevel) {
+  constexpr Index kCache = Index{2} << 20;
+  const auto fetched = [](Index row) { return fetched_of_next(row, kCache + 1, true, kCache); };
+  EXPECT_EQ(fetched(kFetchedRow - 1), 0) << "a short row";
+  EXPECT_EQ(fetched(kFetchedRow), kFetchedRow);
+  EXPECT_EQ(fetched(kFetchedOfNext + 64), kFetchedOfNext) << "the processor fetches what follows";
+  EXPECT_EQ(fetched_of_next(kFetchedRow, kCache, true, kCache), 0) << "all of it stays in the L2 cache";
+  EXPECT_EQ(fetched_of_next(kFetchedRow, kCache + 1, false, kCache), 0) << "the last level is near";
+}
+
 TEST(WritesBesideNext, WhereTheCacheKeepsTwoStatisticsOrNotOne) {
   constexpr Index kCache = Index{2} << 20, kHalf = kCache / 2;
   const auto beside = [](Index bytes, Index arrays = 0) { return writes_beside_next(bytes, arrays, true, kCache); };

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <type_traits>
 #include <tensornorm/kernels/load.hpp>
 #include <tensornorm/kernels/scale.hpp>
 #include <tensornorm/kernels/welford.hpp>
@@ -40,9 +41,10 @@ TENSORNORM_INLINE double row_pivot_share(Index n) {
 /// Sums of one block of at most kBlock elements, per virtual lane.
 ///
 /// Swept once per hardware vector of the virtual lanes: eight accumulators of one register each never spill. Where the statistic is no wider
-/// than A, squares are added in two halves: beside a large one, equal small ones are all rounded the same way.
+/// than A, squares are added in two halves: beside a large one, equal small ones are all rounded the same way. Not `centered`, the pivot
+/// being 0: `sum` is of no use.
 template <class A, class I, class T>
-TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, I>& sum, VirtualLanes<A, I>& squares) {
+TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, bool centered, VirtualLanes<A, I>& sum, VirtualLanes<A, I>& squares) {
   using L = VirtualLanes<A, I>;
   using H = HardwareLanes<A, I>;
   constexpr int w = L::width;
@@ -53,29 +55,32 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, VirtualLanes<A, 
   for (int q = 0; q < w; q += H::width) {
     H a, b, c, d, e, f, g, h, before;
     Index i = q;
-    const auto add_four = [&]() TENSORNORM_INLINE_LAMBDA {
-      const H s = H::load(x + i) - p, t = H::load(x + i + w) - p, u = H::load(x + i + 2 * w) - p, v = H::load(x + i + 3 * w) - p;
-      a = a + s;
-      e.fma(s, s);
-      b = b + t;
-      f.fma(t, t);
-      c = c + u;
-      g.fma(u, u);
-      d = d + v;
-      h.fma(v, v);
+    const auto add = [&](auto summed, Index at, H& plain, H& square) TENSORNORM_INLINE_LAMBDA {
+      H s = H::load(x + at);
+      if constexpr (decltype(summed)::value) {
+        s = s - p;
+        plain = plain + s;
+      }
+      square.fma(s, s);
+    };
+    const auto add_four = [&](auto summed) TENSORNORM_INLINE_LAMBDA {
+      add(summed, i, a, e);
+      add(summed, i + w, b, f);
+      add(summed, i + 2 * w, c, g);
+      add(summed, i + 3 * w, d, h);
       i += 4 * w;
     };
-    if constexpr (kInTwo) {
-      while (i < full / (8 * w) * (4 * w)) add_four();
-      before = (e + f) + (g + h);
-      e = f = g = h = H();
-    }
-    while (i + 3 * w < full) add_four();
-    for (; i < full; i += w) {
-      const H s = H::load(x + i) - p;
-      a = a + s;
-      e.fma(s, s);
-    }
+    const auto sweep = [&](auto summed) TENSORNORM_INLINE_LAMBDA {
+      if constexpr (kInTwo) {
+        while (i < full / (8 * w) * (4 * w)) add_four(summed);
+        before = (e + f) + (g + h);
+        e = f = g = h = H();
+      }
+      while (i + 3 * w < full) add_four(summed);
+      for (; i < full; i += w) add(summed, i, a, e);
+    };
+    if (centered) sweep(std::true_type());
+    else sweep(std::false_type());
     H lane_sum = (a + b) + (c + d), lane_squares = (e + f) + (g + h);
     if constexpr (kInTwo) lane_squares = lane_squares + before;
     if constexpr (H::width == w) {
@@ -134,9 +139,9 @@ struct BlockTotals {
   FoldLanes<A, S, I> squares;
 
   template <class T>
-  TENSORNORM_INLINE BlockTotals(const T* x, Index n, A pivot) {
+  TENSORNORM_INLINE BlockTotals(const T* x, Index n, A pivot, bool centered) {
     VirtualLanes<A, I> block_sum, block_squares;
-    block_sums<A, I>(x, n, pivot, block_sum, block_squares);
+    block_sums<A, I>(x, n, pivot, centered, block_sum, block_squares);
     sum = S(block_sum.sum());
     squares = folded_lanes<A, S, I>(block_squares);
   }
@@ -144,17 +149,18 @@ struct BlockTotals {
 
 /// Sums of one chunk of x * scale about one pivot, folded block by block.
 ///
-/// Elements too large or too small to be squared are taken once more with a scale, which the pivot is then in, and with `repivot` a bad
-/// pivot is replaced by a better one: from the L1 cache.
+/// Elements too large or too small to be squared are taken once more with a scale, which the pivot is then in, and where they are `centered`
+/// a bad pivot is replaced by a better one: from the L1 cache.
 template <class A, class S, class I, class T>
-TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scale, bool repivot) {
+TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scale, bool centered) {
+  bool repivot = centered;
   for (;;) {
     PivotSums<S> total;
     FoldLanes<A, S, I> folded, rest;
     ScaledBlock<A, T> copy;
     for (Index i = 0; i < n; i += kBlock<A>) {
       const Index k = std::min(kBlock<A>, n - i);
-      const BlockTotals<A, S, I> block(scale == A(1) ? x + i : copy.fill(x + i, k, scale), k, pivot);
+      const BlockTotals<A, S, I> block(scale == A(1) ? x + i : copy.fill(x + i, k, scale), k, pivot, centered);
       total.sum = total.sum + block.sum;
       if (i == 0) folded = block.squares;
       else accumulate<keeps_rest<A, S>>(folded, rest, block.squares);

@@ -65,7 +65,7 @@ struct ShortSums {
     for (Index j = 0; j < slices; ++j)
       for (Index i = 0; i < count; ++i) {
         L sum, square_sum;
-        block_sums<A, I>(x(j, i), n, pivots[i], sum, square_sum);
+        block_sums<A, I>(x(j, i), n, pivots[i], centered, sum, square_sum);
         if (j > 0) {
           sum = sum + L::load(lanes[i]);
           square_sum = square_sum + L::load(square_lanes[i]);
@@ -129,12 +129,12 @@ struct SliceSums {
     for (Index i = 0; i < n; i += kBlock<A>) {
       const Index k = std::min(kBlock<A>, n - i);
       if constexpr (keeps_rest<A, S>) {
-        const BlockTotals<A, S, I> block(x + i, k, pivot);
+        const BlockTotals<A, S, I> block(x + i, k, pivot, centered);
         accumulate<true>(slice, slice_rest, block.sum);
         accumulate<true>(folded, folded_rest, block.squares);
       } else {
         L block_sum, block_squares;
-        block_sums<A, I>(x + i, k, pivot, block_sum, block_squares);
+        block_sums<A, I>(x + i, k, pivot, centered, block_sum, block_squares);
         if (i == 0 && centered) varies = !hardly_varies(block_sum, block_squares, k);
         lanes = lanes + folded_lanes<A, S, I>(block_sum);
         folded = folded + folded_lanes<A, S, I>(block_squares);

@@ -21,6 +21,8 @@ inline Index traffic_of(Index n, Index bytes) {
 
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
+/// Bytes of the shortest rows of which the next one's beginning is fetched while one is written, and of that beginning.
+inline constexpr Index kFetchedRow = 1536, kFetchedOfNext = 2048;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
 inline constexpr Index kBesideNextBytes = Index{32} << 10;
 /// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row() and is_streamed_column();
@@ -60,6 +62,12 @@ inline bool last_level_is_far() { return kernels::is_intel(); }
 /// the L2 cache until it is read has only gone to the last level. (Over x and dy it does so where that is not far: even little of both
 /// was slower.)
 inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !far || bytes < kCacheBytes; }
+
+/// Of rows in the caches, bytes of the next one that are fetched before one is written: what of it the processor has not asked for by then. Only
+/// where the L2 cache does not hold what is read and written, `traffic`, and a far last level does; of short rows it was slower.
+inline Index fetched_of_next(Index row, Index traffic, bool far = last_level_is_far(), Index cache = second_level_cache()) {
+  return far && traffic > cache && row >= kFetchedRow ? std::min(row, kFetchedOfNext) : 0;
+}
 
 /// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but
 /// has the x and dy of both in hand.

@@ -202,7 +202,7 @@ struct OneRowForward {
     const Index n = walk.length;
     const bool centered = args.rule.centered, beside = walk.run.param != 0;
     const A pivot = centered ? first_pivot<A, I>(x, n) : A(0);
-    const BlockTotals<A, S, I> block(x, n, pivot);
+    const BlockTotals<A, S, I> block(x, n, pivot, centered);
     const ShortSlice<A, S> slice(pivot, block.sum, block.squares.sum());
     if (!slice.template is_ordinary<T>(n, centered)) return in_full();
     const Center<A, S> center = finish_statistic<A, T>(args.rule, n, {slice.state(n, centered)}, args.statistics, 0);
