@@ -414,6 +414,45 @@ TEST(ScalesOfRows, OfTwoNumbersHaveTheVarianceBetweenThem) {
   });
 }
 
+/// By how many ulp the running variances of columns are off at most, each of n numbers of which every `period`-th run of so many, or the first
+/// `few` where that is 0, are one and all else the other.
+template <class S>
+long double ulp_of_variances(Index n, Index columns, Index few, Index period, S one, S other) {
+  Eigen::Tensor<S, 2, Eigen::RowMajor> x(n, columns), y(n, columns);
+  long double of_one = 0;
+  for (Index i = 0; i < n; ++i) {
+    const bool is_one = period > 0 ? i / period % 2 == 0 : i < few;
+    of_one += is_one ? 1 : 0;
+    for (Index c = 0; c < columns; ++c) x(i, c) = is_one ? one : other;
+  }
+  tn::BatchNorm1d<S> layer(columns, {.eps = 0, .momentum = 1.0});
+  layer.forward(x, y);
+  const long double distance = static_cast<long double>(one) - static_cast<long double>(other), all = static_cast<long double>(n);
+  long double most = 0;
+  for (Index c = 0; c < columns; ++c)
+    most = std::max(most, ulps_apart(layer.running_var()(c), distance * distance * of_one * (all - of_one) / (all * (all - 1))));
+  return most;
+}
+
+// Neither the numbers less the pivot nor their squares are added up in a long sum.
+TEST(ScalesOfColumns, OfTwoNumbersHaveTheVarianceBetweenThem) {
+  const auto expect_variance = [](auto number) {
+    using S = decltype(number);
+    for (const Index n : {33, 77, 206, 464, 1072})
+      for (const Index columns : {3, 16, 37})
+        for (const auto& [few, period] : {std::pair<Index, Index>(n / 12, 0), {n / 2, 0}, {0, 1}, {0, 3}, {0, 8}}) {
+          const auto values = support::random_values<S>(100, unsigned(n + columns), 0, 1.0);
+          for (std::size_t i = 0; i < values.size(); i += 2)
+            ASSERT_LE(ulp_of_variances(n, columns, few, period, values[i], values[i + 1]), 4)
+                << few << " of " << n << ", or runs of " << period << ", " << columns << " columns, pair " << i;
+        }
+  };
+  support::at_each_level([&](tn::kernels::Level) {
+    expect_variance(1.0F);
+    expect_variance(1.0);
+  });
+}
+
 // Those that the pivot is made of need not lie where the others do, which are then added up once more, or vary as much.
 TEST(Slices, MayLieFarFromThoseThePivotIsMadeOf) {
   for (const double mean : {3.0, 1000.0, 1e6})

@@ -33,7 +33,7 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
   // Elsewhere in the caches two operands are slower without a loop.
-  add_columns<L, together, (kFromMemory && one_register) || row_by_row, A, S, I>(rows, width, term, tile, plain, centered);
+  add_columns<L, together, keeps_rest<A, S>, (kFromMemory && one_register) || row_by_row, A, S, I>(rows, width, term, tile, plain, centered);
 }
 
 /// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.

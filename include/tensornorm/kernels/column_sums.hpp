@@ -49,27 +49,35 @@ inline constexpr Index kSweepStreams = 8;
 template <Index kOperands>
 inline constexpr Index kSweepRows = kSweepStreams / kOperands;
 
-/// p += and q += the terms of the rows from `first` on of columns; kInTwo: in two sums each, half as long.
-template <bool kInTwo, class H, class Load, class Term>
+/// p += and q += the terms of the rows from `first` on of columns. kInFour: every fourth row's in a sum of their own.
+template <bool kInFour, class H, class Load, class Term>
 TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& load, const Term& term, H& p, H& q) {
-  if constexpr (kInTwo) {
-    H even, even_centered, odd, odd_centered;
-    for (Index k = 0; k < rows; k += 2) {
-      term(first + k, c, load, even, even_centered);
-      if (k + 1 < rows) term(first + k + 1, c, load, odd, odd_centered);
+  if constexpr (kInFour) {
+    H even, odd, one, two, three, four;
+    for (Index k = 0; k < rows; k += 4) {
+      term(first + k, c, load, even, one);
+      if (k + 1 < rows) term(first + k + 1, c, load, odd, two);
+      if (k + 2 < rows) term(first + k + 2, c, load, even, three);
+      if (k + 3 < rows) term(first + k + 3, c, load, odd, four);
     }
     p = p + (even + odd);
-    q = q + (even_centered + odd_centered);
+    q = q + ((one + two) + (three + four));
   } else {
     for (Index k = 0; k < rows; ++k) term(first + k, c, load, p, q);
   }
 }
 
-/// The same for as many rows as the sequence has, in one sum, without a loop.
-template <bool kInTwo, Index... k, class H, class Load, class Term>
+/// The same for as many rows as the sequence has, without a loop.
+template <bool kInFour, Index... k, class H, class Load, class Term>
 TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>, Index c, const Load& load, const Term& term, H& p, H& q) {
-  static_assert(!kInTwo);
-  (term(first + k, c, load, p, q), ...);
+  if constexpr (kInFour) {
+    H even, odd, one, two, three, four;
+    (term(first + k, c, load, k % 2 == 0 ? even : odd, k % 4 == 0 ? one : k % 4 == 1 ? two : k % 4 == 2 ? three : four), ...);
+    p = p + (even + odd);
+    q = q + ((one + two) + (three + four));
+  } else {
+    (term(first + k, c, load, p, q), ...);
+  }
 }
 
 /// Column kernel: for each of `width` columns adds, over the rows, plain[c] += p and centered[c] += q with (p, q) = term(row, c).
@@ -79,8 +87,9 @@ TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>,
 /// call for its columns, and keeps their rests from call to call; vectors are whole where it is aligned, and the columns before and after
 /// those are parts of others.
 ///
-/// kRows: rows of a sweep. kUnrolled: whole sweeps are added without a loop, where there are no two sums, which that makes slower.
-template <class H, Index kRows, bool kUnrolled, class A, class S, class I, class Term>
+/// kRows: rows of a sweep. kInFour: as add_rows() has it. kUnrolled: whole sweeps are added without a loop, but where rests are kept, which that
+/// makes slower.
+template <class H, Index kRows, bool kInFour, bool kUnrolled, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
   constexpr Index w = H::width;
   constexpr auto all = [] {
@@ -97,7 +106,7 @@ TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, co
       const Index count = std::min(kRows, end - r);
       const auto add = [&](Index c, const auto& load, const auto& those, const auto& store) TENSORNORM_INLINE_LAMBDA {
         H p = H::load(tile.plain + c), q = H::load(tile.centered + c);
-        add_rows<keeps_rest<A, S>>(r, those, c, load, term, p, q);
+        add_rows<kInFour>(r, those, c, load, term, p, q);
         store(p, tile.plain + c);
         store(q, tile.centered + c);
       };
@@ -132,7 +141,7 @@ TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, 
     p = p + d;
     q.fma(d, d);
   };
-  add_columns<H, kSweepRows<1>, true, A, S, I>(rows, width, term, tile, sum, squares);
+  add_columns<H, kSweepRows<1>, true, true, A, S, I>(rows, width, term, tile, sum, squares);
 }
 
 }  // namespace TENSORNORM_ABI

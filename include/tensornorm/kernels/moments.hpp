@@ -40,49 +40,52 @@ TENSORNORM_INLINE double row_pivot_share(Index n) {
 
 /// Sums of one block of at most kBlock elements, per virtual lane.
 ///
-/// Swept once per hardware vector of the virtual lanes: eight accumulators of one register each never spill. Where the statistic is no wider
-/// than A, squares are added in two halves: beside a large one, equal small ones are all rounded the same way. Not `centered`, the pivot
-/// being 0: `sum` is of no use.
+/// Swept once per hardware vector of the virtual lanes: ten accumulators of one register each hardly spill. Squares are added in eight sums of
+/// four: equal ones, and equal small ones beside a large one, are all rounded the same way. Not `centered`, the pivot being 0: `sum` is of no
+/// use.
 template <class A, class I, class T>
 TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, bool centered, VirtualLanes<A, I>& sum, VirtualLanes<A, I>& squares) {
   using L = VirtualLanes<A, I>;
   using H = HardwareLanes<A, I>;
   constexpr int w = L::width;
-  constexpr bool kInTwo = keeps_rest<A, statistic_t<A>>;
   const Index full = n / w * w;
   A sums[std::size_t(w)], square_sums[std::size_t(w)];
   const H p(pivot);
   for (int q = 0; q < w; q += H::width) {
-    H a, b, c, d, e, f, g, h, before;
+    H a, b, c, d, e, f, g, h, k, l;
     Index i = q;
-    const auto add = [&](auto summed, Index at, H& plain, H& square) TENSORNORM_INLINE_LAMBDA {
-      H s = H::load(x + at);
-      if constexpr (decltype(summed)::value) {
-        s = s - p;
-        plain = plain + s;
-      }
-      square.fma(s, s);
-    };
-    const auto add_four = [&](auto summed) TENSORNORM_INLINE_LAMBDA {
-      add(summed, i, a, e);
-      add(summed, i + w, b, f);
-      add(summed, i + 2 * w, c, g);
-      add(summed, i + 3 * w, d, h);
-      i += 4 * w;
-    };
     const auto sweep = [&](auto summed) TENSORNORM_INLINE_LAMBDA {
-      if constexpr (kInTwo) {
-        while (i < full / (8 * w) * (4 * w)) add_four(summed);
-        before = (e + f) + (g + h);
-        e = f = g = h = H();
+      const auto difference = [&]() TENSORNORM_INLINE_LAMBDA {
+        const H s = H::load(x + i);
+        i += w;
+        if constexpr (decltype(summed)::value) return s - p;
+        else return s;
+      };
+      const auto add_two = [&](H& plain, H& even, H& odd) TENSORNORM_INLINE_LAMBDA {
+        const H s = difference(), t = difference();
+        if constexpr (decltype(summed)::value) plain = plain + (s + t);
+        even.fma(s, s);
+        odd.fma(t, t);
+      };
+      while (i + 7 * w < full) {
+        add_two(a, c, d);
+        add_two(b, e, f);
+        add_two(a, g, h);
+        add_two(b, k, l);
       }
-      while (i + 3 * w < full) add_four(summed);
-      for (; i < full; i += w) add(summed, i, a, e);
+      if (i + 3 * w < full) {
+        add_two(a, c, d);
+        add_two(b, e, f);
+      }
+      while (i < full) {
+        const H s = difference();
+        a = a + s;
+        k.fma(s, s);
+      }
     };
     if (centered) sweep(std::true_type());
     else sweep(std::false_type());
-    H lane_sum = (a + b) + (c + d), lane_squares = (e + f) + (g + h);
-    if constexpr (kInTwo) lane_squares = lane_squares + before;
+    H lane_sum = a + b, lane_squares = ((c + d) + (e + f)) + ((g + h) + (k + l));
     if constexpr (H::width == w) {
       sum = lane_sum;
       squares = lane_squares;
