@@ -397,11 +397,11 @@ long double ulp_of_variance(Index n, Index few, Index apart, S one, S other) {
 TEST(ScalesOfRows, OfTwoNumbersHaveTheVarianceBetweenThem) {
   const auto expect_variance = [](auto one) {
     using S = decltype(one);
-    for (const Index n : {100, 154, 199, 219, 256, 289, 400, 512, 1000, 3000, 4096})
-      for (const auto& [few, apart] : {std::pair<Index, Index>(1, 1), {n / 20, 1}, {n * 11 / 20, 1}, {3, 8}, {4, 8}}) {
+    for (const Index n : {100, 154, 199, 219, 256, 289, 400, 508, 512, 816, 1000, 3000, 4096, 5034})
+      for (const auto& [few, apart] : {std::pair<Index, Index>(1, 1), {9, 1}, {n / 20, 1}, {n * 11 / 20, 1}, {3, 8}, {4, 8}}) {
         const auto values = support::random_values<S>(600, unsigned(n + few), 0, 1.0);
         for (std::size_t i = 0; i < values.size(); i += 2)
-          ASSERT_LE(ulp_of_variance(n, few, apart, values[i], values[i + 1]), sizeof(S) == 4 ? 8 : 7) << few << " of " << n << ", pair " << i;
+          ASSERT_LE(ulp_of_variance(n, few, apart, values[i], values[i + 1]), sizeof(S) == 4 ? 7.5 : 7) << few << " of " << n << ", pair " << i;
       }
   };
   support::at_each_level([&](tn::kernels::Level) {
@@ -443,7 +443,7 @@ TEST(ScalesOfColumns, OfTwoNumbersHaveTheVarianceBetweenThem) {
         for (const auto& [few, period] : {std::pair<Index, Index>(n / 12, 0), {n / 2, 0}, {0, 1}, {0, 3}, {0, 8}}) {
           const auto values = support::random_values<S>(100, unsigned(n + columns), 0, 1.0);
           for (std::size_t i = 0; i < values.size(); i += 2)
-            ASSERT_LE(ulp_of_variances(n, columns, few, period, values[i], values[i + 1]), 4)
+            ASSERT_LE(ulp_of_variances(n, columns, few, period, values[i], values[i + 1]), 5)
                 << few << " of " << n << ", or runs of " << period << ", " << columns << " columns, pair " << i;
         }
   };

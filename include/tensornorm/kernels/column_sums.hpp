@@ -49,7 +49,7 @@ inline constexpr Index kSweepStreams = 8;
 template <Index kOperands>
 inline constexpr Index kSweepRows = kSweepStreams / kOperands;
 
-/// p += and q += the terms of the rows from `first` on of columns. kInFour: every fourth row's in a sum of their own.
+/// p += and q += the terms of the rows from `first` on of columns. kInFour: p in two sums, q in four, by the number of the row.
 template <bool kInFour, class H, class Load, class Term>
 TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& load, const Term& term, H& p, H& q) {
   if constexpr (kInFour) {
@@ -87,8 +87,8 @@ TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>,
 /// call for its columns, and keeps their rests from call to call; vectors are whole where it is aligned, and the columns before and after
 /// those are parts of others.
 ///
-/// kRows: rows of a sweep. kInFour: as add_rows() has it. kUnrolled: whole sweeps are added without a loop, but where rests are kept, which that
-/// makes slower.
+/// kRows: rows of a sweep. kInFour: as add_rows() has it. kUnrolled: whole sweeps are added without a loop; not where rests are kept: there it
+/// is slower.
 template <class H, Index kRows, bool kInFour, bool kUnrolled, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
   constexpr Index w = H::width;

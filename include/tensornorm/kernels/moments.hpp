@@ -61,6 +61,11 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, bool centered, V
         if constexpr (decltype(summed)::value) return s - p;
         else return s;
       };
+      const auto add_one = [&](H& plain, H& square) TENSORNORM_INLINE_LAMBDA {
+        const H s = difference();
+        if constexpr (decltype(summed)::value) plain = plain + s;
+        square.fma(s, s);
+      };
       const auto add_two = [&](H& plain, H& even, H& odd) TENSORNORM_INLINE_LAMBDA {
         const H s = difference(), t = difference();
         if constexpr (decltype(summed)::value) plain = plain + (s + t);
@@ -77,11 +82,9 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, bool centered, V
         add_two(a, c, d);
         add_two(b, e, f);
       }
-      while (i < full) {
-        const H s = difference();
-        a = a + s;
-        k.fma(s, s);
-      }
+      if (i < full) add_one(a, g);
+      if (i < full) add_one(b, h);
+      if (i < full) add_one(a, k);
     };
     if (centered) sweep(std::true_type());
     else sweep(std::false_type());

@@ -63,8 +63,8 @@ inline bool last_level_is_far() { return kernels::is_intel(); }
 /// was slower.)
 inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !far || bytes < kCacheBytes; }
 
-/// Of rows in the caches, bytes of the next one that are fetched before one is written: what of it the processor has not asked for by then. Only
-/// where the L2 cache does not hold what is read and written, `traffic`, and a far last level does; of short rows it was slower.
+/// Of rows that are written by ordinary stores, bytes of the next one that are fetched before: what of it the processor has not asked for by
+/// then. Only where the L2 cache does not hold what is read and written, `traffic`, and the last level is far; of short rows it was slower.
 inline Index fetched_of_next(Index row, Index traffic, bool far = last_level_is_far(), Index cache = second_level_cache()) {
   return far && traffic > cache && row >= kFetchedRow ? std::min(row, kFetchedOfNext) : 0;
 }
