@@ -414,10 +414,10 @@ TEST(ScalesOfRows, OfTwoNumbersHaveTheVarianceBetweenThem) {
   });
 }
 
-/// By how many ulp the running variances of columns are off at most, each of n numbers of which every `period`-th run of so many, or the first
-/// `few` where that is 0, are one and all else the other.
+/// By how many ulp the running variance of a column is off at most. Of its n rows every second run of `period` rows is `one`, the first `few`
+/// where that is 0; all others are the other.
 template <class S>
-long double ulp_of_variances(Index n, Index columns, Index few, Index period, S one, S other) {
+long double worst_ulp_of_columns(Index n, Index columns, Index few, Index period, S one, S other) {
   Eigen::Tensor<S, 2, Eigen::RowMajor> x(n, columns), y(n, columns);
   long double of_one = 0;
   for (Index i = 0; i < n; ++i) {
@@ -443,8 +443,8 @@ TEST(ScalesOfColumns, OfTwoNumbersHaveTheVarianceBetweenThem) {
         for (const auto& [few, period] : {std::pair<Index, Index>(n / 12, 0), {n / 2, 0}, {0, 1}, {0, 3}, {0, 8}}) {
           const auto values = support::random_values<S>(100, unsigned(n + columns), 0, 1.0);
           for (std::size_t i = 0; i < values.size(); i += 2)
-            ASSERT_LE(ulp_of_variances(n, columns, few, period, values[i], values[i + 1]), 5)
-                << few << " of " << n << ", or runs of " << period << ", " << columns << " columns, pair " << i;
+            ASSERT_LE(worst_ulp_of_columns(n, columns, few, period, values[i], values[i + 1]), 5)
+                << columns << " columns of " << n << " rows, the first " << few << " or runs of " << period << ", pair " << i;
         }
   };
   support::at_each_level([&](tn::kernels::Level) {

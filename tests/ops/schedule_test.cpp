@@ -591,14 +591,15 @@ TEST(FetchesNext, BesideAFarLastLevelOnlyWhatStaysNear) {
   EXPECT_TRUE(fetches_next(100 * kCacheBytes, false));
 }
 
-TEST(FetchedOfNext, OfRowsInAFarLastLevel) {
+TEST(FetchedOfNextRow, IsItsBeginningWhereTheLastLevelIsFar) {
   constexpr Index kCache = Index{2} << 20;
-  const auto fetched = [](Index row) { return fetched_of_next(row, kCache + 1, true, kCache); };
-  EXPECT_EQ(fetched(kFetchedRow - 1), 0) << "a short row";
-  EXPECT_EQ(fetched(kFetchedRow), kFetchedRow);
-  EXPECT_EQ(fetched(kFetchedOfNext + 64), kFetchedOfNext) << "the processor fetches what follows";
-  EXPECT_EQ(fetched_of_next(kFetchedRow, kCache, true, kCache), 0) << "all of it stays in the L2 cache";
-  EXPECT_EQ(fetched_of_next(kFetchedRow, kCache + 1, false, kCache), 0) << "the last level is near";
+  const auto fetched = [](Index row) { return fetched_of_next_row(row, kCache + 1, true, kCache); };
+  EXPECT_EQ(fetched(kShortestFetchedRow - 1), 0) << "a short row";
+  EXPECT_EQ(fetched(kShortestFetchedRow), kShortestFetchedRow);
+  EXPECT_EQ(fetched(kFetchedOfNextRow), kFetchedOfNextRow);
+  EXPECT_EQ(fetched(kFetchedOfNextRow + 64), kFetchedOfNextRow) << "the processor goes on from there";
+  EXPECT_EQ(fetched_of_next_row(kShortestFetchedRow, kCache, true, kCache), 0) << "the L2 cache holds it all";
+  EXPECT_EQ(fetched_of_next_row(kShortestFetchedRow, kCache + 1, false, kCache), 0) << "the last level is near";
 }
 
 TEST(WritesBesideNext, WhereTheCacheKeepsTwoStatisticsOrNotOne) {

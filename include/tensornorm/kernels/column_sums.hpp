@@ -49,32 +49,46 @@ inline constexpr Index kSweepStreams = 8;
 template <Index kOperands>
 inline constexpr Index kSweepRows = kSweepStreams / kOperands;
 
-/// p += and q += the terms of the rows from `first` on of columns. kInFour: p in two sums, q in four, by the number of the row.
-template <bool kInFour, class H, class Load, class Term>
-TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& load, const Term& term, H& p, H& q) {
-  if constexpr (kInFour) {
-    H even, odd, one, two, three, four;
-    for (Index k = 0; k < rows; k += 4) {
-      term(first + k, c, load, even, one);
-      if (k + 1 < rows) term(first + k + 1, c, load, odd, two);
-      if (k + 2 < rows) term(first + k + 2, c, load, even, three);
-      if (k + 3 < rows) term(first + k + 3, c, load, odd, four);
-    }
+/// The terms of a few rows in two sums and in four, by the number of the row: what equal numbers lose grows with the length of a sum.
+/// (In arrays g++ leaves them in memory.)
+template <class H>
+struct RowSums {
+  H even, odd, first, second, third, fourth;
+
+  template <Index k, class Load, class Term>
+  TENSORNORM_INLINE void add(Index row, Index c, const Load& load, const Term& term) {
+    term(row, c, load, k % 2 == 0 ? even : odd, k % 4 == 0 ? first : k % 4 == 1 ? second : k % 4 == 2 ? third : fourth);
+  }
+  TENSORNORM_INLINE void add_to(H& p, H& q) const {
     p = p + (even + odd);
-    q = q + ((one + two) + (three + four));
+    q = q + ((first + second) + (third + fourth));
+  }
+};
+
+/// p += and q += the terms of the rows from `first` on of columns; kShort: in RowSums.
+template <bool kShort, class H, class Load, class Term>
+TENSORNORM_INLINE void add_rows(Index first, Index rows, Index c, const Load& load, const Term& term, H& p, H& q) {
+  if constexpr (kShort) {
+    RowSums<H> sums;
+    for (Index k = 0; k < rows; k += 4) {
+      sums.template add<0>(first + k, c, load, term);
+      if (k + 1 < rows) sums.template add<1>(first + k + 1, c, load, term);
+      if (k + 2 < rows) sums.template add<2>(first + k + 2, c, load, term);
+      if (k + 3 < rows) sums.template add<3>(first + k + 3, c, load, term);
+    }
+    sums.add_to(p, q);
   } else {
     for (Index k = 0; k < rows; ++k) term(first + k, c, load, p, q);
   }
 }
 
 /// The same for as many rows as the sequence has, without a loop.
-template <bool kInFour, Index... k, class H, class Load, class Term>
+template <bool kShort, Index... k, class H, class Load, class Term>
 TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>, Index c, const Load& load, const Term& term, H& p, H& q) {
-  if constexpr (kInFour) {
-    H even, odd, one, two, three, four;
-    (term(first + k, c, load, k % 2 == 0 ? even : odd, k % 4 == 0 ? one : k % 4 == 1 ? two : k % 4 == 2 ? three : four), ...);
-    p = p + (even + odd);
-    q = q + ((one + two) + (three + four));
+  if constexpr (kShort) {
+    RowSums<H> sums;
+    (sums.template add<k>(first + k, c, load, term), ...);
+    sums.add_to(p, q);
   } else {
     (term(first + k, c, load, p, q), ...);
   }
@@ -87,9 +101,9 @@ TENSORNORM_INLINE void add_rows(Index first, std::integer_sequence<Index, k...>,
 /// call for its columns, and keeps their rests from call to call; vectors are whole where it is aligned, and the columns before and after
 /// those are parts of others.
 ///
-/// kRows: rows of a sweep. kInFour: as add_rows() has it. kUnrolled: whole sweeps are added without a loop; not where rests are kept: there it
+/// kRows: rows of a sweep. kShort: as add_rows() has it. kUnrolled: whole sweeps are added without a loop; not where rests are kept: there it
 /// is slower.
-template <class H, Index kRows, bool kInFour, bool kUnrolled, class A, class S, class I, class Term>
+template <class H, Index kRows, bool kShort, bool kUnrolled, class A, class S, class I, class Term>
 TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, const TileSums<A>& tile, S* plain, S* centered) {
   constexpr Index w = H::width;
   constexpr auto all = [] {
@@ -106,7 +120,7 @@ TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, co
       const Index count = std::min(kRows, end - r);
       const auto add = [&](Index c, const auto& load, const auto& those, const auto& store) TENSORNORM_INLINE_LAMBDA {
         H p = H::load(tile.plain + c), q = H::load(tile.centered + c);
-        add_rows<kInFour>(r, those, c, load, term, p, q);
+        add_rows<kShort>(r, those, c, load, term, p, q);
         store(p, tile.plain + c);
         store(q, tile.centered + c);
       };

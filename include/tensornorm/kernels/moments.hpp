@@ -12,7 +12,7 @@ namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
-/// sum = sum of (x - pivot), squares = sum of (x - pivot)^2.
+/// sum = sum of (x - pivot), squares = sum of (x - pivot)^2. Where the pivot is 0 because nothing is centered, there is no sum.
 template <class S>
 struct PivotSums {
   S sum = S(0), squares = S(0);
@@ -40,9 +40,9 @@ TENSORNORM_INLINE double row_pivot_share(Index n) {
 
 /// Sums of one block of at most kBlock elements, per virtual lane.
 ///
-/// Swept once per hardware vector of the virtual lanes: ten accumulators of one register each hardly spill. Squares are added in eight sums of
-/// four: equal ones, and equal small ones beside a large one, are all rounded the same way. Not `centered`, the pivot being 0: `sum` is of no
-/// use.
+/// Swept once per hardware vector of the virtual lanes. Squares go to eight sums, of four each at most: equal ones are all rounded the same way,
+/// as are equal small ones beside a large one, which costs more the longer a sum is. Numbers go to two, in pairs: so 16 registers nearly hold
+/// all sums. Where nothing is `centered`, the pivot is 0, and `sum` is not to be used.
 template <class A, class I, class T>
 TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, bool centered, VirtualLanes<A, I>& sum, VirtualLanes<A, I>& squares) {
   using L = VirtualLanes<A, I>;
@@ -52,43 +52,44 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, bool centered, V
   A sums[std::size_t(w)], square_sums[std::size_t(w)];
   const H p(pivot);
   for (int q = 0; q < w; q += H::width) {
-    H a, b, c, d, e, f, g, h, k, l;
+    H even, odd, a, b, c, d, e, f, g, h;
     Index i = q;
-    const auto sweep = [&](auto summed) TENSORNORM_INLINE_LAMBDA {
+    const auto sweep = [&](auto is_centered) TENSORNORM_INLINE_LAMBDA {
+      constexpr bool kCentered = decltype(is_centered)::value;
       const auto difference = [&]() TENSORNORM_INLINE_LAMBDA {
         const H s = H::load(x + i);
         i += w;
-        if constexpr (decltype(summed)::value) return s - p;
+        if constexpr (kCentered) return s - p;
         else return s;
       };
       const auto add_one = [&](H& plain, H& square) TENSORNORM_INLINE_LAMBDA {
         const H s = difference();
-        if constexpr (decltype(summed)::value) plain = plain + s;
+        if constexpr (kCentered) plain = plain + s;
         square.fma(s, s);
       };
-      const auto add_two = [&](H& plain, H& even, H& odd) TENSORNORM_INLINE_LAMBDA {
+      const auto add_two = [&](H& plain, H& first_square, H& second_square) TENSORNORM_INLINE_LAMBDA {
         const H s = difference(), t = difference();
-        if constexpr (decltype(summed)::value) plain = plain + (s + t);
-        even.fma(s, s);
-        odd.fma(t, t);
+        if constexpr (kCentered) plain = plain + (s + t);
+        first_square.fma(s, s);
+        second_square.fma(t, t);
       };
       while (i + 7 * w < full) {
-        add_two(a, c, d);
-        add_two(b, e, f);
-        add_two(a, g, h);
-        add_two(b, k, l);
+        add_two(even, a, b);
+        add_two(odd, c, d);
+        add_two(even, e, f);
+        add_two(odd, g, h);
       }
       if (i + 3 * w < full) {
-        add_two(a, c, d);
-        add_two(b, e, f);
+        add_two(even, a, b);
+        add_two(odd, c, d);
       }
-      if (i < full) add_one(a, g);
-      if (i < full) add_one(b, h);
-      if (i < full) add_one(a, k);
+      if (i < full) add_one(even, e);  // three at most
+      if (i < full) add_one(odd, f);
+      if (i < full) add_one(even, g);
     };
     if (centered) sweep(std::true_type());
     else sweep(std::false_type());
-    H lane_sum = a + b, lane_squares = ((c + d) + (e + f)) + ((g + h) + (k + l));
+    H lane_sum = even + odd, lane_squares = ((a + b) + (c + d)) + ((e + f) + (g + h));
     if constexpr (H::width == w) {
       sum = lane_sum;
       squares = lane_squares;

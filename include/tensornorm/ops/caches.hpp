@@ -21,8 +21,9 @@ inline Index traffic_of(Index n, Index bytes) {
 
 /// Bytes of x that are still in the L2 cache when they are normalized.
 inline constexpr Index kCacheBytes = Index{512} << 10;
-/// Bytes of the shortest rows of which the next one's beginning is fetched while one is written, and of that beginning.
-inline constexpr Index kFetchedRow = 1536, kFetchedOfNext = 2048;
+/// Bytes of the shortest rows of which the next one's beginning is fetched before one is written (shorter ones were slower), and of that
+/// beginning (of rows of 32 KiB and more, all of it was slower).
+inline constexpr Index kShortestFetchedRow = 1536, kFetchedOfNextRow = 2048;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
 inline constexpr Index kBesideNextBytes = Index{32} << 10;
 /// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row() and is_streamed_column();
@@ -63,10 +64,10 @@ inline bool last_level_is_far() { return kernels::is_intel(); }
 /// was slower.)
 inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !far || bytes < kCacheBytes; }
 
-/// Of rows that are written by ordinary stores, bytes of the next one that are fetched before: what of it the processor has not asked for by
-/// then. Only where the L2 cache does not hold what is read and written, `traffic`, and the last level is far; of short rows it was slower.
-inline Index fetched_of_next(Index row, Index traffic, bool far = last_level_is_far(), Index cache = second_level_cache()) {
-  return far && traffic > cache && row >= kFetchedRow ? std::min(row, kFetchedOfNext) : 0;
+/// Bytes of the next row, its first ones, to fetch before a row is written by ordinary stores; the processor goes on from there by itself.
+/// `traffic`: bytes read and written, which the L2 cache does not hold; in place those of x.
+inline Index fetched_of_next_row(Index row, Index traffic, bool far = last_level_is_far(), Index cache = second_level_cache()) {
+  return far && traffic > cache && row >= kShortestFetchedRow ? std::min(row, kFetchedOfNextRow) : 0;
 }
 
 /// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but

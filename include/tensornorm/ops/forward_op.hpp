@@ -55,7 +55,7 @@ struct ForwardPlan {
   bool meets_again;  ///< short runs with given statistics, the same ones again and again
   bool staged;       ///< those, written past the caches
   bool as_given = false;  ///< few rows of a 16-bit type beside parameters of it
-  Index of_next = 0;  ///< elements of the next row that are fetched before one is written
+  Index fetched_of_next = 0;  ///< elements of the next row to fetch before one is written
   Index pieces;      ///< parts of the work that do not depend on each other
   std::size_t column_bytes = 0;  ///< memory of each thread in a walk of columns
 
@@ -91,7 +91,7 @@ struct ForwardPlan {
       column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
     }
     if (!frozen && walk == Walk::row && store == kernels::Store::ordinary && row.is_one_run(row.length))
-      of_next = fetched_of_next(row.length * element, options.in_place ? bytes : traffic) / element;
+      fetched_of_next = fetched_of_next_row(row.length * element, options.in_place ? bytes : traffic) / element;
     one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.kept.size() == 1 && row.is_one_run(kernels::kBlock<A>);
     const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
     short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, traffic, element)) ||
@@ -177,7 +177,7 @@ class ForwardOp {
         if (plan_.one_row) return kernels::dispatch(kernels::OneRowForward<Arguments>{args_, plan_.row});
         if (plan_.short_rows) return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, first, last});
       }
-      kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last, plan_.of_next});
+      kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last, plan_.fetched_of_next});
     });
   }
 

@@ -152,7 +152,7 @@ struct RowForward {
   Store store;
   bool frozen;
   Index first, last;  ///< statistics (frozen: runs) in the order of memory
-  Index of_next = 0;  ///< elements of the next one that are fetched before one is written
+  Index fetched_of_next = 0;  ///< elements of the next statistic to fetch before one is written, where each is one run
 
   template <class I>
   TENSORNORM_INLINE void run() const {
@@ -179,7 +179,7 @@ struct RowForward {
 
  private:
   TENSORNORM_INLINE void fetch_beginning(const T* next) const {
-    for (Index i = 0; i < of_next; i += kLine<T>) fetch_to_l2(next + i);
+    for (Index i = 0; i < fetched_of_next; i += kLine<T>) fetch_to_l2(next + i);
   }
 
   /// The runs of a statistic that have one weight each. The coefficients of a few of them are made before; the last few come first, but
