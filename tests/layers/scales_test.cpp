@@ -3,6 +3,7 @@
 // gradients are right wherever they can be represented, at every level and whatever stands beside them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <string>
