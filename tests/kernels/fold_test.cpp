@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <tensornorm/kernels/fold.hpp>
+#include <tensornorm/kernels/sample_pivots.hpp>
 
 #include <cstddef>
 #include <limits>

@@ -234,6 +234,28 @@ TYPED_TEST(BackwardFaults, Row35WithoutTheStatisticsOfAForwardCall) {
                                    {"expected shape [2,2], got [4]"}, ways);
 }
 
+// Statistics of channels are of one shape whatever the batch and the images are.
+TYPED_TEST(BackwardFaults, Row35WithTheStatisticsOfAnotherBatch) {
+  using S = typename TypeParam::Scalar;
+  using Images = typename TypeParam::template Tensor<4>;
+  const unsigned ways = kAll | kDxOnly | kGradientsOnly | kFromOutput | kAllocating;
+  const auto refuses = [&](auto layer, const Shape& shape, const Shape& other, const std::string& expected, const std::string& got) {
+    Operands o(layer, random_tensor<Images>(shape)), of_other(layer, random_tensor<Images>(other));
+    expect_refused<std::logic_error>(o.layer, o.dy, o.x, of_other.saved, o.dx, o.gradients,
+                                     {"the saved statistics of a forward call: expected each of " + expected + " elements of x, got each of " + got},
+                                     ways);
+  };
+  refuses(tn::BatchNorm2d<S>(4), {2, 4, 3, 5}, {3, 4, 3, 5}, "30", "45");
+  refuses(tn::BatchNorm2d<S>(4), {2, 4, 3, 5}, {2, 4, 3, 4}, "30", "24");
+  refuses(tn::GroupNorm<S>(2, 4), {2, 4, 3, 5}, {2, 4, 3, 4}, "30", "24");
+  refuses(tn::InstanceNorm2d<S>(4, {.affine = true}), {2, 4, 3, 5}, {2, 4, 4, 5}, "15", "20");
+  // Given statistics are constants of any batch.
+  tn::BatchNorm2d<S> layer(4);
+  layer.eval();
+  Operands small(layer, random_tensor<Images>({1, 4, 3, 5})), large(layer, random_tensor<Images>({2, 4, 3, 5}));
+  EXPECT_EQ(logical(layer.backward(large.dy, large.x, small.saved).dx), logical(layer.backward(large.dy, large.x, large.saved).dx));
+}
+
 // dx = dy * weight * rstd of the running statistics, whatever the mode is by now.
 TYPED_TEST(BackwardFaults, Row36AfterAForwardCallInEvalMode) {
   using S = typename TypeParam::Scalar;

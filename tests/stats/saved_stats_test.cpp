@@ -42,6 +42,7 @@ TYPED_TEST(SavedStatsTest, AreEmptyUntilAForwardCall) {
   const SavedStats<typename TypeParam::Scalar> saved;
   EXPECT_TRUE(saved.empty());
   EXPECT_EQ(saved.size(), 0);
+  EXPECT_EQ(saved.samples(), 0);
   EXPECT_FALSE(saved.constant());
 }
 
@@ -56,6 +57,7 @@ TYPED_TEST(SavedStatsTest, HaveTheShapeOfTheStatistics) {
   EXPECT_EQ(shape_of(this->after(RMSNorm<S>(4), shape)), (Shape{2, 6, 3}));
   const auto saved = this->after(RMSNorm<S>(4), shape);
   EXPECT_EQ(saved.size(), 36);
+  EXPECT_EQ(saved.samples(), 4);
   EXPECT_EQ(logical(saved.mean()), std::vector<double>(36, 0));
 }
 
@@ -95,6 +97,7 @@ TYPED_TEST(SavedStatsTest, SayWhetherTheyWereGiven) {
   layer.eval();
   const auto saved = this->after(layer, {2, 3, 2, 2});
   EXPECT_TRUE(saved.constant());
+  EXPECT_EQ(saved.samples(), 0);
   EXPECT_EQ(logical(saved.mean()), (std::vector<double>{1, 2, 3}));
   EXPECT_EQ(logical(saved.rstd()), (std::vector<double>{0.5, 0.25, 1}));
   EXPECT_EQ(logical(saved.mean_lo()), (std::vector<double>{0, 0, 0}));

@@ -6,18 +6,14 @@
 #include <tensornorm/axes/loop_nest.hpp>
 #include <tensornorm/kernels/dispatch.hpp>
 #include <tensornorm/kernels/load.hpp>
-#include <tensornorm/kernels/scale.hpp>
+#include <tensornorm/kernels/sums.hpp>
 
 namespace tensornorm::kernels {
-
-/// Elements whose mean is the pivot of a statistic in the column form: a power of two, by which dividing rounds nothing.
-inline constexpr Index kPivotSamples = 16;
 
 inline namespace TENSORNORM_ABI {
 
 // Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back. Done once per
-// strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once. But for pivots,
-// which are sums of products.
+// strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once.
 
 /// to[i] = value: at -O2 compilers leave std::fill_n one element at a time.
 template <class A>
@@ -145,39 +141,49 @@ TENSORNORM_INLINE void for_each_around(LoopList outer, const F& f) {
   }
 }
 
-/// The innermost of the loops, as one with those that only go on where it ends; `depth`: how many are left.
-template <Index Loop::* kStride>
-Loop inner_loop(const LoopList& loops, int& depth) {
-  depth = loops.depth - 1;
-  Loop inner = loops.loops[depth];
-  for (; depth > 0 && loops.loops[depth - 1].*kStride == inner.extent * (inner.*kStride); --depth)
-    inner.extent *= loops.loops[depth - 1].extent;
-  return inner;
+/// Elements one after the other: `extent` of them, from each to the next `step` in what stands beside them.
+struct Run {
+  Index extent, step;
+};
+
+/// expand() of equal runs, so many with `step` between them; returns where they end.
+template <class Source, class A>
+TENSORNORM_INLINE A* expand_runs(Index runs, Index step, const Run& run, const Source* from, A* to) {
+  using Few = HardwareLanes<A, Isa<16>>;
+  const Index n = run.extent, inner_step = run.step;
+  if (inner_step == 0 && n <= Few::width) {
+    for (Index i = 0; i < runs; ++i, from += step, to += n) Few(static_cast<A>(*from)).store(to);
+    return to;
+  }
+  for (Index i = 0; i < runs; ++i, from += step, to += n) {
+    if (inner_step == 0) fill_past(to, n, static_cast<A>(*from));
+    else if (inner_step == 1) copy_run(from, n, to);
+    else for (Index k = 0; k < n; ++k) to[k] = static_cast<A>(from[k * inner_step]);
+  }
+  return to;
+}
+/// The same of loops [level, end) around a run; what comes again is copied, twice as much each time.
+template <Index Loop::* kStride, class Source, class A>
+A* expand_loops(const LoopList& loops, int level, int end, const Run& run, const Source* from, A* to) {
+  if (level == end) return expand_runs(1, 0, run, from, to);
+  const Index extent = loops.loops[level].extent, step = loops.loops[level].*kStride, different = step == 0 ? 1 : extent;
+  A* at = to;
+  if (level + 1 == end) at = expand_runs(different, step, run, from, at);
+  else for (Index i = 0; i < different; ++i) at = expand_loops<kStride>(loops, level + 1, end, run, from + i * step, at);
+  if (step != 0) return at;
+  A* const last = to + (at - to) * extent;
+  while (at < last) at = std::copy_n(to, std::min(at - to, last - at), at);
+  return at;
 }
 
 /// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops. A line of zeros
 /// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
 template <Index Loop::* kStride, class Source, class A>
 void expand(const LoopList& columns, const Source* from, A* to) {
-  LoopList outer;
-  int depth;
-  const Loop inner = inner_loop<kStride>(columns, depth);
-  Index times = 1;  // that all comes again: loops around the others in which nothing changes
-  for (int i = 0; i < depth; ++i) {
-    if (outer.depth > 0 || columns.loops[i].*kStride != 0) outer.push(columns.loops[i]);
-    else times *= columns.loops[i].extent;
-  }
-  A* end = to;
-  for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
-    const Source* source = from + offset;
-    if (inner.*kStride == 0) fill_past(end, inner.extent, static_cast<A>(*source));
-    else if (inner.*kStride == 1) copy_run(source, inner.extent, end);
-    else for (Index i = 0; i < inner.extent; ++i) end[i] = static_cast<A>(source[i * (inner.*kStride)]);
-    end += inner.extent;
-  });
-  A* const last = to + (end - to) * times;
-  while (end < last) end = std::copy_n(to, std::min(end - to, last - end), end);
-  fill(end, kLine<A>, A(0));
+  int outer = columns.depth - 1;
+  Run run{columns.loops[outer].extent, columns.loops[outer].*kStride};  // and the loops that only go on where it ends
+  for (; outer > 0 && columns.loops[outer - 1].*kStride == run.extent * run.step; --outer) run.extent *= columns.loops[outer - 1].extent;
+  fill(expand_loops<kStride>(columns, 0, outer, run, from, to), kLine<A>, A(0));
 }
 
 /// to[i] += from[i], with the rests of doubles.
@@ -193,93 +199,77 @@ void add_to(const SumArray<A, S>& to, const T* from, Index n) {
   }
 }
 
+/// to[i] += from[i] + from[n + i] + ..., n numbers so many times, fewer than there are virtual lanes: in as many vectors as it takes for one to
+/// begin with the first of them again.
+template <class A, class S, class T>
+void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
+  using L = VirtualLanes<S, Isa<16>>;
+  constexpr bool keeps = keeps_rest<A, S>;
+  constexpr Index w = L::width;
+  Index vectors = n;
+  while (vectors % 2 == 0) vectors /= 2;
+  const Index period = vectors * w, all = n * times, whole = all / period * period, at_once = keeps ? kPlainTerms * period : all;
+  Index at = 0;
+  const auto add = [&](S value) TENSORNORM_INLINE_LAMBDA {
+    to.add(at, value);
+    at = at + 1 == n ? 0 : at + 1;
+  };
+  for (Index first = 0; first < period && whole > 0; first += w) {
+    L lanes, rests;
+    for (Index begin = first; begin < whole; begin += at_once) {
+      L some;
+      for (Index i = begin, end = std::min(whole, begin + at_once); i < end; i += period) some = some + L::load(from + i);
+      accumulate<keeps>(lanes, rests, some);
+    }
+    S sums[std::size_t(w)], lost[std::size_t(w)];
+    lanes.store(sums);
+    rests.store(lost);
+    for (Index k = 0; k < w; ++k) {
+      if constexpr (keeps) to.add(at, lost[k]);
+      add(sums[k]);
+    }
+  }
+  for (Index i = whole; i < all; ++i) add(S(from[i]));
+}
+
+/// to[i] += the sum of n numbers, fewer than there are virtual lanes, that follow those of to[i - 1].
+template <class A, class S, class T>
+void add_runs(const SumArray<A, S>& to, const T* from, Index n, Index runs) {
+  using L = VirtualLanes<S, Isa<16>>;
+  Index i = 0;
+  const auto at = [&](Index k) TENSORNORM_INLINE_LAMBDA {
+    return L::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return S(from[(i + lane) * n + k]); });
+  };
+  for (; i + L::width <= runs; i += L::width) {
+    L sums = at(0);
+    for (Index k = 1; k < n; ++k) sums = sums + at(k);
+    to.add(i, sums);
+  }
+  for (; i < runs; ++i) add_few(to.from(i), from + i * n, n);
+}
+
 /// Adds each column's value to its statistic's, or its parameter's.
 template <Index Loop::* kStride, class A, class S, class T>
 void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
   LoopList outer = columns;
-  --outer.depth;
-  const Loop inner = columns.loops[outer.depth];
+  const Loop inner = columns.loops[--outer.depth];
+  const Index step = inner.*kStride;
+  const bool few = inner.extent < virtual_width<S>;
+  Index times = 1;  // that a few follow each other again, or that another few do
+  const auto around = [&](Index stride) { return few && step != stride && outer.depth > 0 && outer.loops[outer.depth - 1].*kStride == stride; };
+  if (step == 1)
+    for (; around(0); --outer.depth) times *= outer.loops[outer.depth - 1].extent;
+  else if (step == 0 && around(1))
+    times = outer.loops[--outer.depth].extent;
   for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
     const SumArray<A, S> target = to.from(offset);
-    if (inner.*kStride == 1) {
-      add_to(target, from, inner.extent);
-    } else if (inner.*kStride != 0) {
-      for (Index i = 0; i < inner.extent; ++i) target.add(i * (inner.*kStride), S(from[i]));
-    } else if (inner.extent < virtual_width<S>) {
-      add_few(target, from, inner.extent);
-    } else {
-      add_sum(target, from, inner.extent);
-    }
-    from += inner.extent;
+    if (step == 1 && times > 1) add_again(target, from, inner.extent, times);
+    else if (step == 1) add_to(target, from, inner.extent);
+    else if (step != 0) for (Index i = 0; i < inner.extent; ++i) target.add(i * step, S(from[i]));
+    else if (few) add_runs(target, from, inner.extent, times);
+    else add_sum(target, from, inner.extent);
+    from += inner.extent * times;
   });
-}
-
-/// One element of each of `samples` equal stretches of [0, total), at irregular places: regular ones would meet the same pixel of every
-/// image, or the period of whatever made the data.
-inline Index sample_position(Index i, Index samples, Index total) {
-  constexpr double golden = 0.6180339887498949;
-  const double turn = golden * double(i + 1), place = turn - double(Index(turn));
-  return Index((double(i) + place) / double(samples) * double(total));
-}
-
-/// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite.
-template <class A, class T>
-void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
-  LoopList kept, reduced;
-  for (int i = 0; i < columns.depth; ++i) (columns.loops[i].statistic == 0 ? reduced : kept).push(columns.loops[i]);
-  const Index folded = reduced.size(), total = rows * folded;
-  Index samples = kPivotSamples;
-  while (samples > total) samples /= 2;
-  const A share = A(1.0 / double(samples));  // of each sample at once: their sum might overflow
-  const T* sample[kPivotSamples];
-  for (Index i = 0; i < samples; ++i) {
-    const Index position = std::min(sample_position(i, samples, total), total - 1);
-    sample[i] = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
-  }
-  LoopList outer = kept;
-  const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
-  const Index step = inner.data[0];
-  dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-    using L = HardwareLanes<A, I>;
-    Odometer at(outer);
-    for (Index k = outer.size(); k > 0; --k, at.next()) {
-      A* const to = pivot + at.offsets().statistic;
-      const Index from = at.offsets().data[0];
-      Index c = 0;
-      const auto add_vectors = [&]<class V>(V mean) TENSORNORM_INLINE_LAMBDA {
-        for (; c + V::width <= inner.extent; c += V::width, mean = V()) {
-          for (Index i = 0; i < samples; ++i) mean.fma(V::load(sample[i] + from + c), V(share));
-          mean.store(to + c);
-        }
-      };
-      if (step == 1) {
-        add_vectors(VirtualLanes<A, I>());  // a line at once, or half of one: those of rows that are pages apart push each other out
-        add_vectors(L());
-      }
-      for (; c < inner.extent; c += L::width) {  // in lanes as well: fused where those are, or small numbers had other bits
-        const Index count = std::min<Index>(L::width, inner.extent - c);
-        L mean;
-        for (Index i = 0; i < samples; ++i) {
-          const T* const first = sample[i] + from + c * step;
-          mean.fma(L::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return lane < count ? load_one<A>(first + lane * step) : A(0); }), L(share));
-        }
-        if (count == L::width) mean.store(to + c);
-        else store_few(mean, to + c, count);
-      }
-    }
-  });
-  if (total >= kChunk) {
-    Odometer at(outer);
-    for (Index i = outer.size(); i > 0; --i, at.next()) {
-      A* const to = pivot + at.offsets().statistic;
-      const T* const first = sample[0] + at.offsets().data[0];
-      for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(first + c * step));
-    }
-  }
-  using Few = HardwareLanes<A, Isa<16>>;
-  Index k = 0;  // an infinite element is to be the only one
-  for (; k + Few::width <= statistics; k += Few::width) finite_or_zero(Few::load(pivot + k)).store(pivot + k);
-  for (; k < statistics; ++k) pivot[k] = finite_or_zero(pivot[k]);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -44,6 +44,11 @@ class Lanes {
   TENSORNORM_INLINE static Lanes load(const E* p) {
     return Lanes(Half::load(p), Half::load(p + kWidth / 2));
   }
+  /// f(0), f(1), ...
+  template <class F>
+  TENSORNORM_INLINE static Lanes of(const F& f) {
+    return Lanes(Half::of(f), Half::of([&](int i) TENSORNORM_INLINE_LAMBDA { return f(kWidth / 2 + i); }));
+  }
   static constexpr bool masks = Half::masks;
   TENSORNORM_INLINE static Lanes load_part(const T* p, int first, int end, T fill) {
     const auto half = [&](int from) TENSORNORM_INLINE_LAMBDA {

@@ -52,8 +52,7 @@ class LayerNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNorm
 
   /// LayerNorm<float>({768}), which a copy of a layer made of 768 would match as well.
   template <std::integral I>
-    requires(kNormalizedRank == 1)
-  explicit LayerNorm(const I (&normalized_shape)[1]) : LayerNorm(normalized_shape[0]) {}
+  explicit LayerNorm(const I (&normalized_shape)[1]) : LayerNorm(NormalizedShape<kNormalizedRank>(normalized_shape[0])) {}
 
   const Extents<kNormalizedRank>& normalized_shape() const { return this->affine().shape(); }
 

@@ -27,8 +27,7 @@ class RMSNorm : public Normalization<Scalar, LayerAxes<kNormalizedRank>, kNormal
 
   /// RMSNorm<float>({768}), which a copy of a layer made of 768 would match as well.
   template <std::integral I>
-    requires(kNormalizedRank == 1)
-  explicit RMSNorm(const I (&normalized_shape)[1]) : RMSNorm(normalized_shape[0]) {}
+  explicit RMSNorm(const I (&normalized_shape)[1]) : RMSNorm(NormalizedShape<kNormalizedRank>(normalized_shape[0])) {}
 
   /// What eps is when none is given, as in PyTorch: 1.2e-7 for float and the 16-bit types, 2.2e-16 for double; the layer's, not x's.
   static double default_eps() { return rms_rule<Scalar>(RMSNormOptions{}).eps; }

@@ -8,9 +8,9 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// Errors: std::logic_error where `saved` is not what a forward call on an x of this shape left.
+/// Errors: std::logic_error where `saved` is not what a forward call on an x of this shape, of `size` elements, left.
 template <class Scalar>
-void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, bool row_major) {
+void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, Index size, bool row_major) {
   const ShapeText expected{shape.data(), int(shape.size())};
   if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
   const auto got = saved.shape();
@@ -19,6 +19,9 @@ void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<co
                            ShapeText{got.data(), int(got.size())});
   if (shape.size() > 1 && saved.row_major() != row_major)
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected those of an x in this storage order, got the other");
+  if (!saved.constant() && saved.samples() * saved.size() != size)
+    fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected each of ", size / saved.size(),
+                           " elements of x, got each of ", saved.samples());
 }
 
 /// The view of dx; one of x's shape without memory where dx is tn::none.
@@ -61,7 +64,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   check_same_shape(context.call, "dy", x, dy);
   if (x.size() == 0) check_gradient_layout(context.call, dy, x, dx);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  check_saved(context.call, saved, kept.span(), kRowMajor);
+  check_saved(context.call, saved, kept.span(), x.size(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
   using Plan = BackwardPlan<T, Scalar, reduces_rows<P, kRank, kRowMajor>()>;
   const Plan* const plan = x.size() == 0 ? nullptr
@@ -109,7 +112,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_rows_apart(context.call, "y", y);  // as forward wrote it
   if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);  // where the norm may be written
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
-  check_saved(context.call, saved, kept.span(), kRowMajor);
+  check_saved(context.call, saved, kept.span(), y.size(), kRowMajor);
   const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();
   using A = accumulator_t<Scalar>;
   using S = statistic_t<T>;

@@ -84,15 +84,23 @@ struct ColumnGradients {
   TENSORNORM_INLINE void of_columns(const Strip& strip) const {
     clear(strip);
     LoopList outer = strip.columns;
-    const Loop inner = outer.loops[--outer.depth];
-    const bool one_statistic = inner.statistic == 0 && inner.param == 1;
+    const auto goes_on = [](const Loop& loop) { return loop.statistic == 0 && loop.param == 1; };
+    Loop inner = outer.loops[--outer.depth];
+    Index apart = 1;  // statistics beside each other, which the next parameter meets again: each is gone through by itself
+    if (inner.statistic == 1 && inner.param == 0 && outer.depth > 0 && goes_on(outer.loops[outer.depth - 1])) {
+      apart = inner.extent;
+      inner = outer.loops[--outer.depth];
+    }
     Odometer at(outer);
-    for (Index c = 0; c < strip.width; c += inner.extent, at.next()) {
-      Index i = 0;
-      if constexpr (finishes_in_lanes<S, I>())
-        if (one_statistic) i = columns_of<I>(c, inner.extent, at.offsets().statistic, strip.at.param + at.offsets().param);
-      for (; i < inner.extent; ++i)
-        column_of(c + i, at.offsets().statistic + i * inner.statistic, strip.at.param + at.offsets().param + i * inner.param);
+    for (Index c = 0; c < strip.width; c += inner.extent * apart, at.next()) {
+      const Index param = strip.at.param + at.offsets().param;
+      for (Index k = 0; k < apart; ++k) {
+        const Index statistic = at.offsets().statistic + k;
+        Index i = 0;
+        if constexpr (finishes_in_lanes<S, I>())
+          if (goes_on(inner)) i = columns_of<I>(c + k, apart, inner.extent, statistic, param);
+        for (; i < inner.extent; ++i) column_of(c + k + i * apart, statistic + i * inner.statistic, param + i * inner.param);
+      }
     }
   }
 
@@ -124,15 +132,18 @@ struct ColumnGradients {
     scratch.centered.add(k, weight, sums.centered);
   }
 
-  /// The same of n columns of one statistic, as far as they are whole vectors; returns how many were added.
+  /// The same of n columns of one statistic, so far apart, as far as they are whole vectors; returns how many were added.
   template <class I>
-  TENSORNORM_INLINE Index columns_of(Index c, Index n, Index k, Index param) const {
+  TENSORNORM_INLINE Index columns_of(Index c, Index apart, Index n, Index k, Index param) const {
     using V = VirtualLanes<S, I>;
+    const auto load = [&](const S* sums) TENSORNORM_INLINE_LAMBDA {
+      return apart == 1 ? V::load(sums) : V::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return sums[lane * apart]; });
+    };
     V unit(scratch.centers.unit[k]), rest(scratch.centers.rest[k]);
     V plain_sum, plain_rest, centered_sum, centered_rest;
     Index i = 0;
     for (; i + V::width <= n; i += V::width) {
-      const V plain = V::load(scratch.column_sums.plain + c + i), centered = V::load(scratch.column_sums.centered + c + i);
+      const V plain = load(scratch.column_sums.plain + c + i * apart), centered = load(scratch.column_sums.centered + c + i * apart);
       add_to_parameters(args, totals, param + i, unit, rest, plain, centered);
       const V weight = args.weight != nullptr ? V::load(args.weight + param + i) : V(S(1));
       accumulate<keeps_rest<A, S>>(plain_sum, plain_rest, weight, plain);

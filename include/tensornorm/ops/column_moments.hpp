@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <tensornorm/kernels/sample_pivots.hpp>
 #include <tensornorm/ops/column_cuts.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
 

@@ -82,7 +82,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   if (x.size() == 0) {
     check_layout(context.call, x, y);
     if (saved != nullptr) {
-      S* const values = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), false, kRowMajor).mean;
+      S* const values = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), 0, kRowMajor).mean;
       std::fill_n(values, 3 * saved->size(), S(0));
     }
     return;
@@ -94,7 +94,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
   ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
   StatisticsArrays<S> statistics;
-  if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), false, kRowMajor);
+  if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), plan.samples, kRowMajor);
   if (running != nullptr) {
     if (saved == nullptr) statistics.mean = op.statistics_memory(0);
     statistics.variance = op.statistics_memory(1);
@@ -111,7 +111,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
 template <class Scalar, class Value>
 void keep_given(const StatisticsRule& rule, const Value* mean, const Value* variance, SavedStats<Scalar>& saved, std::span<const Index> shape) {
   using S = statistic_t<Scalar>;
-  const auto kept = saved.prepare(shape, true);
+  const auto kept = saved.prepare(shape, std::nullopt);
   kernels::dispatch(kernels::GivenStatistics<S, Value>{rule, mean, variance, S(1), kept, saved.size()});
 }
 

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 #include <span>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/stats/estimator.hpp>
@@ -37,19 +38,22 @@ class SavedStats {
 
   /// Statistics were given (eval mode), not computed from x: backward takes them for constants.
   bool constant() const { return constant_; }
+  /// Elements of x that each of them is of; 0 where they were given.
+  Index samples() const { return empty() ? 0 : samples_; }
   /// The storage order of the x they belong to; true for running statistics, which are (C) in either.
   bool row_major() const { return row_major_; }
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
   Values mean_lo() const { return Values(values_.data() + size(), size()); }
-  /// For the layers: makes room for statistics of this shape and returns where they go.
-  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, bool constant, bool row_major = true) {
+  /// For the layers: makes room for statistics of this shape and returns where they go. `samples`: none where they are given, constants.
+  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, std::optional<Index> samples, bool row_major = true) {
     Index size = 1;
     for (Index extent : shape) size *= extent;
     values_.resize(std::size_t(3 * size));
     std::copy(shape.begin(), shape.end(), shape_.begin());
     rank_ = int(shape.size());
     size_ = size;
-    constant_ = constant;
+    constant_ = !samples;
+    samples_ = samples.value_or(0);
     row_major_ = row_major;
     return {values_.data(), values_.data() + size, values_.data() + 2 * size, nullptr};
   }
@@ -58,7 +62,7 @@ class SavedStats {
   std::vector<Statistic> values_;
   std::array<Index, kMaxRank> shape_{};
   int rank_ = -1;
-  Index size_ = 0;
+  Index size_ = 0, samples_ = 0;
   bool constant_ = false, row_major_ = true;
 };
 

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <algorithm>
+#include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/kernels/dispatch.hpp>
+#include <tensornorm/kernels/load.hpp>
+#include <tensornorm/kernels/scale.hpp>
+
+namespace tensornorm::kernels {
+
+/// Elements whose mean is the pivot of a statistic in the column form: a power of two, by which dividing rounds nothing.
+inline constexpr Index kPivotSamples = 16;
+
+inline namespace TENSORNORM_ABI {
+
+/// One element of each of `samples` equal stretches of [0, total), at irregular places: regular ones would meet the same pixel of every
+/// image, or the period of whatever made the data.
+inline Index sample_position(Index i, Index samples, Index total) {
+  constexpr double golden = 0.6180339887498949;
+  const double turn = golden * double(i + 1), place = turn - double(Index(turn));
+  return Index((double(i) + place) / double(samples) * double(total));
+}
+
+/// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite.
+template <class A, class T>
+void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
+  LoopList kept, reduced;
+  for (int i = 0; i < columns.depth; ++i) (columns.loops[i].statistic == 0 ? reduced : kept).push(columns.loops[i]);
+  const Index folded = reduced.size(), total = rows * folded;
+  Index samples = kPivotSamples;
+  while (samples > total) samples /= 2;
+  const A share = A(1.0 / double(samples));  // of each sample at once: their sum might overflow
+  const T* sample[kPivotSamples];
+  for (Index i = 0; i < samples; ++i) {
+    const Index position = std::min(sample_position(i, samples, total), total - 1);
+    sample[i] = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
+  }
+  LoopList outer = kept;
+  const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
+  const Index step = inner.data[0];
+  dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+    using L = HardwareLanes<A, I>;
+    Odometer at(outer);
+    for (Index k = outer.size(); k > 0; --k, at.next()) {
+      A* const to = pivot + at.offsets().statistic;
+      const Index from = at.offsets().data[0];
+      Index c = 0;
+      const auto add_vectors = [&]<class V>(V mean) TENSORNORM_INLINE_LAMBDA {
+        for (; c + V::width <= inner.extent; c += V::width, mean = V()) {
+          for (Index i = 0; i < samples; ++i) mean.fma(V::load(sample[i] + from + c), V(share));
+          mean.store(to + c);
+        }
+      };
+      if (step == 1) {
+        add_vectors(VirtualLanes<A, I>());  // a line at once, or half of one: those of rows that are pages apart push each other out
+        add_vectors(L());
+      }
+      for (; c < inner.extent; c += L::width) {  // in lanes as well: fused where those are, or small numbers had other bits
+        const Index count = std::min<Index>(L::width, inner.extent - c);
+        L mean;
+        for (Index i = 0; i < samples; ++i) {
+          const T* const first = sample[i] + from + c * step;
+          if (step == 1) mean.fma(load_few<L, A>(first, count), L(share));
+          else mean.fma(L::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return lane < count ? load_one<A>(first + lane * step) : A(0); }), L(share));
+        }
+        if (count == L::width) mean.store(to + c);
+        else store_few(mean, to + c, count);
+      }
+    }
+  });
+  if (total >= kChunk) {
+    Odometer at(outer);
+    for (Index i = outer.size(); i > 0; --i, at.next()) {
+      A* const to = pivot + at.offsets().statistic;
+      const T* const first = sample[0] + at.offsets().data[0];
+      for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(first + c * step));
+    }
+  }
+  using Few = HardwareLanes<A, Isa<16>>;
+  Index k = 0;  // an infinite element is to be the only one
+  for (; k + Few::width <= statistics; k += Few::width) finite_or_zero(Few::load(pivot + k)).store(pivot + k);
+  for (; k < statistics; ++k) pivot[k] = finite_or_zero(pivot[k]);
+}
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm::kernels
