@@ -130,7 +130,7 @@ class TrackedNormalization {
   ///
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; dx = g * rstd where saved
   ///          says that the statistics were running ones. dweight += sum of dy * norm, dbias += sum of dy.
-  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of an x of another shape or storage order; a layer moved from.
+  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of another shape, size or order; a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();

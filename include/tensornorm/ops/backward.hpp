@@ -8,7 +8,7 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// Errors: std::logic_error where `saved` is not what a forward call on an x of this shape, of `size` elements, left.
+/// Errors: std::logic_error where `saved` is not of this shape and storage order, of an x of `size` elements.
 template <class Scalar>
 void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, Index size, bool row_major) {
   const ShapeText expected{shape.data(), int(shape.size())};

@@ -38,7 +38,7 @@ class SavedStats {
 
   /// Statistics were given (eval mode), not computed from x: backward takes them for constants.
   bool constant() const { return constant_; }
-  /// Elements of x that each of them is of; 0 where they were given.
+  /// Elements of x that each of them is of; 0 where they were given, or of no x.
   Index samples() const { return empty() ? 0 : samples_; }
   /// The storage order of the x they belong to; true for running statistics, which are (C) in either.
   bool row_major() const { return row_major_; }
