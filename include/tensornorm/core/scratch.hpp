@@ -23,8 +23,8 @@ class Scratch {
  public:
   static constexpr std::size_t kAlignment = 64;
 
-  /// Whose working memory: an op's, or that of a call made of several ops, which theirs would overwrite.
-  enum class Of { op, call };
+  /// Whose working memory: an op's, or that of a call made of several ops, or of one whose rows are transposed, which theirs would overwrite.
+  enum class Of { op, call, transposed };
 
   /// Working memory, grown when a call needs more than any before it: `bytes` bytes, aligned to 64, valid until the next such one on
   /// this thread.
@@ -78,7 +78,7 @@ class Scratch {
     }
   };
   struct Memory {
-    Working working[2];       ///< by Of
+    Working working[3];       ///< by Of
     Block* kept = nullptr;    ///< the newest
     bool given_back = false;  ///< the thread ends
 

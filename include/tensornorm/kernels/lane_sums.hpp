@@ -2,7 +2,6 @@
 #pragma once
 
 #include <tensornorm/kernels/simd.hpp>
-#include <utility>
 
 namespace tensornorm::kernels {
 
@@ -30,17 +29,12 @@ struct HalvesOfTwo {
     return vector * kLanes + lane / around * around + at / kHalf * 2 * kHalf + at % kHalf + last * kHalf;
   }
 
+  template <int kLast>
+  struct Halves {
+    static constexpr int lane(int i) { return from(i, kLast); }
+  };
   using L = Lanes<T, kLanes, kLanes>;
-  TENSORNORM_INLINE static L add(const L& a, const L& b) {
-    return [&]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
-#if defined(__clang__)
-      return L(__builtin_shufflevector(a.v, b.v, from(i, 0)...)) + L(__builtin_shufflevector(a.v, b.v, from(i, 1)...));
-#else
-      using Integers = typename L::Integers;
-      return L(__builtin_shuffle(a.v, b.v, Integers{from(i, 0)...})) + L(__builtin_shuffle(a.v, b.v, Integers{from(i, 1)...}));
-#endif
-    }(std::make_integer_sequence<int, kLanes>());
-  }
+  TENSORNORM_INLINE static L add(const L& a, const L& b) { return shuffled<Halves<0>>(a, b) + shuffled<Halves<1>>(a, b); }
 };
 
 /// Where the sum of the `vector`-th of kCount vectors comes to lie.

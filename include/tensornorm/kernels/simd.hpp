@@ -3,6 +3,7 @@
 
 #include <tensornorm/core/scalar.hpp>
 #include <tensornorm/kernels/hardware_lanes.hpp>
+#include <utility>
 
 namespace tensornorm::kernels {
 
@@ -142,6 +143,19 @@ class Lanes<T, 1, 1> {
 
   T v;
 };
+
+/// Lanes of a, then of b, as many as a has: lane i comes from From::lane(i), counted through both.
+template <class From, class T, int kLanes>
+TENSORNORM_INLINE Lanes<T, kLanes, kLanes> shuffled(const Lanes<T, kLanes, kLanes>& a, const Lanes<T, kLanes, kLanes>& b) {
+  using L = Lanes<T, kLanes, kLanes>;
+  return [&]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
+#if defined(__clang__)
+    return L(__builtin_shufflevector(a.v, b.v, From::lane(i)...));
+#else
+    return L(__builtin_shuffle(a.v, b.v, typename L::Integers{From::lane(i)...}));
+#endif
+  }(std::make_integer_sequence<int, kLanes>());
+}
 
 template <class L>
 inline constexpr bool is_lanes = false;

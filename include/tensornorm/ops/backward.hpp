@@ -95,8 +95,33 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   args.constant = saved.constant();
   args.normalized = normalized;
   args.gradients = gradients;
-  BackwardOp op(*plan, args, context.parameters.weight, {dweight, dbias}, device);
-  if (run) op.run();
+  const auto differentiate_by = [&](const auto& chosen) {
+    BackwardOp op(chosen, args, context.parameters.weight, {dweight, dbias}, device);
+    if (run) op.run();
+  };
+  if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
+    using Rows = TransposedRows<T>;
+    const bool gapless = Rows::without_gaps(x.shape, x.stride) && Rows::without_gaps(x.shape, dy.stride) && Rows::without_gaps(x.shape, dx.stride);
+    if (Rows::pay(x.shape) && gapless) {
+      const Rows memory(x.shape, 2);
+      const auto rows_of_x = memory.view(0), rows_of_dy = memory.view(1);
+      const TensorView<T, kRank> rows_of_dx{dx.data != nullptr ? rows_of_dy.data : nullptr, x.shape, rows_of_dy.stride};
+      if (run) {
+        memory.fill(0, x.data);
+        memory.fill(1, dy.data);
+      }
+      args.x = rows_of_x.data;
+      args.dy = rows_of_dy.data;
+      args.dx = rows_of_dx.data;
+      differentiate_by(backward_plan<BackwardPlan<T, Scalar, true>, true>(
+          context.call, policy, rows_of_dy.as_const(), rows_of_x.as_const(), rows_of_dx,
+          {.weight = context.parameters.weight != nullptr, .gradients = gradients, .writes = dx.data != nullptr, .constant = saved.constant(),
+           .in_place = true, .aligned = true}));
+      if (run && dx.data != nullptr) memory.give(1, dx.data);
+      return;
+    }
+  }
+  differentiate_by(*plan);
 }
 
 /// differentiate() with y in the place of x: norm = (y - bias) / weight is formed first, in dx where it can be, else in memory of its own,

@@ -6,6 +6,7 @@
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/forward_op.hpp>
 #include <tensornorm/ops/remembered_plan.hpp>
+#include <tensornorm/ops/transposed_rows.hpp>
 #include <tensornorm/stats/running_stats.hpp>
 #include <tensornorm/stats/saved_stats.hpp>
 #ifdef TENSORNORM_COMPILED_KERNELS  // defined for what links TensorNorm::Kernels of CMake
@@ -92,19 +93,31 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
-  ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
-  StatisticsArrays<S> statistics;
-  if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), plan.samples, kRowMajor);
-  if (running != nullptr) {
-    if (saved == nullptr) statistics.mean = op.statistics_memory(0);
-    statistics.variance = op.statistics_memory(1);
-  }
-  op.set_statistics(statistics);
-  op.run();
-  if (running != nullptr) {
+  const auto run = [&](const auto& chosen, const T* from, T* to) {
+    ForwardOp op(chosen, from, to, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
+    StatisticsArrays<S> statistics;
+    if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), plan.samples, kRowMajor);
+    if (running != nullptr) {
+      if (saved == nullptr) statistics.mean = op.statistics_memory(0);
+      statistics.variance = op.statistics_memory(1);
+    }
+    op.set_statistics(statistics);
+    op.run();
+    if (running == nullptr) return;
     const Index repeats = plan.statistics / running->num_features();
     running->update(statistics.mean, statistics.variance, plan.samples, repeats, kRowMajor);
+  };
+  if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
+    using Rows = TransposedRows<T>;
+    if (Rows::pay(x.shape) && Rows::without_gaps(x.shape, x.stride) && Rows::without_gaps(x.shape, y.stride)) {
+      const Rows memory(x.shape, 1);
+      const auto rows = memory.view(0);
+      memory.fill(0, x.data);
+      run(forward_plan<StatisticsSource::rows, true>(context.call, policy, rows.as_const(), rows, context.parameters), rows.data, rows.data);
+      return memory.give(0, y.data);
+    }
   }
+  run(plan, x.data, y.data);
 }
 
 /// Saves given statistics as constants.
