@@ -64,9 +64,9 @@ TYPED_TEST(TransposedRows, HaveTheBitsOfARowMajorMatrix) {
   using T = TypeParam;
   using Columns = Matrix<T, Eigen::ColMajor>;
   using Rows = Matrix<T, Eigen::RowMajor>;
-  for (const Index rows : {2, 3, 4, 7, 8, 16})
+  for (const Index rows : {2, 3, 4, 7, 8})
     for (const Index columns : {2, 5, 16, 17, 33, 100, 768}) {
-      if (!tn::TransposedRows<T>::pay({{rows, columns}})) continue;
+      if (!tn::TransposedRows<T>::pay({{rows, columns}}, tn::kMostRowsForward)) continue;
       const Columns x = random_matrix<T>(rows, columns, 1), dy = random_matrix<T>(rows, columns, 2);
       const Rows row_x = x, row_dy = dy;
       for_each_layer<T>(columns, [&](const auto& layer, const std::string& name) {

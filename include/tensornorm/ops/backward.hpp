@@ -3,6 +3,7 @@
 
 #include <tensornorm/ops/backward_op.hpp>
 #include <tensornorm/ops/normalize.hpp>
+#include <tensornorm/ops/transposed_rows.hpp>
 
 namespace tensornorm {
 
@@ -95,14 +96,14 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   args.constant = saved.constant();
   args.normalized = normalized;
   args.gradients = gradients;
-  const auto differentiate_by = [&](const auto& chosen) {
+  const auto differentiate_by = [&](const auto& chosen) TENSORNORM_INLINE_LAMBDA {
     BackwardOp op(chosen, args, context.parameters.weight, {dweight, dbias}, device);
     if (run) op.run();
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
     using Rows = TransposedRows<T>;
     const bool gapless = Rows::without_gaps(x.shape, x.stride) && Rows::without_gaps(x.shape, dy.stride) && Rows::without_gaps(x.shape, dx.stride);
-    if (Rows::pay(x.shape) && gapless) {
+    if (Rows::pay(x.shape, kernels::kLine<T>) && gapless) {
       const Rows memory(x.shape, 2);
       const auto rows_of_x = memory.view(0), rows_of_dy = memory.view(1);
       const TensorView<T, kRank> rows_of_dx{dx.data != nullptr ? rows_of_dy.data : nullptr, x.shape, rows_of_dy.stride};

@@ -93,7 +93,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
-  const auto run = [&](const auto& chosen, const T* from, T* to) {
+  const auto run = [&](const auto& chosen, const T* from, T* to) TENSORNORM_INLINE_LAMBDA {
     ForwardOp op(chosen, from, to, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
     StatisticsArrays<S> statistics;
     if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), plan.samples, kRowMajor);
@@ -109,7 +109,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
     using Rows = TransposedRows<T>;
-    if (Rows::pay(x.shape) && Rows::without_gaps(x.shape, x.stride) && Rows::without_gaps(x.shape, y.stride)) {
+    if (Rows::pay(x.shape, kMostRowsForward) && Rows::without_gaps(x.shape, x.stride) && Rows::without_gaps(x.shape, y.stride)) {
       const Rows memory(x.shape, 1);
       const auto rows = memory.view(0);
       memory.fill(0, x.data);

@@ -21,6 +21,8 @@ constexpr bool may_transpose_rows() {
   else return !is_reduced(P::role(0, 2)) && is_reduced(P::role(1, 2));
 }
 
+/// Of so many rows at most forward, and backward as many as a line of the cache has elements.
+inline constexpr Index kMostRowsForward = 8;
 /// At most so many bytes of each operand, which the second-level cache keeps beside those that are copied; and so many rows and numbers where
 /// these are moved one by one.
 inline constexpr Index kTransposedBytes = Index{256} << 10, kRowsOfNumbers = 7, kTransposedNumbers = 512;
@@ -39,10 +41,10 @@ class TransposedRows {
     memory_ = Scratch::acquire(plan.bytes(), Scratch::Of::transposed);
   }
 
-  /// Whether it is faster, where all operands are without gaps: columns are a line of the cache at most. No machine is asked: bits depend on it.
-  static bool pay(const Extents<2>& shape) {
+  /// Whether it is faster, of `most` rows, where all operands are without gaps. No machine is asked: bits depend on it.
+  static bool pay(const Extents<2>& shape, Index most) {
     const Index rows = shape[0], columns = shape[1];
-    if (rows < 2 || columns < 2 || rows > kernels::kLine<T>) return false;
+    if (rows < 2 || columns < 2 || rows > most) return false;
     if (kernels::InterleavedRows<T>::moves_vectors(rows)) return traffic_of(rows * Index(sizeof(T)), columns) <= kTransposedBytes;
     return rows <= kRowsOfNumbers && columns <= kTransposedNumbers / rows;
   }
