@@ -86,6 +86,23 @@ TYPED_TEST(Fold, FoldAddsEachColumnOnce) {
   }
 }
 
+// What rounding takes from a sum of doubles stays beside it, of few statistics that come again, too.
+TEST(FoldOfDoubles, KeepsWhatRoundingTakes) {
+  for (const Index few : {1, 2, 3, 5, 7}) {
+    constexpr Index kTimes = 150;
+    LoopList columns;
+    columns.push({kTimes, {few, few, few}, 0, 0});
+    columns.push({few, {1, 1, 1}, 1, 0});
+    std::vector<double> from(static_cast<std::size_t>(few * kTimes), 1), sums(static_cast<std::size_t>(few), 0), rests = sums;
+    for (Index i = 0; i < few; ++i) {
+      from[static_cast<std::size_t>(i)] = 1e17;
+      from[static_cast<std::size_t>((kTimes - 1) * few + i)] = -1e17;
+    }
+    fold<&Loop::statistic>(columns, from.data(), SumArray<double, double>{sums.data(), rests.data()});
+    for (std::size_t i = 0; i < sums.size(); ++i) EXPECT_NEAR(sums[i] + rests[i], kTimes - 2, 8) << few;
+  }
+}
+
 // A few samples, at the same places of each: to a column it does not matter how many stand beside it, nor how far from each other; nor, of
 // denormals, which instruction set adds them up, as long as it fuses.
 TYPED_TEST(Fold, AColumnsPivotIsTheSameWhateverStandsBesideIt) {

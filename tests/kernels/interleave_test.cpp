@@ -38,10 +38,11 @@ TYPED_TEST(Interleave, MovesEachElementAndNothingElse) {
         ASSERT_EQ(rows, expected) << count << " rows of " << length;
 
         // At an address that is not a multiple of anything, where a sanitizer sees a load that assumes more.
-        std::vector<std::byte> bytes((turns.size() + 1) * sizeof(T));
+        std::vector<std::byte> bytes((turns.size() + 1) * sizeof(T), std::byte{7});
         std::byte* const odd = bytes.data() + 1;
         dispatch(InterleavedRows<T>{rows.data(), stride, reinterpret_cast<T*>(odd), count, length, false});
         ASSERT_EQ(std::memcmp(odd, turns.data(), (turns.size() - 1) * sizeof(T)), 0);
+        ASSERT_EQ(odd[(turns.size() - 1) * sizeof(T)], std::byte{7});
         rows.assign(rows.size(), T(-1));
         dispatch(InterleavedRows<T>{rows.data(), stride, reinterpret_cast<T*>(odd), count, length, true});
         ASSERT_EQ(rows, expected) << count << " rows of " << length;

@@ -480,6 +480,23 @@ TYPED_TEST(Faults, Row66NoAllocationInTheSteadyState) {
   });
 }
 
+// Few rows of a ColMajor matrix, which are copied into memory of the thread.
+TEST(FaultsOfMemory, Row66NoAllocationOfTransposedRows) {
+  if (!support::kCountsAllocations) GTEST_SKIP();
+  const Eigen::MatrixXf x = Eigen::MatrixXf::Random(4, 100), dy = Eigen::MatrixXf::Random(4, 100);
+  Eigen::MatrixXf y(4, 100), dx(4, 100);
+  const tn::LayerNorm<float> layer(100);
+  tn::SavedStats<float> saved;
+  auto gradients = layer.zero_gradients();
+  const auto calls = [&] {
+    layer.forward(x, y, saved);
+    layer.backward(dy, x, saved, dx, gradients);
+    layer.backward_from_output(dy, y, saved, dx, gradients);
+  };
+  calls();
+  EXPECT_EQ(support::allocations_in(calls), 0);
+}
+
 // What backward_from_output keeps for the norm is of y's elements, not of the gaps between its rows.
 TEST(FaultsOfMemory, GapsOfAnOutputTakeNoMemory) {
   if (!support::kCountsAllocations) GTEST_SKIP();

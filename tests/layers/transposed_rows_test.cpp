@@ -1,15 +1,19 @@
 // SPDX-License-Identifier: MIT
-// Few rows of a ColMajor matrix are normalized as those of a RowMajor one: with the same bits, which no other walk would give.
+// Few rows of a ColMajor matrix are normalized as those of a RowMajor one, and have the same bits; others come close to them.
 #include <gtest/gtest.h>
 
 #include <tensornorm/tensornorm.hpp>
 
+#include <algorithm>
 #include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <limits>
 #include <string>
 #include <vector>
 
-#include "support/allocations.hpp"
 #include "support/compare.hpp"
+#include "support/instruction_sets.hpp"
 #include "support/logical.hpp"
 
 namespace {
@@ -20,11 +24,15 @@ using support::same_number;
 
 template <class T, int kOrder>
 using Matrix = Eigen::Matrix<T, Eigen::Dynamic, Eigen::Dynamic, kOrder>;
+template <class T>
+using Columns = Matrix<T, Eigen::ColMajor>;
+template <class T>
+using Rows = Matrix<T, Eigen::RowMajor>;
 
 template <class T>
-Matrix<T, Eigen::ColMajor> random_matrix(Index rows, Index columns, unsigned seed) {
+Columns<T> random_matrix(Index rows, Index columns, unsigned seed) {
   const auto values = support::random_values<T>(rows * columns, seed);
-  return Eigen::Map<const Matrix<T, Eigen::ColMajor>>(values.data(), rows, columns);
+  return Eigen::Map<const Columns<T>>(values.data(), rows, columns);
 }
 
 template <class A, class B>
@@ -39,20 +47,64 @@ void expect_same_values(const A& a, const B& b, const std::string& what) {
   ASSERT_EQ(a.size(), b.size());
   for (Index i = 0; i < a.size(); ++i) ASSERT_TRUE(same_number(a.data()[i], b.data()[i])) << what << " at " << i;
 }
+/// Up to so many roundings of a sum of the columns.
+template <class A, class B>
+void expect_close(const A& a, const B& b, const std::string& what) {
+  using T = typename A::Scalar;
+  const T bound = T(64) * std::numeric_limits<T>::epsilon() * std::max(T(1), Rows<T>(b).cwiseAbs().maxCoeff());
+  EXPECT_LE((Rows<T>(a) - Rows<T>(b)).cwiseAbs().maxCoeff(), bound) << what;
+}
 
-/// f(layer) for layers of one axis of so many elements.
+/// Rows share a weight each, which has an index of its own where they do.
+struct WeightOfEachRow {
+  static constexpr tn::AxisRole role(int axis, int /*rank*/) { return axis == 0 ? tn::AxisRole::kept_affine : tn::AxisRole::reduced; }
+};
+struct WeightOfEachElement {
+  static constexpr tn::AxisRole role(int axis, int /*rank*/) { return axis == 0 ? tn::AxisRole::kept_affine : tn::AxisRole::reduced_affine; }
+};
+
+/// f(layer, name) for layers whose statistics are of a row each.
 template <class T, class F>
-void for_each_layer(Index columns, const F& f) {
-  tn::LayerNorm<T> layer(columns);
-  tn::RMSNorm<T> rms(columns);
-  const auto weight = random_matrix<T>(1, columns, 5), bias = random_matrix<T>(1, columns, 6);
-  for (Index i = 0; i < columns; ++i) {
-    layer.weight()(i) = rms.weight()(i) = std::abs(weight(0, i)) + T(1);
-    layer.bias()(i) = bias(0, i);
+void for_each_layer(Index rows, Index columns, const F& f) {
+  const auto with_parameters = [&](auto layer, const std::string& name) {
+    const auto weight = random_matrix<T>(1, Index(layer.weight().size()), 5), bias = random_matrix<T>(1, Index(layer.weight().size()), 6);
+    for (Index i = 0; i < weight.size(); ++i) layer.weight().data()[i] = std::abs(weight(0, i)) + T(1);
+    if (layer.affine().has_bias())
+      for (Index i = 0; i < bias.size(); ++i) layer.bias().data()[i] = bias(0, i);
+    f(layer, name + " of " + std::to_string(rows) + "x" + std::to_string(columns));
+  };
+  with_parameters(tn::LayerNorm<T>(columns), "LayerNorm");
+  with_parameters(tn::RMSNorm<T>(columns), "RMSNorm");
+  with_parameters(tn::Normalization<T, WeightOfEachRow>({rows}), "a weight of each row");
+  with_parameters(tn::Normalization<T, WeightOfEachElement>({rows, columns}), "a weight of each element");
+  f(tn::LayerNorm<T>(columns, {.elementwise_affine = false}), "no parameters");
+}
+
+/// backward(dy, x, saved) and from the output: all ways to ask for it give the bits of a RowMajor matrix.
+template <class T, class Layer>
+void expect_gradients_of_rows(const Layer& layer, const Columns<T>& x, const Columns<T>& y, const tn::SavedStats<T>& saved, const std::string& what) {
+  const Columns<T> dy = random_matrix<T>(x.rows(), x.cols(), 2);
+  const Rows<T> row_x = x, row_y = y, row_dy = dy;
+  Columns<T> dx = x, over_dy = dy, over_x = x, over_y = y;
+  Rows<T> row_dx = x;
+  auto gradients = layer.zero_gradients(), row_gradients = layer.zero_gradients(), alone = layer.zero_gradients();
+  layer.backward(row_dy, row_x, saved, row_dx, row_gradients);
+  layer.backward(dy, x, saved, dx, gradients);
+  layer.backward(dy, x, saved, tn::none, alone);
+  expect_same(dx, row_dx, what + ": dx");
+  for (const auto* given : {&gradients, &alone}) {
+    expect_same_values(given->weight, row_gradients.weight, what + ": dweight");
+    expect_same_values(given->bias, row_gradients.bias, what + ": dbias");
   }
-  f(layer, "LayerNorm");
-  f(rms, "RMSNorm");
-  f(tn::LayerNorm<T>(columns, {.elementwise_affine = false}), "LayerNorm without parameters");
+  layer.backward(over_dy, x, saved, over_dy, tn::none);
+  expect_same(over_dy, row_dx, what + ": dx over dy");
+  layer.backward(dy, over_x, saved, over_x, tn::none);
+  expect_same(over_x, row_dx, what + ": dx over x");
+  layer.backward_from_output(row_dy, row_y, saved, row_dx, tn::none);
+  layer.backward_from_output(dy, y, saved, dx, tn::none);
+  expect_same(dx, row_dx, what + " from the output");
+  layer.backward_from_output(dy, over_y, saved, over_y, tn::none);
+  expect_same(over_y, row_dx, what + " from the output, in place");
 }
 
 template <class T>
@@ -60,93 +112,130 @@ class TransposedRows : public testing::Test {};
 using Numbers = testing::Types<float, double>;
 TYPED_TEST_SUITE(TransposedRows, Numbers);
 
-TYPED_TEST(TransposedRows, HaveTheBitsOfARowMajorMatrix) {
-  using T = TypeParam;
-  using Columns = Matrix<T, Eigen::ColMajor>;
-  using Rows = Matrix<T, Eigen::RowMajor>;
-  for (const Index rows : {2, 3, 4, 7, 8})
-    for (const Index columns : {2, 5, 16, 17, 33, 100, 768}) {
-      if (!tn::TransposedRows<T>::pay({{rows, columns}}, tn::kMostRowsForward)) continue;
-      const Columns x = random_matrix<T>(rows, columns, 1), dy = random_matrix<T>(rows, columns, 2);
-      const Rows row_x = x, row_dy = dy;
-      for_each_layer<T>(columns, [&](const auto& layer, const std::string& name) {
-        const std::string what = name + " of " + std::to_string(rows) + "x" + std::to_string(columns);
-        tn::SavedStats<T> saved, row_saved;
-        Columns y(rows, columns), dx(rows, columns);
-        Rows row_y(rows, columns), row_dx(rows, columns);
-        layer.forward(x, y, saved);
-        layer.forward(row_x, row_y, row_saved);
-        expect_same(y, row_y, what);
-        expect_same_values(saved.mean(), row_saved.mean(), what + ": mean");
-        expect_same_values(saved.mean_lo(), row_saved.mean_lo(), what + ": mean_lo");
-        expect_same_values(saved.rstd(), row_saved.rstd(), what + ": rstd");
-        Columns in_place = x;
-        layer.forward(in_place, in_place);
-        expect_same(in_place, row_y, what + " in place");
-
-        auto gradients = layer.zero_gradients(), row_gradients = layer.zero_gradients(), alone = layer.zero_gradients();
-        layer.backward(row_dy, row_x, row_saved, row_dx, row_gradients);
-        const auto expect_gradients = [&](const auto& actual, const std::string& how) {
-          expect_same_values(actual.weight, row_gradients.weight, what + how + ": dweight");
-          expect_same_values(actual.bias, row_gradients.bias, what + how + ": dbias");
-        };
-        layer.backward(dy, x, saved, dx, gradients);
-        expect_same(dx, row_dx, what + ": dx");
-        expect_gradients(gradients, "");
-        layer.backward(dy, x, saved, tn::none, alone);
-        expect_gradients(alone, " without dx");
-        Columns over_dy = dy, over_x = x;
-        layer.backward(over_dy, x, saved, over_dy, tn::none);
-        expect_same(over_dy, row_dx, what + ": dx over dy");
-        layer.backward(dy, over_x, saved, over_x, tn::none);
-        expect_same(over_x, row_dx, what + ": dx over x");
-
-        Rows row_from_output(rows, columns);
-        Columns from_output(rows, columns), over_y = y;
-        layer.backward_from_output(row_dy, row_y, row_saved, row_from_output, tn::none);
-        layer.backward_from_output(dy, y, saved, from_output, tn::none);
-        expect_same(from_output, row_from_output, what + " from the output");
-        layer.backward_from_output(dy, over_y, saved, over_y, tn::none);
-        expect_same(over_y, row_from_output, what + " from the output, in place");
-      });
-    }
+TYPED_TEST(TransposedRows, AreFewAndSmall) {
+  using Transposed = tn::TransposedRows<TypeParam>;
+  const auto pays = [](Index most, Index rows, Index columns) { return Transposed::pays(most, {{rows, columns}}, tn::Extents<2>{{1, rows}}); };
+  const Index longest = (Index{256} << 10) / 8 / Index(sizeof(TypeParam));
+  EXPECT_TRUE(pays(Transposed::kMostForward, 2, 2));
+  EXPECT_TRUE(pays(Transposed::kMostForward, 8, longest));
+  EXPECT_FALSE(pays(Transposed::kMostForward, 8, longest + 1));
+  EXPECT_TRUE(pays(Transposed::kMostForward, 7, 73));
+  EXPECT_FALSE(pays(Transposed::kMostForward, 7, 74));
+  for (const Index rows : {1, 9, 16}) EXPECT_FALSE(pays(Transposed::kMostForward, rows, 50));
+  EXPECT_FALSE(pays(Transposed::kMostForward, 8, 1));
+  EXPECT_EQ(pays(Transposed::kMostBackward, 16, 50), sizeof(TypeParam) == 4);
+  EXPECT_FALSE(Transposed::pays(Transposed::kMostForward, {{4, 50}}, tn::Extents<2>{{1, 4}}, tn::Extents<2>{{1, 5}}));
 }
 
-// Where an operand has gaps, or the rows are too many, none is transposed: other bits, the same numbers.
-TYPED_TEST(TransposedRows, ComeCloseToWhatOtherMatricesGive) {
+TYPED_TEST(TransposedRows, HaveTheBitsOfARowMajorMatrix) {
   using T = TypeParam;
-  using Columns = Matrix<T, Eigen::ColMajor>;
-  for (const Index rows : {2, 3, 4, 7, 8, 16, 17, 32}) {
+  support::at_each_level([](tn::kernels::Level) {
+    for (const Index rows : {2, 3, 4, 5, 6, 7, 8})
+      for (const Index columns : {2, 5, 16, 17, 33, 73, 100, 768}) {
+        if (columns > 73 && (rows & (rows - 1)) != 0) continue;
+        const Columns<T> x = random_matrix<T>(rows, columns, 1);
+        const Rows<T> row_x = x;
+        for_each_layer<T>(rows, columns, [&](const auto& layer, const std::string& what) {
+          tn::SavedStats<T> saved, row_saved;
+          Columns<T> y(rows, columns), in_place = x;
+          Rows<T> row_y(rows, columns);
+          layer.forward(x, y, saved);
+          layer.forward(row_x, row_y, row_saved);
+          layer.forward(in_place, in_place);
+          expect_same(y, row_y, what);
+          expect_same(in_place, row_y, what + " in place");
+          expect_same_values(saved.mean(), row_saved.mean(), what + ": mean");
+          expect_same_values(saved.mean_lo(), row_saved.mean_lo(), what + ": mean_lo");
+          expect_same_values(saved.rstd(), row_saved.rstd(), what + ": rstd");
+          EXPECT_EQ(saved.samples(), columns);
+          EXPECT_FALSE(saved.row_major());
+          expect_gradients_of_rows<T>(layer, x, y, saved, what);
+        });
+      }
+  });
+}
+
+TEST(TransposedRowsOfFloat, SixteenHaveTheGradientsOfARowMajorMatrix) {
+  support::at_each_level([](tn::kernels::Level) {
+    for (const Index columns : {2, 17, 100, 768}) {
+      const Columns<float> x = random_matrix<float>(16, columns, 1);
+      for_each_layer<float>(16, columns, [&](const auto& layer, const std::string& what) {
+        tn::SavedStats<float> saved;
+        Columns<float> y(16, columns);
+        layer.forward(x, y, saved);
+        expect_close(y, Rows<float>(layer(Rows<float>(x))), what);
+        expect_gradients_of_rows<float>(layer, x, y, saved, what);
+      });
+    }
+  });
+}
+
+TYPED_TEST(TransposedRows, OfTensorsAndFunctionsAtAnyAddress) {
+  using T = TypeParam;
+  using Tensor = Eigen::Tensor<T, 2>;
+  for (const Index rows : {2, 3, 4, 8}) {
     const Index columns = 50;
-    const Columns x = random_matrix<T>(rows, columns, 1), dy = random_matrix<T>(rows, columns, 2);
-    Columns room = Columns::Constant(rows + 3, columns, T(7)), y(rows, columns), dx(rows, columns), room_dx = room;
-    for_each_layer<T>(columns, [&](const auto& layer, const std::string& name) {
-      tn::SavedStats<T> saved;
-      layer.forward(x, y, saved);
-      layer.forward(x, room.topRows(rows));
-      EXPECT_LE((room.topRows(rows) - y).cwiseAbs().maxCoeff(), T(1e-5)) << name << " of " << rows;
-      layer.backward(dy, x, saved, dx, tn::none);
-      layer.backward(dy, x, saved, room_dx.topRows(rows), tn::none);
-      EXPECT_LE((room_dx.topRows(rows) - dx).cwiseAbs().maxCoeff(), T(1e-4)) << name << " of " << rows;
-      for (const Columns* matrix : {&room, &room_dx}) EXPECT_EQ(matrix->bottomRows(3), Columns::Constant(3, columns, T(7)));
-    });
+    const Columns<T> x = random_matrix<T>(rows, columns, 1), dy = random_matrix<T>(rows, columns, 2);
+    const Eigen::Matrix<T, Eigen::Dynamic, 1> weight = random_matrix<T>(columns, 1, 3), bias = random_matrix<T>(columns, 1, 4);
+    Eigen::Matrix<T, Eigen::Dynamic, 1> dweight = weight * T(0), row_dweight = dweight;
+    const Rows<T> row_x = x, row_dy = dy;
+    Rows<T> row_y(rows, columns), row_dx(rows, columns);
+    tn::SavedStats<T> row_saved, saved;
+    tn::layer_norm(row_x, row_y, row_saved, weight, bias);
+    tn::layer_norm_backward(row_dy, row_x, row_saved, weight, row_dx, row_dweight, tn::none);
+    const std::size_t bytes = std::size_t(rows * columns) * sizeof(T);
+    for (const std::size_t offset : {0U, 1U, 4U, 12U}) {
+      std::vector<unsigned char> memory(3 * (bytes + 64));
+      unsigned char* const at = memory.data() + offset;
+      Eigen::TensorMap<Tensor> in(reinterpret_cast<T*>(at), rows, columns), out(reinterpret_cast<T*>(at + bytes + 64), rows, columns);
+      Eigen::TensorMap<Tensor> gradient(reinterpret_cast<T*>(at + 2 * (bytes + 64) - offset % 2), rows, columns);
+      std::memcpy(at, x.data(), bytes);
+      tn::layer_norm(in, out, saved, weight, bias);
+      Columns<T> y(rows, columns), dx(rows, columns);
+      std::memcpy(y.data(), at + bytes + 64, bytes);
+      expect_same(y, row_y, "y");
+      std::memcpy(at + bytes + 64, dy.data(), bytes);
+      dweight.setZero();
+      tn::layer_norm_backward(out, in, saved, weight, gradient, dweight, tn::none);
+      std::memcpy(dx.data(), at + 2 * (bytes + 64) - offset % 2, bytes);
+      expect_same(dx, row_dx, "dx");
+      expect_same_values(dweight, row_dweight, "dweight");
+    }
   }
 }
 
-TYPED_TEST(TransposedRows, TakeNoMemoryAfterTheFirstCall) {
+// Those with gaps, each operand in its turn, and more rows are not transposed.
+TYPED_TEST(TransposedRows, ComeCloseToWhatOtherMatricesGive) {
   using T = TypeParam;
-  using Columns = Matrix<T, Eigen::ColMajor>;
-  const Columns x = random_matrix<T>(4, 100, 1), dy = random_matrix<T>(4, 100, 2);
-  Columns y(4, 100), dx(4, 100);
-  const tn::LayerNorm<T> layer(100);
-  tn::SavedStats<T> saved;
-  auto gradients = layer.zero_gradients();
-  const auto call = [&] {
-    layer.forward(x, y, saved);
-    layer.backward(dy, x, saved, dx, gradients);
-  };
-  call();
-  EXPECT_EQ(support::allocations_in(call), 0);
+  for (const Index rows : {2, 4, 8, 9, 16, 17}) {
+    const Index columns = 50;
+    const Columns<T> x = random_matrix<T>(rows, columns, 1), dy = random_matrix<T>(rows, columns, 2);
+    for_each_layer<T>(rows, columns, [&](const auto& layer, const std::string& what) {
+      tn::SavedStats<T> row_saved;
+      Rows<T> row_y(rows, columns), row_dx(rows, columns);
+      layer.forward(Rows<T>(x), row_y, row_saved);
+      auto row_gradients = layer.zero_gradients();
+      layer.backward(Rows<T>(dy), Rows<T>(x), row_saved, row_dx, row_gradients);
+      for (int with_gaps = 0; with_gaps < 3; ++with_gaps) {
+        const auto place = [&](int operand, const Columns<T>& values) {
+          Columns<T> room = Columns<T>::Constant(rows + (operand == with_gaps ? 3 : 0), columns, T(7));
+          room.topRows(rows) = values;
+          return room;
+        };
+        Columns<T> of_x = place(0, x), of_y = place(1, x), of_dy = place(1, dy), of_dx = place(2, x);
+        tn::SavedStats<T> saved;
+        auto gradients = layer.zero_gradients();
+        layer.forward(of_x.topRows(rows), of_y.topRows(rows), saved);
+        layer.backward(of_dy.topRows(rows), of_x.topRows(rows), saved, of_dx.topRows(rows), gradients);
+        expect_close(of_y.topRows(rows).eval(), row_y, what + ": y");
+        expect_close(of_dx.topRows(rows).eval(), row_dx, what + ": dx");
+        for (Index i = 0; i < Index(gradients.weight.size()); ++i) EXPECT_NEAR(gradients.weight.data()[i], row_gradients.weight.data()[i], 1e-4) << what;
+        for (Index i = 0; i < Index(gradients.bias.size()); ++i) EXPECT_NEAR(gradients.bias.data()[i], row_gradients.bias.data()[i], 1e-4) << what;
+        for (const Columns<T>* room : {&of_y, &of_dx})
+          EXPECT_EQ(room->bottomRows(room->rows() - rows), Columns<T>::Constant(room->rows() - rows, columns, T(7))) << what;
+      }
+    });
+  }
 }
 
 }  // namespace

@@ -199,8 +199,8 @@ void add_to(const SumArray<A, S>& to, const T* from, Index n) {
   }
 }
 
-/// to[i] += from[i] + from[n + i] + ..., n numbers so many times, fewer than there are virtual lanes: in as many vectors as it takes for one to
-/// begin with the first of them again.
+/// to[i] += from[i] + from[n + i] + ..., of n numbers, fewer than there are virtual lanes, that come `times` times. A period is as many vectors
+/// as it takes for one to begin with the first of them again.
 template <class A, class S, class T>
 void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
   using L = VirtualLanes<S, Isa<16>>;
@@ -237,12 +237,12 @@ template <class A, class S, class T>
 void add_runs(const SumArray<A, S>& to, const T* from, Index n, Index runs) {
   using L = VirtualLanes<S, Isa<16>>;
   Index i = 0;
-  const auto at = [&](Index k) TENSORNORM_INLINE_LAMBDA {
+  const auto terms = [&](Index k) TENSORNORM_INLINE_LAMBDA {
     return L::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return S(from[(i + lane) * n + k]); });
   };
   for (; i + L::width <= runs; i += L::width) {
-    L sums = at(0);
-    for (Index k = 1; k < n; ++k) sums = sums + at(k);
+    L sums = terms(0);
+    for (Index k = 1; k < n; ++k) sums = sums + terms(k);
     to.add(i, sums);
   }
   for (; i < runs; ++i) add_few(to.from(i), from + i * n, n);
@@ -255,11 +255,11 @@ void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
   const Loop inner = columns.loops[--outer.depth];
   const Index step = inner.*kStride;
   const bool few = inner.extent < virtual_width<S>;
-  Index times = 1;  // that a few follow each other again, or that another few do
-  const auto around = [&](Index stride) { return few && step != stride && outer.depth > 0 && outer.loops[outer.depth - 1].*kStride == stride; };
+  Index times = 1;  // that the same few come again, or that as many of the next one come
+  const auto is_around = [&](Index stride) { return few && outer.depth > 0 && outer.loops[outer.depth - 1].*kStride == stride; };
   if (step == 1)
-    for (; around(0); --outer.depth) times *= outer.loops[outer.depth - 1].extent;
-  else if (step == 0 && around(1))
+    for (; is_around(0); --outer.depth) times *= outer.loops[outer.depth - 1].extent;
+  else if (step == 0 && is_around(1))
     times = outer.loops[--outer.depth].extent;
   for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
     const SumArray<A, S> target = to.from(offset);

@@ -43,9 +43,9 @@ struct InterleavedRows {
   Index stride;
   T* turns;
   Index count, length;
-  bool separate;  ///< rows are written; or else they are read
+  bool to_rows;  ///< they are written; or else they are read
 
-  /// Of so many rows.
+  /// Whether so many rows are moved in vectors.
   static constexpr bool moves_vectors(Index rows) { return rows == 2 || rows == 4 || rows == 8 || rows == 16; }
 
   template <class I>
@@ -61,25 +61,24 @@ struct InterleavedRows {
   template <int kCount, class I>
   TENSORNORM_INLINE void move() const {
     constexpr int w = hardware_width<T, I>;
-    T *const to_rows = rows, *const to_turns = turns;  // stores might change the members
+    T *const of_rows = rows, *const in_turns = turns;  // stores might change the members
     const Index step = stride, n = length;
-    const bool apart = separate;
     using All = Lanes<T, kCount * w, w>;
     Index i = 0;
-    if (apart)
-      for (; i + w <= n; i += w) take_apart<kCount>(All::load(to_turns + i * kCount), to_rows + i, step);
+    if (to_rows)
+      for (; i + w <= n; i += w) take_apart<kCount>(All::load(in_turns + i * kCount), of_rows + i, step);
     else
-      for (; i + w <= n; i += w) put_together<kCount, w>(to_rows + i, step).store(to_turns + i * kCount);
-    move_numbers(to_rows, to_turns, kCount, i);
+      for (; i + w <= n; i += w) put_together<kCount, w>(of_rows + i, step).store(in_turns + i * kCount);
+    move_numbers(of_rows, in_turns, kCount, i);
   }
-  /// Those from `first` on of each row; memory is of any alignment.
+  /// Those from `first` on of each row; by memcpy, as the caller's may lie at any address.
   TENSORNORM_INLINE void move_numbers(T* of_rows, T* in_turns, Index numbers, Index first) const {
     const Index step = stride, n = length;
-    const bool apart = separate;
+    const bool forth = to_rows;
     for (Index i = first; i < n; ++i)
       for (Index k = 0; k < numbers; ++k) {
         T *const of_row = of_rows + k * step + i, *const in_turn = in_turns + i * numbers + k;
-        std::memcpy(apart ? of_row : in_turn, apart ? in_turn : of_row, sizeof(T));
+        std::memcpy(forth ? of_row : in_turn, forth ? in_turn : of_row, sizeof(T));
       }
   }
 

@@ -67,13 +67,14 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), x.size(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
+  const auto plan_for = [&]<class Of, bool kRows>(const auto& of_dy, const auto& of_x, const auto& of_dx) -> const Of& {
+    return backward_plan<Of, kRows>(context.call, policy, of_dy, of_x, of_dx,
+                                    {.weight = context.parameters.weight != nullptr, .gradients = gradients, .writes = of_dx.data != nullptr,
+                                     .constant = saved.constant(), .in_place = of_dx.data == of_x.data || of_dx.data == of_dy.data,
+                                     .aligned = is_aligned(of_dx.data)});
+  };
   using Plan = BackwardPlan<T, Scalar, reduces_rows<P, kRank, kRowMajor>()>;
-  const Plan* const plan = x.size() == 0 ? nullptr
-                                         : &backward_plan<Plan, kRowMajor>(context.call, policy, dy, x, dx,
-                                                                           {.weight = context.parameters.weight != nullptr, .gradients = gradients,
-                                                                            .writes = dx.data != nullptr, .constant = saved.constant(),
-                                                                            .in_place = dx.data == x.data || dx.data == dy.data,
-                                                                            .aligned = is_aligned(dx.data)});
+  const Plan* const plan = x.size() == 0 ? nullptr : &plan_for.template operator()<Plan, kRowMajor>(dy, x, dx);
   const Index params = plan != nullptr ? plan->params : affine_shape<P, kRank>(policy, x.shape).size();
   if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
     fail(context.call, "dweight overlaps dbias: expected no memory in common, got some");
@@ -102,23 +103,20 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
     using Rows = TransposedRows<T>;
-    const bool gapless = Rows::without_gaps(x.shape, x.stride) && Rows::without_gaps(x.shape, dy.stride) && Rows::without_gaps(x.shape, dx.stride);
-    if (Rows::pay(x.shape, kernels::kLine<T>) && gapless) {
+    if (Rows::pays(Rows::kMostBackward, x.shape, x.stride, dy.stride, dx.stride)) {
       const Rows memory(x.shape, 2);
       const auto rows_of_x = memory.view(0), rows_of_dy = memory.view(1);
       const TensorView<T, kRank> rows_of_dx{dx.data != nullptr ? rows_of_dy.data : nullptr, x.shape, rows_of_dy.stride};
       if (run) {
-        memory.fill(0, x.data);
-        memory.fill(1, dy.data);
+        memory.copy_from(0, x.data);
+        memory.copy_from(1, dy.data);
       }
       args.x = rows_of_x.data;
       args.dy = rows_of_dy.data;
       args.dx = rows_of_dx.data;
-      differentiate_by(backward_plan<BackwardPlan<T, Scalar, true>, true>(
-          context.call, policy, rows_of_dy.as_const(), rows_of_x.as_const(), rows_of_dx,
-          {.weight = context.parameters.weight != nullptr, .gradients = gradients, .writes = dx.data != nullptr, .constant = saved.constant(),
-           .in_place = true, .aligned = true}));
-      if (run && dx.data != nullptr) memory.give(1, dx.data);
+      using RowsPlan = BackwardPlan<T, Scalar, true>;
+      differentiate_by(plan_for.template operator()<RowsPlan, true>(rows_of_dy.as_const(), rows_of_x.as_const(), rows_of_dx));
+      if (run && dx.data != nullptr) memory.copy_to(1, dx.data);
       return;
     }
   }

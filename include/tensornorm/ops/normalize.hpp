@@ -109,12 +109,12 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
     using Rows = TransposedRows<T>;
-    if (Rows::pay(x.shape, kMostRowsForward) && Rows::without_gaps(x.shape, x.stride) && Rows::without_gaps(x.shape, y.stride)) {
+    if (Rows::pays(Rows::kMostForward, x.shape, x.stride, y.stride)) {
       const Rows memory(x.shape, 1);
       const auto rows = memory.view(0);
-      memory.fill(0, x.data);
+      memory.copy_from(0, x.data);
       run(forward_plan<StatisticsSource::rows, true>(context.call, policy, rows.as_const(), rows, context.parameters), rows.data, rows.data);
-      return memory.give(0, y.data);
+      return memory.copy_to(0, y.data);
     }
   }
   run(plan, x.data, y.data);

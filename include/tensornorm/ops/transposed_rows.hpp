@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <tensornorm/axes/loop_nest.hpp>
+#include <cstddef>
+#include <tensornorm/axes/roles.hpp>
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/kernels/interleave.hpp>
+#include <tensornorm/kernels/load.hpp>
 #include <tensornorm/ops/caches.hpp>
 
 namespace tensornorm {
@@ -21,17 +23,23 @@ constexpr bool may_transpose_rows() {
   else return !is_reduced(P::role(0, 2)) && is_reduced(P::role(1, 2));
 }
 
-/// Of so many rows at most forward, and backward as many as a line of the cache has elements.
-inline constexpr Index kMostRowsForward = 8;
-/// At most so many bytes of each operand, which the second-level cache keeps beside those that are copied; and so many rows and numbers where
-/// these are moved one by one.
-inline constexpr Index kTransposedBytes = Index{256} << 10, kRowsOfNumbers = 7, kTransposedNumbers = 512;
-
 /// Memory of the thread for one or two matrices of a call, row by row.
 template <class T>
 class TransposedRows {
  public:
   using View = TensorView<T, 2>;
+
+  /// Rows at most: more were slower, forward by AVX2.
+  static constexpr Index kMostForward = 8, kMostBackward = kernels::kLine<T>;
+
+  /// Whether a call is faster so, all of whose operands have to be without gaps. No machine is asked, because bits depend on the answer.
+  template <class... Strides>
+  static bool pays(Index most, const Extents<2>& shape, const Strides&... strides) {
+    const Index rows = shape[0], columns = shape[1];
+    if (rows < 2 || columns < 2 || rows > most || !((strides[0] == 1 && strides[1] == rows) && ...)) return false;
+    if (kernels::InterleavedRows<T>::moves_vectors(rows)) return traffic_of(rows * Index(sizeof(T)), columns) <= kMostBytes;
+    return rows <= kMostOneByOne && columns <= kMostNumbersOneByOne / rows;
+  }
 
   /// Errors: std::bad_alloc.
   TransposedRows(const Extents<2>& shape, Index operands) : shape_(shape) {
@@ -41,25 +49,20 @@ class TransposedRows {
     memory_ = Scratch::acquire(plan.bytes(), Scratch::Of::transposed);
   }
 
-  /// Whether it is faster, of `most` rows, where all operands are without gaps. No machine is asked: bits depend on it.
-  static bool pay(const Extents<2>& shape, Index most) {
-    const Index rows = shape[0], columns = shape[1];
-    if (rows < 2 || columns < 2 || rows > most) return false;
-    if (kernels::InterleavedRows<T>::moves_vectors(rows)) return traffic_of(rows * Index(sizeof(T)), columns) <= kTransposedBytes;
-    return rows <= kRowsOfNumbers && columns <= kTransposedNumbers / rows;
-  }
-  static bool without_gaps(const Extents<2>& shape, const Extents<2>& stride) { return stride[0] == 1 && stride[1] == shape[0]; }
-
   View view(Index i) const { return {reinterpret_cast<T*>(memory_ + at_[i]), shape_, {{stride(), 1}}}; }
-  /// Copies operand i from a matrix, or to one.
-  void fill(Index i, const T* from) const { move(i, const_cast<T*>(from), true); }
-  void give(Index i, T* to) const { move(i, to, false); }
+  void copy_from(Index i, const T* matrix) const { move(i, const_cast<T*>(matrix), true); }
+  void copy_to(Index i, T* matrix) const { move(i, matrix, false); }
 
  private:
+  /// Of each operand: the second-level cache keeps them beside the matrices.
+  static constexpr Index kMostBytes = Index{256} << 10;
+  /// Rows, and numbers of all of them, that are moved one by one.
+  static constexpr Index kMostOneByOne = 7, kMostNumbersOneByOne = 512;
+
   /// Whole lines, an odd number of them: rows at one place of their pages would push each other out of the L1 cache.
   Index stride() const { return ((shape_[1] + kernels::kLine<T> - 1) / kernels::kLine<T> | 1) * kernels::kLine<T>; }
-  void move(Index i, T* turns, bool separate) const {
-    kernels::dispatch(kernels::InterleavedRows<T>{view(i).data, stride(), turns, shape_[0], shape_[1], separate});
+  void move(Index i, T* matrix, bool to_rows) const {
+    kernels::dispatch(kernels::InterleavedRows<T>{view(i).data, stride(), matrix, shape_[0], shape_[1], to_rows});
   }
 
   Extents<2> shape_;
