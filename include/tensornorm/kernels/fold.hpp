@@ -208,7 +208,7 @@ void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
   constexpr Index w = L::width;
   Index vectors = n;
   while (vectors % 2 == 0) vectors /= 2;
-  const Index period = vectors * w, all = n * times, whole = all / period * period, at_once = keeps ? kPlainTerms * period : all;
+  const Index period = vectors * w, all = n * times, whole = all / period * period;
   Index at = 0;
   const auto add = [&](S value) TENSORNORM_INLINE_LAMBDA {
     to.add(at, value);
@@ -216,11 +216,7 @@ void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
   };
   for (Index first = 0; first < period && whole > 0; first += w) {
     L lanes, rests;
-    for (Index begin = first; begin < whole; begin += at_once) {
-      L some;
-      for (Index i = begin, end = std::min(whole, begin + at_once); i < end; i += period) some = some + L::load(from + i);
-      accumulate<keeps>(lanes, rests, some);
-    }
+    for (Index i = first; i < whole; i += period) accumulate<keeps>(lanes, rests, L::load(from + i));
     S sums[std::size_t(w)], lost[std::size_t(w)];
     lanes.store(sums);
     rests.store(lost);
