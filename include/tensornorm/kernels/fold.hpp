@@ -209,9 +209,16 @@ void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
   Index vectors = n;
   while (vectors % 2 == 0) vectors /= 2;
   const Index period = vectors * w, all = n * times, whole = all / period * period;
+  // Added up here, so that none is added to a rest, which so large a number would round.
+  S totals[std::size_t(w)] = {}, rests_of[std::size_t(w)] = {};
   Index at = 0;
-  const auto add = [&](S value) TENSORNORM_INLINE_LAMBDA {
-    to.add(at, value);
+  const auto add = [&](S value, [[maybe_unused]] S rest) TENSORNORM_INLINE_LAMBDA {
+    if constexpr (keeps) {
+      settle(totals[at], value);
+      rests_of[at] = rests_of[at] + (rest + value);
+    } else {
+      totals[at] = totals[at] + value;
+    }
     at = at + 1 == n ? 0 : at + 1;
   };
   for (Index first = 0; first < period && whole > 0; first += w) {
@@ -220,12 +227,13 @@ void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
     S sums[std::size_t(w)], lost[std::size_t(w)];
     lanes.store(sums);
     rests.store(lost);
-    for (Index k = 0; k < w; ++k) {
-      if constexpr (keeps) to.add(at, lost[k]);
-      add(sums[k]);
-    }
+    for (Index k = 0; k < w; ++k) add(sums[k], lost[k]);
   }
-  for (Index i = whole; i < all; ++i) add(S(from[i]));
+  for (Index i = whole; i < all; ++i) add(S(from[i]), S(0));
+  for (Index i = 0; i < n; ++i) {
+    if constexpr (keeps) to.add(i, rests_of[i]);
+    to.add(i, totals[i]);
+  }
 }
 
 /// to[i] += the sum of n numbers, fewer than there are virtual lanes, that follow those of to[i - 1].
