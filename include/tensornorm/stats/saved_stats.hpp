@@ -37,9 +37,9 @@ class SavedStats {
   Values rstd() const { return Values(values_.data() + 2 * size(), size()); }
 
   /// Statistics were given (eval mode), not computed from x: backward takes them for constants.
-  bool constant() const { return constant_; }
+  bool constant() const { return !samples_; }
   /// Elements of x that each of them is of; 0 where they were given, or of no x.
-  Index samples() const { return empty() ? 0 : samples_; }
+  Index samples() const { return empty() ? 0 : samples_.value_or(0); }
   /// The storage order of the x they belong to; true for running statistics, which are (C) in either.
   bool row_major() const { return row_major_; }
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
@@ -52,8 +52,7 @@ class SavedStats {
     std::copy(shape.begin(), shape.end(), shape_.begin());
     rank_ = int(shape.size());
     size_ = size;
-    constant_ = !samples;
-    samples_ = samples.value_or(0);
+    samples_ = samples;
     row_major_ = row_major;
     return {values_.data(), values_.data() + size, values_.data() + 2 * size, nullptr};
   }
@@ -62,8 +61,9 @@ class SavedStats {
   std::vector<Statistic> values_;
   std::array<Index, kMaxRank> shape_{};
   int rank_ = -1;
-  Index size_ = 0, samples_ = 0;
-  bool constant_ = false, row_major_ = true;
+  Index size_ = 0;
+  std::optional<Index> samples_ = 0;
+  bool row_major_ = true;
 };
 
 }  // namespace tensornorm
