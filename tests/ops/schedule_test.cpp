@@ -283,19 +283,28 @@ TEST(ColumnWalk, RowsThatMeetTheirParametersAgainAreColumns) {
   EXPECT_EQ(walk_of({5, 6, 7, 1}, "kRrr").period, 5) << "too seldom";
 }
 
-// Runs of one weight that can all be written alike: a partial row is not to be as wide as them.
-TEST(ColumnWalk, RowsAreWholeRunsOrNot) {
-  const auto whole = [](const Shape& shape, const char* letters) {
+// Columns after which the coefficients of a row come again, which are written with those in registers.
+TEST(ColumnWalk, CoefficientsThatComeAgainAreHeld) {
+  const auto held = [](const Shape& shape, const char* letters, bool wide) {
     const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, letters);
     const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
-    return walk.has_whole_runs(Strip(walk, 0).width);
+    const Index width = Strip(walk, 0).width;
+    return wide ? held_run<float, kernels::Isa<64>>(walk, width) : held_run<float, kernels::Isa<16>>(walk, width);
   };
-  EXPECT_TRUE(whole({515, 16}, "Rk")) << "wide rows of 16 weights, 3 left";
-  EXPECT_TRUE(whole({512, 100}, "Rk")) << "a row at a time";
-  EXPECT_FALSE(whole({512, 7}, "Rk")) << "narrow rows have their weights beside them";
-  EXPECT_FALSE(whole({512, 16}, "rK")) << "columns with their own weights";
-  EXPECT_TRUE(whole({2, 40, 67, 3}, "kRrk")) << "wide rows of one weight";
-  EXPECT_FALSE(whole({2, 4, 670, 3}, "kRrk")) << "the last of them is narrower";
+  for (const bool wide : {false, true}) {
+    const Index few = wide ? 64 : 16;
+    EXPECT_EQ(held({515, 16}, "Rk", wide), 16) << "wide rows of 16 weights, 3 left";
+    EXPECT_EQ(held({512, 9}, "Rk", wide), 9);
+    EXPECT_EQ(held({512, 200}, "Rk", wide), 200) << "five times a row";
+    EXPECT_EQ(held({512, 300}, "Rk", wide), 0) << "three times";
+    EXPECT_EQ(held({512, 2000}, "Rk", wide), 0) << "once";
+    EXPECT_EQ(held({512, 7}, "Rk", wide), 0) << "narrow rows have their weights beside them";
+    EXPECT_EQ(held({512, 16}, "rK", wide), 0) << "columns with their own weights";
+    EXPECT_EQ(held({2, 40, 67, 3}, "kRrk", wide), few / 3 * 3) << "three statistics again and again, one weight";
+    EXPECT_EQ(held({2, 4, 6700, 50}, "kRrk", wide), 50) << "long rows of one weight";
+    EXPECT_EQ(held({2, 40, 6, 2}, "kRrk", wide), 12) << "short ones";
+    EXPECT_EQ(held({2, 40, 2, 3}, "kRrk", wide), wide ? 0 : 6) << "less than half of a vector";
+  }
 }
 
 // What two passes go over is cut into parts for several threads, by its size alone: an image among others as one alone.

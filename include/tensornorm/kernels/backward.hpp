@@ -243,8 +243,11 @@ struct WeightedGradientMap : GradientMap<L, T, Coefficient> {
   TENSORNORM_INLINE WeightedGradientMap(const T* g, const Coefficient& m, const Coefficient& a, const Coefficient& b, const Coefficient& c,
                                         const Parameter& p)
       : GradientMap<L, T, Coefficient>(g, m, a, b, c), weight(p) {}
+  /// With the weight as it is, of every element.
   template <class Loader>
-  TENSORNORM_INLINE GradientMap<L, T, Uniform<L>> held(Index i, const Loader& load) const = delete;  // would leave the weight out
+  TENSORNORM_INLINE WeightedGradientMap<L, T, Uniform<L>, Parameter> held(Index i, const Loader& load) const {
+    return {this->dy + i, {this->mean.at(i, load)}, {this->scale.at(i, load)}, {this->slope.at(i, load)}, {this->offset.at(i, load)}, weight};
+  }
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
     L dx = this->offset.at(i, load);

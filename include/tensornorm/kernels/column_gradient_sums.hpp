@@ -69,48 +69,78 @@ TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index w
   }
 }
 
-/// Sums of kRows rows with one weight each: those of the columns, in row.sums, are added to; f(k, S, S) is given the sums of dy * norm and
-/// of dy over the columns of row k, added in A in short blocks. To a column it is what affine_row_gradient_sums() is.
+/// Lanes of the sums of dy * norm and of dy over runs of one weight each: the lanes of several are added up together.
+template <class A, class S, class I>
+class WeightSums {
+ public:
+  using L = VirtualLanes<A, I>;
+
+  /// f(param, S, S) is given the sums of those that are there already, where there is no room for more.
+  template <class F>
+  TENSORNORM_INLINE void add(Index param, const L& dweight, const L& dbias, const F& f) {
+    dweight.store(dweight_[count_]);
+    dbias.store(dbias_[count_]);
+    params_[count_] = param;
+    if (++count_ == kTogether) give(f);
+  }
+  /// f is given what is there.
+  template <class F>
+  TENSORNORM_INLINE void give(const F& f) {
+    A dweight[kTogether], dbias[kTogether];
+    sums_of_rows<L>(dweight_, count_, dweight);
+    sums_of_rows<L>(dbias_, count_, dbias);
+    for (Index i = 0; i < count_; ++i) f(params_[i], S(dweight[i]), S(dbias[i]));
+    count_ = 0;
+  }
+
+ private:
+  alignas(64) A dweight_[kTogether][std::size_t(L::width)];
+  alignas(64) A dbias_[kTogether][std::size_t(L::width)];
+  Index params_[kTogether];
+  Index count_ = 0;
+};
+
+/// A row of one weight, and the lanes of its sums of dy * norm and of dy.
+template <class L>
+struct WeightedRow {
+  L weight, dweight, dbias;
+};
+
+/// Sums of kRows rows with one weight each: those of the columns, in row.sums, are added to; f(k, lanes, lanes) is given the lanes of the sums
+/// of dy * norm and of dy over the columns of row k, or of some of them: it is called once for each short block that is added in A. To a
+/// column it is what affine_row_gradient_sums() is.
 template <int kRows, class A, class S, class I, class T, class F>
 TENSORNORM_INLINE void weighted_rows_gradient_sums(const T* x, Index x_stride, const T* dy, Index dy_stride, Index width, const A* weight,
                                                    Index weight_stride, const AffineRow<A>& row, const F& f) {
   using L = VirtualLanes<A, I>;
   constexpr Index w = L::width, block = w * (keeps_rest<A, S> ? kPlainTerms : kTileRows);
-  L weights[std::size_t(kRows)], dweight[std::size_t(kRows)], dbias[std::size_t(kRows)];
-  GradientSums<S> all[std::size_t(kRows)], rests[std::size_t(kRows)];
-  const auto rows = [&](const auto& each) TENSORNORM_INLINE_LAMBDA {
-    [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
-      (each(std::integral_constant<int, k>()), ...);
-    }(std::make_integer_sequence<int, kRows>());
-  };
-  rows([&](auto k) TENSORNORM_INLINE_LAMBDA { weights[k] = L(weight[k * weight_stride]); });
-  const auto add = [&](Index c, const auto& load, const auto& store) TENSORNORM_INLINE_LAMBDA {
-    L mean = L::load(row.mean + c), rstd = L::load(row.rstd + c), shift = L::load(row.shift + c);
-    L plain = L::load(row.sums.plain + c), centered = L::load(row.sums.centered + c);
-    rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
-      L g = load(dy + k * dy_stride + c), d = load(x + k * x_stride + c) - mean, weighted = g * weights[k];
-      plain = plain + weighted;
-      centered.fma(weighted, d);
-      dweight[k].fma(g * rstd, d);
-      dweight[k].fma(g, shift);
-      dbias[k] = dbias[k] + g;
-    });
-    store(plain, row.sums.plain + c);
-    store(centered, row.sums.centered + c);
-  };
-  for (Index first = 0; first < width; first += block) {
+  const auto add_block = [&]<int... k, class... Rows>(std::integer_sequence<int, k...>, Index first, Rows... rows) TENSORNORM_INLINE_LAMBDA {
+    const auto add = [&](Index c, const auto& load, const auto& store) TENSORNORM_INLINE_LAMBDA {
+      L mean = L::load(row.mean + c), rstd = L::load(row.rstd + c), shift = L::load(row.shift + c);
+      L plain = L::load(row.sums.plain + c), centered = L::load(row.sums.centered + c);
+      const auto add_row = [&](Index i, WeightedRow<L>& of) TENSORNORM_INLINE_LAMBDA {
+        L g = load(dy + i * dy_stride + c), d = load(x + i * x_stride + c) - mean, weighted = g * of.weight;
+        plain = plain + weighted;
+        centered.fma(weighted, d);
+        of.dweight.fma(g * rstd, d);
+        of.dweight.fma(g, shift);
+        of.dbias = of.dbias + g;
+      };
+      (add_row(k, rows), ...);
+      store(plain, row.sums.plain + c);
+      store(centered, row.sums.centered + c);
+    };
     const Index end = std::min(width, first + block);
-    rows([&](auto k) TENSORNORM_INLINE_LAMBDA { dweight[k] = dbias[k] = L(); });
     Index c = first;
     for (; c + w <= end; c += w) add(c, WholeLoader<L>{}, [](const L& sums, A* to) TENSORNORM_INLINE_LAMBDA { sums.store(to); });
     // Beside the last columns may lie the first of another row.
     if (c < end) add(c, FewLoader<L, A>{end - c}, [&](const L& sums, A* to) TENSORNORM_INLINE_LAMBDA { store_few(sums, to, end - c); });
-    rows([&](auto k) TENSORNORM_INLINE_LAMBDA {
-      accumulate<keeps_rest<A, S>>(all[k].plain, rests[k].plain, S(dbias[k].sum()));
-      accumulate<keeps_rest<A, S>>(all[k].centered, rests[k].centered, S(dweight[k].sum()));
-    });
-  }
-  rows([&](auto k) TENSORNORM_INLINE_LAMBDA { f(Index{k}, all[k].centered, all[k].plain); });
+    (f(Index{k}, rows.dweight, rows.dbias), ...);
+  };
+  for (Index first = 0; first < width; first += block)
+    [&]<int... k>(std::integer_sequence<int, k...> all) TENSORNORM_INLINE_LAMBDA {
+      add_block(all, first, WeightedRow<L>{L(weight[k * weight_stride]), {}, {}}...);
+    }(std::make_integer_sequence<int, kRows>());
 }
 
 }  // namespace TENSORNORM_ABI

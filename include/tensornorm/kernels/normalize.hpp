@@ -60,8 +60,11 @@ struct AffineMap : ScaleMap<L, Coefficient> {
   Bias bias;
   TENSORNORM_INLINE AffineMap(const Coefficient& m, const Coefficient& a, const Coefficient& b, const Weight& w, const Bias& c)
       : ScaleMap<L, Coefficient>(m, a, b), weight(w), bias(c) {}
+  /// With weight and bias as they are, of every element.
   template <class Loader>
-  TENSORNORM_INLINE ScaleMap<L, Uniform<L>> held(Index i, const Loader& load) const = delete;  // would leave weight and bias out
+  TENSORNORM_INLINE AffineMap<L, Uniform<L>, Weight, Bias> held(Index i, const Loader& load) const {
+    return {{this->mean.at(i, load)}, {this->scale.at(i, load)}, {this->shift.at(i, load)}, weight, bias};
+  }
   template <class Loader>
   TENSORNORM_INLINE L operator()(const L& x, Index i, const Loader& load) const {
     L y = bias.at(i, load);
@@ -188,6 +191,9 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   }
 }
 
+/// Vectors of a run that are all formed before any of them is written, at most.
+inline constexpr int kFewVectors = 4;
+
 /// transform_run() of at least one vector and at most kVectors: they overlap, some may be the same, and all are formed before any of them
 /// is written.
 template <int kVectors, class A, class I, class T, class Y, class Map>
@@ -196,8 +202,24 @@ TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) 
   const WholeLoader<L> whole;
   const auto at = [&](int k) TENSORNORM_INLINE_LAMBDA { return std::min(Index(k) * L::width, n - L::width); };
   [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
-    const L results[] = {map(L::load(x + at(k)), at(k), whole)...};
+    L results[] = {map(L::load(x + at(k)), at(k), whole)...};
     (results[k].store(y + at(k)), ...);
+  }(std::make_integer_sequence<int, kVectors>());
+}
+/// The same of `count` runs, each `step` after the one before, that meet the coefficients of `map`, which stay in registers, and what
+/// begin(map, run) gives to each of the maps for the next of them.
+template <int kVectors, class A, class I, class T, class Y, class Map, class F>
+TENSORNORM_INLINE void transform_few_runs(const T* x, Y* y, Index n, Index step, Index count, const Map& map, const F& begin) {
+  using L = HardwareLanes<A, I>;
+  const WholeLoader<L> whole;
+  const auto at = [&](int k) TENSORNORM_INLINE_LAMBDA { return std::min(Index(k) * L::width, n - L::width); };
+  [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
+    decltype(map.held(0, whole)) maps[] = {map.held(at(k), whole)...};
+    for (Index run = 0, i = 0; run < count; ++run, i += step) {
+      (begin(maps[k], run), ...);
+      L results[] = {maps[k](L::load(x + i + at(k)), i, whole)...};
+      (results[k].store(y + i + at(k)), ...);
+    }
   }(std::make_integer_sequence<int, kVectors>());
 }
 
@@ -229,10 +251,24 @@ TENSORNORM_INLINE bool with_few_vectors(Index n, const F& f) {
       return true;
     }
   }
-  if (n < w || n > 4 * w) return false;
+  if (n < w || n > kFewVectors * w) return false;
   if (n <= 2 * w) f(two, I());
-  else f(std::integral_constant<int, 4>(), I());
+  else f(std::integral_constant<int, kFewVectors>(), I());
   return true;
+}
+
+/// Calls f(vectors, isa, first, count) for the parts [first, first + count) of runs of n elements, for each of which there is a
+/// transform_few(); returns whether there are any.
+template <class A, class I, class F>
+TENSORNORM_INLINE bool with_parts_of_few_vectors(Index n, const F& f) {
+  constexpr Index w = HardwareLanes<A, I>::width;
+  Index first = 0;
+  // The last part is at least a vector.
+  for (Index count; n - first > kFewVectors * w; first += count) {
+    count = std::min(kFewVectors * w, (n - first) / w * w - w);
+    f(std::integral_constant<int, kFewVectors>(), I(), first, count);
+  }
+  return with_few_vectors<A, I>(n - first, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA { f(vectors, isa, first, n - first); });
 }
 
 }  // namespace TENSORNORM_ABI

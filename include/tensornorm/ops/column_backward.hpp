@@ -143,15 +143,18 @@ struct ColumnBackward {
     constexpr Index together = I::bytes / 16;
     const Index run = walk.run_width(strip.width);
     const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, nullptr, scratch.column_sums.tile, nullptr, nullptr};
+    WeightSums<A, S, I> sums;
+    const auto add_sums = [&](Index param, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
+      totals.dweight.add(param, dweight);
+      totals.dbias.add(param, dbias);
+    };
     const auto add = [&]<int kRows>(std::integral_constant<int, kRows>, const Offsets& at, Index r, Index width) TENSORNORM_INLINE_LAMBDA {
       const T *x = args.x + at.data[0] + r * walk.row_stride[0], *dy = args.dy + at.data[1] + r * walk.row_stride[1];
       for_each_run(walk, run, width, width, at.param + r * walk.row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
         weighted_rows_gradient_sums<kRows, A, S, I>(
             x + c, walk.row_stride[0], dy + c, walk.row_stride[1], n, args.weight + param, walk.row_param, row.from(c),
-            [&](Index k, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
-              if (!args.gradients) return;
-              totals.dweight.add(param + k * walk.row_param, dweight);
-              totals.dbias.add(param + k * walk.row_param, dbias);
+            [&](Index k, const auto& dweight, const auto& dbias) TENSORNORM_INLINE_LAMBDA {
+              if (args.gradients) sums.add(param + k * walk.row_param, dweight, dbias, add_sums);
             });
       });
     };
@@ -167,6 +170,7 @@ struct ColumnBackward {
         if (pending == kTileRows) flush();
       }
     }
+    sums.give(add_sums);
   }
 
   template <class I>
@@ -203,18 +207,20 @@ struct ColumnBackward {
                                                                            {arrays.column_slope + c}, {arrays.column_offset + c},
                                                                            uniform<A, J>(args.weight[param]));
     };
-    if (walk.has_whole_runs(strip.width) && !scaled && store == Store::ordinary) {
-      const bool few = with_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA {
-        for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
-          const T* dy = args.dy + at.data[1] + r * walk.row_stride[1];
-          const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0];
-          T* dx = args.dx + at.data[2] + r * walk.row_stride[2];
-          Index param = at.param + r * walk.row_param;
-          for (Index c = 0; c < width; c += run, param += walk.weight_step)
-            transform_few<decltype(vectors)::value, A, J>(x + c, dx + c, run, weighted_map(isa, dy + c, 0, param));
+    if (const Index held = scaled || store == Store::streaming ? 0 : held_run<A, I>(walk, strip.width); held > 0) {
+      return for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
+        const T* dy = args.dy + at.data[1] + r * walk.row_stride[1];
+        const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0];
+        T* dx = args.dx + at.data[2] + r * walk.row_stride[2];
+        const Index param = at.param + r * walk.row_param, step = walk.weights > 1 ? walk.weight_step : 0, count = width / held;
+        const A* weights = args.weight + param;
+        with_parts_of_few_vectors<A, I>(held, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+          const auto begin = [&](auto& map, Index i) TENSORNORM_INLINE_LAMBDA { map.weight = {uniform<A, J>(weights[i * step])}; };
+          transform_few_runs<decltype(vectors)::value, A, J>(x + c, dx + c, n, held, count, weighted_map(isa, dy + c, c, param), begin);
         });
+        // Of one weight: where there are several, a row is of whole runs.
+        if (const Index c = count * held; c < width) transform_run<A, I>(x + c, dx + c, width - c, weighted_map(I(), dy + c, c, param), {}, store);
       });
-      if (few) return;
     }
     if (!scaled && store == Store::ordinary) {
       const auto x = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.constant ? args.dy + at.data[1] : args.x + at.data[0]; };

@@ -45,6 +45,9 @@ inline LoopList first_columns(const Strip& strip, Index width) {
   return columns;
 }
 
+/// Runs in a row, at least, that are worth it to be written part by part.
+inline constexpr Index kRunsThatShare = 4;
+
 /// Calls f(at, first, last) for the stretches of rows of a strip (of its groups, those in `range`): the offsets of a group, numbers in it.
 ///
 /// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.
@@ -123,6 +126,17 @@ TENSORNORM_INLINE void for_each_held(const ColumnWalk& walk, const Strip& strip,
     advance(left / columns * columns);
     if (left % columns > 0) run(at, c, left % columns);
   });
+}
+
+/// Columns, each time with one weight, after which the coefficients of a row come again: it is written with those in registers. 0 where they do
+/// not come again, or too seldom for parts of them to be gone through one after the other.
+template <class A, class I>
+Index held_run(const ColumnWalk& walk, Index width) {
+  constexpr Index w = kernels::HardwareLanes<A, I>::width, most = kernels::kFewVectors * w;
+  if (walk.weights == 0) return 0;
+  Index run = walk.run_width(width);
+  if (run > walk.period) run = walk.period > most ? walk.period : std::min(run, most) / walk.period * walk.period;
+  return run >= (w > 8 ? w / 2 : w) && (run <= most || width >= kRunsThatShare * run) ? run : 0;
 }
 
 /// Writes the rows of a strip with coefficients in registers, kCoefficients for each column; false where they do not come again soon enough.

@@ -111,8 +111,6 @@ struct ColumnWalk {
   Index run_width(Index strip_width) const { return weights > 0 ? strip_width / weights : strip_width; }
   /// Whether what is written of a strip's rows streams.
   bool is_streamed(Index element) const { return is_streamed_column(run_width(strip_width()) * element, element, gapless); }
-  /// Whether all rows of a strip are runs of that width, the partial one among them.
-  bool has_whole_runs(Index strip_width) const { return weights > 0 && group_tail % run_width(strip_width) == 0; }
   /// Columns of the widest strip.
   Index strip_width() const { return width / columns.loops[0].extent * strip_extent; }
   /// Statistics of the widest strip.
