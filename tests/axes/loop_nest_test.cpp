@@ -278,6 +278,31 @@ TYPED_TEST(LoopNestTest, StridedMatrices) {
   }
 }
 
+// Rows of a ColMajor tensor copied one after the other: other memory, the same statistics and parameters.
+template <int kLeading, int kRank, class Policy>
+void expect_leading_slowest(const Shape& shape, const std::string& letters, const Policy& policy, int split = -1, Index groups = 1) {
+  Shape strides(shape.size());
+  Index stride = 1;
+  for (int i = 0; i < kRank; ++i) {
+    const auto axis = static_cast<std::size_t>((i + kLeading) % kRank);
+    strides[axis] = stride;
+    stride *= shape[axis];
+  }
+  const Layout<kRank> layout{shape, letters, {strides, strides, strides}, split, groups};
+  const LoopNest nest = layout.template nest<false>(LeadingSlowest<Policy, kLeading>(policy));
+  EXPECT_EQ(walked_places(nest), expected_places<Eigen::ColMajor>(layout)) << letters;
+}
+
+TEST(LoopNestTest, LeadingAxesMayBeTheSlowest) {
+  expect_leading_slowest<1, 2>({4, 5}, "kR", LayerAxes<1>{});
+  expect_leading_slowest<2, 3>({4, 2, 5}, "kkR", LayerAxes<1>{});
+  expect_leading_slowest<2, 4>({4, 2, 5, 3}, "kkRR", LayerAxes<2>{});
+  expect_leading_slowest<2, 4>({4, 2, 5, 3}, "kKrr", InstanceAxes<1>{});
+  expect_leading_slowest<1, 4>({4, 2, 5, 3}, "krrK", InstanceAxes<-1>{});
+  expect_leading_slowest<1, 4>({4, 2, 5, 6}, "krrKR", GroupAxes<-1>{2}, 3, 2);
+  expect_leading_slowest<1, 2>({4, 6}, "kKR", GroupAxes<1>{3}, 1, 3);
+}
+
 TEST(LoopNestTest, AnEmptyShapeHasNoElements) {
   const Layout<3> layout = dense<Eigen::RowMajor, 3>({2, 0, 3}, "rKr");
   EXPECT_EQ(layout.nest<true>(BatchAxes<1>{}).size(), 0);
@@ -371,6 +396,15 @@ TEST(ReducesRows, WhereReducedAxesAreTheFasterOnes) {
 TEST(ReducesRows, NotWhereAllAxesAreReducedOrNone) {
   expect_rows<2>(LayerAxes<2>{}, false, false);
   expect_rows<2>(ReduceAxes<>{}, false, false);
+}
+
+TEST(ReducesRows, WhereLeadingAxesAreTheSlowest) {
+  EXPECT_TRUE((reduces_rows<LeadingSlowest<LayerAxes<1>, 1>, 2, false>()));
+  EXPECT_TRUE((reduces_rows<LeadingSlowest<LayerAxes<2>, 2>, 4, false>()));
+  EXPECT_TRUE((reduces_rows<LeadingSlowest<InstanceAxes<-1>, 1>, 4, false>()));
+  EXPECT_TRUE((reduces_rows<LeadingSlowest<GroupAxes<-1>, 1>, 4, false>()));
+  EXPECT_FALSE((reduces_rows<LeadingSlowest<GroupAxes<1>, 1>, 4, false>()));
+  EXPECT_FALSE((reduces_rows<LeadingSlowest<BatchAxes<1>, 1>, 4, false>()));
 }
 
 TEST(ReducesRows, NotOfRolesThatOnlyTheObjectKnows) {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// Few rows of a ColMajor matrix are normalized as those of a RowMajor one, and have the same bits; others come close to them.
+// Few rows of a ColMajor matrix or tensor are normalized as those of a RowMajor one, and have the same bits; others come close to them.
 #include <gtest/gtest.h>
 
 #include <tensornorm/tensornorm.hpp>
@@ -113,8 +113,8 @@ using Numbers = testing::Types<float, double>;
 TYPED_TEST_SUITE(TransposedRows, Numbers);
 
 TYPED_TEST(TransposedRows, AreFewAndSmall) {
-  using Transposed = tn::TransposedRows<TypeParam>;
-  const auto pays = [](Index most, Index rows, Index columns) { return Transposed::pays(most, {{rows, columns}}, tn::Extents<2>{{1, rows}}); };
+  using Transposed = tn::TransposedRows<TypeParam, tn::LayerAxes<1>, 2>;
+  const auto pays = [](Index most, Index rows, Index columns) { return Transposed::pays(most, rows, {{rows, columns}}, tn::Extents<2>{{1, rows}}); };
   const Index longest = (Index{256} << 10) / 8 / Index(sizeof(TypeParam));
   EXPECT_TRUE(pays(Transposed::kMostForward, 2, 2));
   EXPECT_TRUE(pays(Transposed::kMostForward, 8, longest));
@@ -124,7 +124,24 @@ TYPED_TEST(TransposedRows, AreFewAndSmall) {
   for (const Index rows : {1, 9, 16}) EXPECT_FALSE(pays(Transposed::kMostForward, rows, 50));
   EXPECT_FALSE(pays(Transposed::kMostForward, 8, 1));
   EXPECT_EQ(pays(Transposed::kMostBackward, 16, 50), sizeof(TypeParam) == 4);
-  EXPECT_FALSE(Transposed::pays(Transposed::kMostForward, {{4, 50}}, tn::Extents<2>{{1, 4}}, tn::Extents<2>{{1, 5}}));
+  EXPECT_FALSE(Transposed::pays(Transposed::kMostForward, 4, {{4, 50}}, tn::Extents<2>{{1, 4}}, tn::Extents<2>{{1, 5}}));
+}
+
+TYPED_TEST(TransposedRows, OfTensorsAreAllLeadingAxes) {
+  using OfTwoAxes = tn::TransposedRows<TypeParam, tn::LayerAxes<2>, 4>;
+  const tn::Extents<4> shape{{2, 4, 5, 10}}, dense{{1, 2, 8, 40}}, with_gaps{{1, 2, 8, 48}};
+  EXPECT_TRUE(OfTwoAxes::pays(OfTwoAxes::kMostForward, 8, shape, dense, dense));
+  EXPECT_FALSE(OfTwoAxes::pays(OfTwoAxes::kMostForward, 8, shape, dense, with_gaps));
+  EXPECT_FALSE(OfTwoAxes::pays(OfTwoAxes::kMostForward, 12, {{3, 4, 5, 10}}, tn::Extents<4>{{1, 3, 12, 60}}));
+  EXPECT_TRUE(OfTwoAxes::pays(OfTwoAxes::kMostForward, 4, {{1, 4, 5, 10}}, tn::Extents<4>{{7, 1, 4, 20}})) << "no step along one index";
+  using OfGroups = tn::TransposedRows<TypeParam, tn::GroupAxes<-1>, 4>;
+  const auto groups_pay = [](Index batch, Index groups) {
+    return OfGroups::pays(OfGroups::kMostBackward, batch * groups, {{batch, 3, 5, 6}}, tn::Extents<4>{{1, batch, 3 * batch, 15 * batch}});
+  };
+  EXPECT_TRUE(groups_pay(2, 1));
+  EXPECT_TRUE(groups_pay(4, 3));
+  EXPECT_FALSE(groups_pay(4, 1));
+  EXPECT_FALSE(groups_pay(8, 3));
 }
 
 TYPED_TEST(TransposedRows, HaveTheBitsOfARowMajorMatrix) {
@@ -202,6 +219,98 @@ TYPED_TEST(TransposedRows, OfTensorsAndFunctionsAtAnyAddress) {
       expect_same_values(dweight, row_dweight, "dweight");
     }
   }
+}
+
+template <class T>
+using Tensor4 = Eigen::Tensor<T, 4>;
+
+/// Example i of a batch.
+template <class T>
+Tensor4<T> example(const Tensor4<T>& batch, Index i) {
+  auto extents = batch.dimensions();
+  extents[0] = 1;
+  return batch.slice(Eigen::array<Index, 4>{i, 0, 0, 0}, extents);
+}
+
+/// Each example has the bits of a batch of its own; a RowMajor tensor comes close to all of them, with its parameters' gradients.
+template <class T, class Layer>
+void expect_examples_as_alone(Layer layer, const Eigen::array<Index, 4>& shape, const std::string& what) {
+  using RowMajor = Eigen::Tensor<T, 4, Eigen::RowMajor>;
+  const Index size = shape[0] * shape[1] * shape[2] * shape[3], count = shape[0];
+  const auto filled = [&](auto tensor, unsigned seed, T least) {
+    const auto values = support::random_values<T>(tensor.size(), seed);
+    for (Index i = 0; i < Index(tensor.size()); ++i) tensor.data()[i] = least > T(0) ? std::abs(values[std::size_t(i)]) + least : values[std::size_t(i)];
+    return tensor;
+  };
+  layer.weight() = filled(layer.weight(), 3, T(1));
+  auto gradients = layer.zero_gradients();
+  const bool has_bias = gradients.bias.size() > 0;
+  if (has_bias) layer.bias() = filled(layer.bias(), 4, T(0));
+  const Tensor4<T> x = filled(Tensor4<T>(shape), 1, T(0)), dy = filled(Tensor4<T>(shape), 2, T(0));
+  Tensor4<T> y(shape), dx(shape);
+  tn::SavedStats<T> saved;
+  layer.forward(x, y, saved);
+  layer.backward(dy, x, saved, dx, gradients);
+  const Index of_each = saved.size() / count;
+  for (Index i = 0; i < count; ++i) {
+    const Tensor4<T> of_x = example(x, i), of_dy = example(dy, i), of_y = example(y, i), of_dx = example(dx, i);
+    Tensor4<T> y_alone = of_x, dx_alone = of_x;
+    tn::SavedStats<T> saved_alone;
+    layer.forward(of_x, y_alone, saved_alone);
+    layer.backward(of_dy, of_x, saved_alone, dx_alone, tn::none);
+    expect_same_values(y_alone, of_y, what + ": y");
+    expect_same_values(dx_alone, of_dx, what + ": dx");
+    ASSERT_EQ(saved_alone.size(), of_each);
+    for (Index k = 0; k < of_each; ++k) {  // the examples are the fastest of the kept axes
+      EXPECT_TRUE(same_number(saved_alone.mean().data()[k], saved.mean().data()[i + k * count])) << what << ": mean " << k << " of " << i;
+      EXPECT_TRUE(same_number(saved_alone.mean_lo().data()[k], saved.mean_lo().data()[i + k * count])) << what << ": mean_lo " << k << " of " << i;
+      EXPECT_TRUE(same_number(saved_alone.rstd().data()[k], saved.rstd().data()[i + k * count])) << what << ": rstd " << k << " of " << i;
+    }
+  }
+  RowMajor row_x(shape), row_dy(shape), row_y(shape), row_dx(shape);
+  support::assign(row_x, support::logical(x));
+  support::assign(row_dy, support::logical(dy));
+  tn::SavedStats<T> row_saved;
+  auto row_gradients = layer.zero_gradients();
+  layer.forward(row_x, row_y, row_saved);
+  layer.backward(row_dy, row_x, row_saved, row_dx, row_gradients);
+  const auto expect_near = [&](const std::vector<T>& a, const std::vector<T>& b, const std::string& name) {
+    for (std::size_t i = 0; i < a.size(); ++i) ASSERT_NEAR(a[i], b[i], T(size) * std::numeric_limits<T>::epsilon() * T(16)) << what << name << " at " << i;
+  };
+  expect_near(support::logical(y), support::logical(row_y), ": y");
+  expect_near(support::logical(dx), support::logical(row_dx), ": dx");
+  for (Index i = 0; i < Index(gradients.weight.size()); ++i) {
+    const T bound = T(64) * T(size) * std::numeric_limits<T>::epsilon();
+    EXPECT_NEAR(gradients.weight.data()[i], row_gradients.weight.data()[i], bound) << what << ": dweight " << i;
+    if (has_bias) {
+      EXPECT_NEAR(gradients.bias.data()[i], row_gradients.bias.data()[i], bound) << what << ": dbias " << i;
+    }
+  }
+}
+
+TYPED_TEST(TransposedRows, OfTensorsAreTheSameAloneAndAmongFew) {
+  using T = TypeParam;
+  support::at_each_level([](tn::kernels::Level) {
+    for (const Index count : {2, 3, 4}) {
+      const std::string batch = " of a batch of " + std::to_string(count);
+      const Index height = 3, width = count == 3 ? 2 : 17;
+      expect_examples_as_alone<T>(tn::LayerNorm<T>(5 * width), {count, 1, 1, 5 * width}, "LayerNorm" + batch);
+      expect_examples_as_alone<T>(tn::LayerNorm<T, 2>({height, width}), {count, 1, height, width}, "LayerNorm of planes" + batch);
+      expect_examples_as_alone<T>(tn::LayerNorm<T, 3>({2, height, width}), {count, 2, height, width}, "LayerNorm of images" + batch);
+      expect_examples_as_alone<T>(tn::RMSNorm<T, 2>({height, width}), {count, 1, height, width}, "RMSNorm of planes" + batch);
+      expect_examples_as_alone<T>(tn::InstanceNorm2d<T>(1, {.affine = true}), {count, 1, height, width}, "InstanceNorm" + batch);
+      expect_examples_as_alone<T>(tn::InstanceNorm2d<T, tn::InstanceAxes<-1>>(5, {.affine = true}), {count, height, width, 5}, "InstanceNorm, channels last," + batch);
+      expect_examples_as_alone<T>(tn::GroupNorm<T, tn::GroupAxes<-1>>(3, 6), {count, height, width, 6}, "GroupNorm, channels last," + batch);
+      if (count == 2) expect_examples_as_alone<T>(tn::GroupNorm<T, tn::GroupAxes<-1>>(1, 6), {count, height, width, 6}, "GroupNorm of one group" + batch);
+      expect_examples_as_alone<T>(tn::GroupNorm<T, tn::GroupAxes<-1>>(6, 6), {count, 1, width, 6}, "GroupNorm of single channels" + batch);
+      expect_examples_as_alone<T>(tn::GroupNorm<T, tn::GroupAxes<-1>>(2, 2 * width), {count, 1, 1, 2 * width}, "GroupNorm of a pixel" + batch);
+      expect_examples_as_alone<T>(tn::GroupNorm<T, tn::GroupAxes<-1>>(width, width), {count, 1, 1, width}, "GroupNorm of numbers" + batch);
+    }
+    // Several leading axes: rows of all of them.
+    expect_examples_as_alone<T>(tn::LayerNorm<T>(33), {2, 2, 2, 33}, "LayerNorm of four rows each");
+    expect_examples_as_alone<T>(tn::LayerNorm<T, 2>({3, 17}), {8, 1, 3, 17}, "LayerNorm of a batch of 8");
+    expect_examples_as_alone<T>(tn::InstanceNorm2d<T>(2, {.affine = true}), {4, 2, 5, 7}, "InstanceNorm of two channels");
+  });
 }
 
 // Those with gaps, each operand in its turn, and more rows are not transposed.

@@ -72,7 +72,8 @@ struct LoopList {
 
 /// Loops from the slowest in memory to the fastest; a tensor, its storage order and its policy reduced to strides.
 ///
-/// The innermost loop is contiguous in every operand, and its statistic stride is 0 (row) or 1 (column).
+/// The innermost loop is contiguous in every operand, and its statistic stride is 0 (row) or 1 (column); of single elements of LeadingSlowest
+/// any.
 struct LoopNest : LoopList {
   Index statistics = 1;  ///< number of (mean, variance) pairs
   Index samples = 1;     ///< elements behind each of them
@@ -103,12 +104,25 @@ struct LoopNest : LoopList {
   }
 };
 
-/// The axis, of the `rank` that a policy is asked about, that is the i-th from the fastest in memory. split: the one that was split, -1 for none.
+/// P over a ColMajor tensor whose first kAxes axes have changed places in memory with the others, and are the slowest.
+template <AxisPolicy P, int kAxes>
+struct LeadingSlowest : P {
+  static constexpr int leading_slowest = kAxes;
+  constexpr explicit LeadingSlowest(const P& policy) : P(policy) {}
+};
+template <class P>
+inline constexpr int leading_slowest = 0;
+template <AxisPolicy P, int kAxes>
+inline constexpr int leading_slowest<LeadingSlowest<P, kAxes>> = kAxes;
+
+/// The axis, of the `rank` that a policy is asked about, that is the i-th from the fastest in memory. split: the one that was split, -1 for none;
+/// slowest: the first so many axes are the slowest.
 template <bool kRowMajor>
-constexpr int axis_by_speed(int i, int rank, int split) {
+constexpr int axis_by_speed(int i, int rank, int split, int slowest = 0) {
   if constexpr (kRowMajor) return rank - 1 - i;
   // Its groups are the slower of the two parts in either storage order: they change places.
-  else return split >= 0 && i == split ? split + 1 : split >= 0 && i == split + 1 ? split : i;
+  i = (i + slowest) % rank;
+  return split >= 0 && i == split ? split + 1 : split >= 0 && i == split + 1 ? split : i;
 }
 
 /// All axes that P reduces are faster in memory than those it keeps, and there are both: whatever the extents of a tensor, behind every
@@ -119,7 +133,7 @@ constexpr bool reduces_rows() {
     constexpr int rank = split_rank<P>(kRank);
     int split = -1, reduced = 0;
     if constexpr (SplitsAnAxis<P>) split = P::split_axis(kRank);
-    const auto reduces_axis = [&](int i) { return is_reduced(P::role(axis_by_speed<kRowMajor>(i, rank, split), rank)); };
+    const auto reduces_axis = [&](int i) { return is_reduced(P::role(axis_by_speed<kRowMajor>(i, rank, split, leading_slowest<P>), rank)); };
     while (reduced < rank && reduces_axis(reduced)) ++reduced;
     for (int i = reduced; i < rank; ++i)
       if (reduces_axis(i)) return false;
@@ -132,7 +146,8 @@ constexpr bool reduces_rows() {
 /// Lays a policy over a shape: O(rank), no allocation.
 ///
 /// Shapes   shape and strides are logical, strides[k] those of operand k; all operands lie in the same storage order.
-/// Units    weight and bias are dense RowMajor over the affine axes; statistics dense in x's storage order over the kept ones.
+/// Units    weight and bias are dense RowMajor over the affine axes; statistics dense in x's storage order over the kept ones, whichever
+///          axes have changed places.
 template <int kRank, bool kRowMajor, AxisPolicy P>
 constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
                                   const P& policy) {
@@ -164,9 +179,9 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
   int split = -1;
   if constexpr (SplitsAnAxis<P>) split = policy.split_axis(kRank);
   // No array of them: g++ 16 would warn of what it might hold.
-  const auto axis_of = [&](int fast_to_slow) { return axis_by_speed<kRowMajor>(fast_to_slow, rank, split); };
+  const auto axis_of = [&](int fast_to_slow, int slowest) { return axis_by_speed<kRowMajor>(fast_to_slow, rank, split, slowest); };
   for (int i = 0; i < rank; ++i) {
-    const int axis = axis_of(i);
+    const int axis = axis_of(i, 0);
     Loop& loop = by_axis[axis];
     if (is_reduced(policy.role(axis, rank))) {
       nest.samples *= loop.extent;
@@ -175,7 +190,7 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
       nest.statistics *= loop.extent;
     }
   }
-  for (int i = rank - 1; i >= 0; --i) nest.append(by_axis[axis_of(i)]);
+  for (int i = rank - 1; i >= 0; --i) nest.append(by_axis[axis_of(i, leading_slowest<P>)]);
   nest.close();
   return nest;
 }

@@ -108,12 +108,13 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
     running->update(statistics.mean, statistics.variance, plan.samples, repeats, kRowMajor);
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
-    using Rows = TransposedRows<T>;
-    if (Rows::pays(Rows::kMostForward, x.shape, x.stride, y.stride)) {
+    using Rows = TransposedRows<T, P, kRank>;
+    if (Rows::pays(Rows::kMostForward, plan.statistics, x.shape, x.stride, y.stride)) {
       const Rows memory(x.shape, 1);
       const auto rows = memory.view(0);
       memory.copy_from(0, x.data);
-      run(forward_plan<StatisticsSource::rows, true>(context.call, policy, rows.as_const(), rows, context.parameters), rows.data, rows.data);
+      const typename Rows::Axes of_rows(policy);
+      run(forward_plan<StatisticsSource::rows, false>(context.call, of_rows, rows.as_const(), rows, context.parameters), rows.data, rows.data);
       return memory.copy_to(0, y.data);
     }
   }
