@@ -37,10 +37,10 @@ struct Layout {
     std::copy_n(from.begin(), kRank, to.begin());
     return to;
   }
-  template <bool kRowMajor, class Policy>
+  template <bool kRowMajor, int kSlowest = 0, class Policy>
   LoopNest nest(const Policy& policy) const {
-    return make_loop_nest<kRank, kRowMajor>(extents(shape),
-                                            {extents(strides[0]), extents(strides[1]), extents(strides[2])}, policy);
+    return make_loop_nest<kRank, kRowMajor, kSlowest>(extents(shape),
+                                                      {extents(strides[0]), extents(strides[1]), extents(strides[2])}, policy);
   }
   Shape split_up(Shape at, Index divisor) const {
     if (split < 0) return at;
@@ -289,18 +289,34 @@ void expect_leading_slowest(const Shape& shape, const std::string& letters, cons
     stride *= shape[axis];
   }
   const Layout<kRank> layout{shape, letters, {strides, strides, strides}, split, groups};
-  const LoopNest nest = layout.template nest<false>(LeadingSlowest<Policy, kLeading>(policy));
+  const LoopNest nest = layout.template nest<false, kLeading>(policy);
   EXPECT_EQ(walked_places(nest), expected_places<Eigen::ColMajor>(layout)) << letters;
 }
 
+/// Channels in the middle, split, and a kept axis after them.
+struct GroupsInTheMiddle {
+  Index groups = 1;
+  static constexpr int split_axis(int) { return 1; }
+  static constexpr AxisRole role(int axis, int) {
+    return axis == 1 ? AxisRole::kept_affine : axis == 2 ? AxisRole::reduced_affine : AxisRole::kept;
+  }
+};
+
 TEST(LoopNestTest, LeadingAxesMayBeTheSlowest) {
-  expect_leading_slowest<1, 2>({4, 5}, "kR", LayerAxes<1>{});
-  expect_leading_slowest<2, 3>({4, 2, 5}, "kkR", LayerAxes<1>{});
-  expect_leading_slowest<2, 4>({4, 2, 5, 3}, "kkRR", LayerAxes<2>{});
-  expect_leading_slowest<2, 4>({4, 2, 5, 3}, "kKrr", InstanceAxes<1>{});
-  expect_leading_slowest<1, 4>({4, 2, 5, 3}, "krrK", InstanceAxes<-1>{});
-  expect_leading_slowest<1, 4>({4, 2, 5, 6}, "krrKR", GroupAxes<-1>{2}, 3, 2);
-  expect_leading_slowest<1, 2>({4, 6}, "kKR", GroupAxes<1>{3}, 1, 3);
+  for (const Index last : {1, 3}) {
+    expect_leading_slowest<1, 2>({4, 5}, "kR", LayerAxes<1>{});
+    expect_leading_slowest<2, 3>({4, 2, last}, "kkR", LayerAxes<1>{});
+    expect_leading_slowest<2, 3>({4, 1, last}, "kkR", LayerAxes<1>{});
+    expect_leading_slowest<2, 4>({4, 2, 5, last}, "kkRR", LayerAxes<2>{});
+    expect_leading_slowest<2, 4>({4, 2, 5, last}, "kKrr", InstanceAxes<1>{});
+    expect_leading_slowest<1, 4>({4, 2, 5, last}, "krrK", InstanceAxes<-1>{});
+    expect_leading_slowest<1, 4>({4, 1, 1, last}, "krrK", InstanceAxes<-1>{});
+    expect_leading_slowest<1, 4>({4, 2, 5, 2 * last}, "krrKR", GroupAxes<-1>{2}, 3, 2);
+    expect_leading_slowest<1, 2>({4, 3 * last}, "kKR", GroupAxes<1>{3}, 1, 3);
+    expect_leading_slowest<1, 3>({4, 6, last}, "kKRk", GroupsInTheMiddle{3}, 1, 3);
+    expect_leading_slowest<2, 3>({4, 2, last}, "KKr", RolesOf{"KKr"});
+    expect_leading_slowest<2, 4>({4, 2, 5, last}, "KkRr", RolesOf{"KkRr"});
+  }
 }
 
 TEST(LoopNestTest, AnEmptyShapeHasNoElements) {
@@ -399,12 +415,12 @@ TEST(ReducesRows, NotWhereAllAxesAreReducedOrNone) {
 }
 
 TEST(ReducesRows, WhereLeadingAxesAreTheSlowest) {
-  EXPECT_TRUE((reduces_rows<LeadingSlowest<LayerAxes<1>, 1>, 2, false>()));
-  EXPECT_TRUE((reduces_rows<LeadingSlowest<LayerAxes<2>, 2>, 4, false>()));
-  EXPECT_TRUE((reduces_rows<LeadingSlowest<InstanceAxes<-1>, 1>, 4, false>()));
-  EXPECT_TRUE((reduces_rows<LeadingSlowest<GroupAxes<-1>, 1>, 4, false>()));
-  EXPECT_FALSE((reduces_rows<LeadingSlowest<GroupAxes<1>, 1>, 4, false>()));
-  EXPECT_FALSE((reduces_rows<LeadingSlowest<BatchAxes<1>, 1>, 4, false>()));
+  EXPECT_TRUE((reduces_rows<LayerAxes<1>, 2, false, 1>()));
+  EXPECT_TRUE((reduces_rows<LayerAxes<2>, 4, false, 2>()));
+  EXPECT_TRUE((reduces_rows<InstanceAxes<-1>, 4, false, 1>()));
+  EXPECT_TRUE((reduces_rows<GroupAxes<-1>, 4, false, 1>()));
+  EXPECT_FALSE((reduces_rows<GroupAxes<1>, 4, false, 1>()));
+  EXPECT_TRUE((reduces_rows<GroupsInTheMiddle, 3, false, 1>()));
 }
 
 TEST(ReducesRows, NotOfRolesThatOnlyTheObjectKnows) {

@@ -224,35 +224,37 @@ TYPED_TEST(TransformRun, FewVectorsWriteAllOfARunAndNothingElse) {
   });
 }
 
-// Runs with the same coefficients and a weight and a bias each, of every size there are few vectors for, in place as well.
-TYPED_TEST(TransformRun, RunsOfAFewVectorsMeetTheirOwnWeights) {
+// Runs with the same coefficients and a weight and a bias each, apart from each other, of every size, in parts of a few vectors; in place.
+TYPED_TEST(TransformRun, RunsInPartsOfAFewVectorsMeetTheirOwnWeights) {
   using T = TypeParam;
   at_each_level([](Level) {
-    for (Index n = 1; n <= 5 * TestFixture::N; ++n)
+    Index shortest = 0;
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { shortest = kShortestFew<T, I>; });
+    for (Index n = shortest; n <= 9 * TestFixture::N; ++n)
       for (const Index count : {0, 1, 3})
-        for (std::size_t offset = 0; offset < 64; offset += 3 * sizeof(T)) {
-          const std::vector<T> values = integers<T>(n * count, 0, 101), weights = integers<T>(count, 5, 3), biases = integers<T>(count, 9, 7);
+        for (std::size_t offset = 0; offset < 64; offset += 5 * sizeof(T)) {
+          const Index step = n + 3;
+          const std::vector<T> values = integers<T>(step * count, 0, 101), weights = integers<T>(count, 5, 3), biases = integers<T>(count, 9, 7);
           const Coefficients<T> c(n);
-          Guarded<T> y(n * count, offset);
+          Guarded<T> y(step * count, offset);
           y.fill(values);
           T* const in_place = y.data();
-          bool few = false;
           run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-            few = with_few_vectors<T, I>(n, [&]<class J>(auto vectors, J) TENSORNORM_INLINE_LAMBDA {
+            with_parts_of_few_vectors<T, I>(n, [&]<class J>(auto vectors, J, Index first, Index length) TENSORNORM_INLINE_LAMBDA {
               using L = HardwareLanes<T, J>;
-              const AffineMap<L, PerElement<L, T>, Uniform<L>> map{{c.mean.data()}, {c.scale.data()}, {c.shift.data()}, {L(T(7))}, {L(T(7))}};
+              const AffineMap<L, PerElement<L, T>, Uniform<L>> map{
+                  {c.mean.data() + first}, {c.scale.data() + first}, {c.shift.data() + first}, {L(T(7))}, {L(T(7))}};
               const auto begin = [&](auto& of_run, Index run) TENSORNORM_INLINE_LAMBDA {
                 of_run.weight = {L(weights[static_cast<std::size_t>(run)])};
                 of_run.bias = {L(biases[static_cast<std::size_t>(run)])};
               };
-              transform_few_runs<decltype(vectors)::value, T, J>(in_place, in_place, n, n, count, map, begin);
+              transform_few_runs<decltype(vectors)::value, T, J>(in_place + first, in_place + first, length, step, count, map, begin);
             });
           });
-          if (!few) continue;
-          std::vector<T> expected_y;
+          std::vector<T> expected_y = values;
           for (std::size_t i = 0; i < values.size(); ++i) {
-            const std::size_t k = i % static_cast<std::size_t>(n), run = i / static_cast<std::size_t>(n);
-            expected_y.push_back(((values[i] - c.mean[k]) * c.scale[k] + c.shift[k]) * weights[run] + biases[run]);
+            const std::size_t k = i % static_cast<std::size_t>(step), run = i / static_cast<std::size_t>(step);
+            if (k < c.mean.size()) expected_y[i] = ((values[i] - c.mean[k]) * c.scale[k] + c.shift[k]) * weights[run] + biases[run];
           }
           ASSERT_TRUE(support::same_bits(y.values(), expected_y) && y.intact()) << "n = " << n << ", runs = " << count << ", y + " << offset;
         }

@@ -283,13 +283,13 @@ TEST(ColumnWalk, RowsThatMeetTheirParametersAgainAreColumns) {
   EXPECT_EQ(walk_of({5, 6, 7, 1}, "kRrr").period, 5) << "too seldom";
 }
 
-// Columns after which the coefficients of a row come again, which are written with those in registers.
+// Columns of one weight after which the coefficients of the statistics come again, which are written with those in registers.
 TEST(ColumnWalk, CoefficientsThatComeAgainAreHeld) {
   const auto held = [](const Shape& shape, const char* letters, bool wide) {
     const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, letters);
     const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
     const Index width = Strip(walk, 0).width;
-    return wide ? held_run<float, kernels::Isa<64>>(walk, width) : held_run<float, kernels::Isa<16>>(walk, width);
+    return wide ? weighted_run<float, kernels::Isa<64>>(walk, width) : weighted_run<float, kernels::Isa<16>>(walk, width);
   };
   for (const bool wide : {false, true}) {
     const Index few = wide ? 64 : 16;
@@ -400,7 +400,7 @@ TEST(ColumnWalk, HeldVectorsCoverTheRows) {
     for (const Index head_columns : {Index{0}, Index{1}, w - 1}) {
       int held = 0;
       for (const Index channels : {1, 2, 3, 7, 8, 24, 31, 32, 33, 64, 96, 128, 200})
-        for (const Index pixels : {1, 2, 31, 100, 1500}) held += check({2, pixels, channels}, "rrK", w, head_columns) ? 1 : 0;
+        for (const Index pixels : {1, 2, 31, 100, 1500, 4000}) held += check({2, pixels, channels}, "rrK", w, head_columns) ? 1 : 0;
       EXPECT_GT(held, 10);
       EXPECT_TRUE(check({3, 500, 2, w}, "krkK", w, head_columns)) << "examples apart";
       EXPECT_FALSE(check({64, 2048, 9}, "rKr", w, head_columns)) << "strips";

@@ -72,8 +72,8 @@ struct LoopList {
 
 /// Loops from the slowest in memory to the fastest; a tensor, its storage order and its policy reduced to strides.
 ///
-/// The innermost loop is contiguous in every operand, and its statistic stride is 0 (row) or 1 (column); of single elements of LeadingSlowest
-/// any.
+/// The innermost loop is contiguous in every operand, and its statistic stride is 0 (row) or 1 (column), or any where statistics
+/// are of one element and axes have changed places.
 struct LoopNest : LoopList {
   Index statistics = 1;  ///< number of (mean, variance) pairs
   Index samples = 1;     ///< elements behind each of them
@@ -104,36 +104,27 @@ struct LoopNest : LoopList {
   }
 };
 
-/// P over a ColMajor tensor whose first kAxes axes have changed places in memory with the others, and are the slowest.
-template <AxisPolicy P, int kAxes>
-struct LeadingSlowest : P {
-  static constexpr int leading_slowest = kAxes;
-  constexpr explicit LeadingSlowest(const P& policy) : P(policy) {}
-};
-template <class P>
-inline constexpr int leading_slowest = 0;
-template <AxisPolicy P, int kAxes>
-inline constexpr int leading_slowest<LeadingSlowest<P, kAxes>> = kAxes;
-
-/// The axis, of the `rank` that a policy is asked about, that is the i-th from the fastest in memory. split: the one that was split, -1 for none;
-/// slowest: the first so many axes are the slowest.
-template <bool kRowMajor>
-constexpr int axis_by_speed(int i, int rank, int split, int slowest = 0) {
+/// The axis, of the `rank` that a policy is asked about, that is the i-th from the fastest in memory. split: the one that was split, -1 for none.
+///
+/// kSlowest: of a ColMajor tensor the first so many axes, all of them before the split one, have changed places in memory with the others.
+template <bool kRowMajor, int kSlowest = 0>
+constexpr int axis_by_speed(int i, int rank, int split) {
+  static_assert(!kRowMajor || kSlowest == 0);
   if constexpr (kRowMajor) return rank - 1 - i;
   // Its groups are the slower of the two parts in either storage order: they change places.
-  i = (i + slowest) % rank;
+  i = (i + kSlowest) % rank;
   return split >= 0 && i == split ? split + 1 : split >= 0 && i == split + 1 ? split : i;
 }
 
 /// All axes that P reduces are faster in memory than those it keeps, and there are both: whatever the extents of a tensor, behind every
-/// statistic is one run of elements.
-template <AxisPolicy P, int kRank, bool kRowMajor>
+/// statistic is one run of elements. kSlowest: see axis_by_speed().
+template <AxisPolicy P, int kRank, bool kRowMajor, int kSlowest = 0>
 constexpr bool reduces_rows() {
   if constexpr (StaticRoles<P, kRank>) {
     constexpr int rank = split_rank<P>(kRank);
     int split = -1, reduced = 0;
     if constexpr (SplitsAnAxis<P>) split = P::split_axis(kRank);
-    const auto reduces_axis = [&](int i) { return is_reduced(P::role(axis_by_speed<kRowMajor>(i, rank, split, leading_slowest<P>), rank)); };
+    const auto reduces_axis = [&](int i) { return is_reduced(P::role(axis_by_speed<kRowMajor, kSlowest>(i, rank, split), rank)); };
     while (reduced < rank && reduces_axis(reduced)) ++reduced;
     for (int i = reduced; i < rank; ++i)
       if (reduces_axis(i)) return false;
@@ -147,8 +138,8 @@ constexpr bool reduces_rows() {
 ///
 /// Shapes   shape and strides are logical, strides[k] those of operand k; all operands lie in the same storage order.
 /// Units    weight and bias are dense RowMajor over the affine axes; statistics dense in x's storage order over the kept ones, whichever
-///          axes have changed places.
-template <int kRank, bool kRowMajor, AxisPolicy P>
+///          axes have changed places (kSlowest: see axis_by_speed()).
+template <int kRank, bool kRowMajor, int kSlowest = 0, AxisPolicy P>
 constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
                                   const P& policy) {
   constexpr int rank = split_rank<P>(kRank);
@@ -179,9 +170,8 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
   int split = -1;
   if constexpr (SplitsAnAxis<P>) split = policy.split_axis(kRank);
   // No array of them: g++ 16 would warn of what it might hold.
-  const auto axis_of = [&](int fast_to_slow, int slowest) { return axis_by_speed<kRowMajor>(fast_to_slow, rank, split, slowest); };
   for (int i = 0; i < rank; ++i) {
-    const int axis = axis_of(i, 0);
+    const int axis = axis_by_speed<kRowMajor>(i, rank, split);
     Loop& loop = by_axis[axis];
     if (is_reduced(policy.role(axis, rank))) {
       nest.samples *= loop.extent;
@@ -190,7 +180,7 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
       nest.statistics *= loop.extent;
     }
   }
-  for (int i = rank - 1; i >= 0; --i) nest.append(by_axis[axis_of(i, leading_slowest<P>)]);
+  for (int i = rank - 1; i >= 0; --i) nest.append(by_axis[axis_by_speed<kRowMajor, kSlowest>(i, rank, split)]);
   nest.close();
   return nest;
 }

@@ -69,36 +69,40 @@ TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index w
   }
 }
 
-/// Lanes of the sums of dy * norm and of dy over runs of one weight each: the lanes of several are added up together.
-template <class A, class S, class I>
-class WeightSums {
+/// The sums of dy * norm and of dy over runs of one weight each, whose lanes are gathered and added up together.
+template <class A, class S>
+class GatheredSums {
  public:
-  using L = VirtualLanes<A, I>;
-
-  /// f(param, S, S) is given the sums of those that are there already, where there is no room for more.
-  template <class F>
+  /// f(param, S, S) is given all sums there are, in their order, once there is no more room, and by flush().
+  template <class L, class F>
   TENSORNORM_INLINE void add(Index param, const L& dweight, const L& dbias, const F& f) {
     dweight.store(dweight_[count_]);
     dbias.store(dbias_[count_]);
     params_[count_] = param;
-    if (++count_ == kTogether) give(f);
+    if (++count_ == kTogether) flush(f);
   }
-  /// f is given what is there.
+  /// No template of an instruction set: it is compiled once for each of them, not wherever sums are added.
   template <class F>
-  TENSORNORM_INLINE void give(const F& f) {
-    A dweight[kTogether], dbias[kTogether];
-    sums_of_rows<L>(dweight_, count_, dweight);
-    sums_of_rows<L>(dbias_, count_, dbias);
-    for (Index i = 0; i < count_; ++i) f(params_[i], S(dweight[i]), S(dbias[i]));
+  void flush(const F& f) {
+    dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      A dweight[kTogether], dbias[kTogether];
+      sums_of_rows<VirtualLanes<A, I>>(dweight_, count_, dweight);
+      sums_of_rows<VirtualLanes<A, I>>(dbias_, count_, dbias);
+      for (Index i = 0; i < count_; ++i) f(params_[i], S(dweight[i]), S(dbias[i]));
+    });
     count_ = 0;
   }
 
  private:
-  alignas(64) A dweight_[kTogether][std::size_t(L::width)];
-  alignas(64) A dbias_[kTogether][std::size_t(L::width)];
+  alignas(64) A dweight_[kTogether][std::size_t(virtual_width<A>)];
+  alignas(64) A dbias_[kTogether][std::size_t(virtual_width<A>)];
   Index params_[kTogether];
   Index count_ = 0;
 };
+
+/// Columns of a row whose terms are added up in A: more are several blocks.
+template <class A, class S>
+inline constexpr Index kWeightBlock = virtual_width<A> * (keeps_rest<A, S> ? kPlainTerms : kTileRows);
 
 /// A row of one weight, and the lanes of its sums of dy * norm and of dy.
 template <class L>
@@ -107,13 +111,12 @@ struct WeightedRow {
 };
 
 /// Sums of kRows rows with one weight each: those of the columns, in row.sums, are added to; f(k, lanes, lanes) is given the lanes of the sums
-/// of dy * norm and of dy over the columns of row k, or of some of them: it is called once for each short block that is added in A. To a
-/// column it is what affine_row_gradient_sums() is.
+/// of dy * norm and of dy of row k, block by block of kWeightBlock columns. To a column it is what affine_row_gradient_sums() is.
 template <int kRows, class A, class S, class I, class T, class F>
 TENSORNORM_INLINE void weighted_rows_gradient_sums(const T* x, Index x_stride, const T* dy, Index dy_stride, Index width, const A* weight,
                                                    Index weight_stride, const AffineRow<A>& row, const F& f) {
   using L = VirtualLanes<A, I>;
-  constexpr Index w = L::width, block = w * (keeps_rest<A, S> ? kPlainTerms : kTileRows);
+  constexpr Index w = L::width, block = kWeightBlock<A, S>;
   const auto add_block = [&]<int... k, class... Rows>(std::integer_sequence<int, k...>, Index first, Rows... rows) TENSORNORM_INLINE_LAMBDA {
     const auto add = [&](Index c, const auto& load, const auto& store) TENSORNORM_INLINE_LAMBDA {
       L mean = L::load(row.mean + c), rstd = L::load(row.rstd + c), shift = L::load(row.shift + c);

@@ -206,8 +206,8 @@ TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) 
     (results[k].store(y + at(k)), ...);
   }(std::make_integer_sequence<int, kVectors>());
 }
-/// The same of `count` runs, each `step` after the one before, that meet the coefficients of `map`, which stay in registers, and what
-/// begin(map, run) gives to each of the maps for the next of them.
+/// The same of `count` runs, each `step` after the one before, that meet the same coefficients, which stay in registers, but for what
+/// begin(map, run) sets in the map of each vector before it.
 template <int kVectors, class A, class I, class T, class Y, class Map, class F>
 TENSORNORM_INLINE void transform_few_runs(const T* x, Y* y, Index n, Index step, Index count, const Map& map, const F& begin) {
   using L = HardwareLanes<A, I>;
@@ -239,36 +239,39 @@ TENSORNORM_INLINE void transform_rows(const T* x, Y* y, Index n, const Map& map)
   }(std::make_integer_sequence<int, kVectors>());
 }
 
-/// Calls f(vectors, isa) for the transform_few() of runs of n elements; returns whether there is one. Runs of half a vector of 16 or more
-/// take the vectors of half that width: parts of a vector go through memory.
+/// The shortest run there is a transform_few() for. Runs of half a vector of 16 or more take the vectors of half that width: parts of a vector
+/// go through memory.
+template <class A, class I>
+inline constexpr Index kShortestFew = HardwareLanes<A, I>::width > 8 ? HardwareLanes<A, I>::width / 2 : HardwareLanes<A, I>::width;
+
+/// Calls f(vectors, isa) for the transform_few() of runs of n elements; returns whether there is one.
 template <class A, class I, class F>
 TENSORNORM_INLINE bool with_few_vectors(Index n, const F& f) {
   constexpr Index w = HardwareLanes<A, I>::width;
+  if (n < kShortestFew<A, I> || n > kFewVectors * w) return false;
   const std::integral_constant<int, 2> two;
-  if constexpr (w > 8) {
-    if (n >= w / 2 && n < w) {
+  if constexpr (kShortestFew<A, I> < w) {
+    if (n < w) {
       f(two, typename I::Half());
       return true;
     }
   }
-  if (n < w || n > kFewVectors * w) return false;
   if (n <= 2 * w) f(two, I());
   else f(std::integral_constant<int, kFewVectors>(), I());
   return true;
 }
 
-/// Calls f(vectors, isa, first, count) for the parts [first, first + count) of runs of n elements, for each of which there is a
-/// transform_few(); returns whether there are any.
+/// Calls f(vectors, isa, first, count) for the parts [first, first + count) of runs of n elements, at least kShortestFew, for each of which
+/// there is a transform_few().
 template <class A, class I, class F>
-TENSORNORM_INLINE bool with_parts_of_few_vectors(Index n, const F& f) {
+TENSORNORM_INLINE void with_parts_of_few_vectors(Index n, const F& f) {
   constexpr Index w = HardwareLanes<A, I>::width;
   Index first = 0;
-  // The last part is at least a vector.
   for (Index count; n - first > kFewVectors * w; first += count) {
-    count = std::min(kFewVectors * w, (n - first) / w * w - w);
+    count = std::min(kFewVectors * w, (n - first) / w * w - w);  // a vector is left
     f(std::integral_constant<int, kFewVectors>(), I(), first, count);
   }
-  return with_few_vectors<A, I>(n - first, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA { f(vectors, isa, first, n - first); });
+  with_few_vectors<A, I>(n - first, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA { f(vectors, isa, first, n - first); });
 }
 
 }  // namespace TENSORNORM_ABI

@@ -43,10 +43,10 @@ void check_gradient_layout(const Call& call, const TensorView<const T, kRank>& d
 
 /// The plan of a backward call; dy and dx are of x's shape, dx without memory where nobody asks for it. x is not empty.
 /// Errors: check_gradient_layout()'s.
-template <class Plan, bool kRowMajor, AxisPolicy P, class T, int kRank>
+template <class Plan, bool kRowMajor, int kSlowest, AxisPolicy P, class T, int kRank>
 const Plan& backward_plan(const Call& call, const P& policy, const TensorView<const T, kRank>& dy, const TensorView<const T, kRank>& x,
                           const TensorView<T, kRank>& dx, const typename Plan::Options& options) {
-  return plan_of<Plan, kRowMajor>(policy, x.shape, {x.stride, dy.stride, dx.stride}, options, [&] { check_gradient_layout(call, dy, x, dx); });
+  return plan_of<Plan, kRowMajor, kSlowest>(policy, x.shape, {x.stride, dy.stride, dx.stride}, options, [&] { check_gradient_layout(call, dy, x, dx); });
 }
 
 /// dx and the parameters' gradients of one normalization, from x, or from the norm itself.
@@ -67,14 +67,14 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
   check_saved(context.call, saved, kept.span(), x.size(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
-  const auto plan_for = [&]<class Of>(const auto& axes, const auto& of_dy, const auto& of_x, const auto& of_dx) -> const Of& {
-    return backward_plan<Of, kRowMajor>(context.call, axes, of_dy, of_x, of_dx,
-                                    {.weight = context.parameters.weight != nullptr, .gradients = gradients, .writes = of_dx.data != nullptr,
-                                     .constant = saved.constant(), .in_place = of_dx.data == of_x.data || of_dx.data == of_dy.data,
-                                     .aligned = is_aligned(of_dx.data)});
+  const auto plan_for = [&]<class Of, int kSlowest>(const auto& of_dy, const auto& of_x, const auto& of_dx) -> const Of& {
+    return backward_plan<Of, kRowMajor, kSlowest>(
+        context.call, policy, of_dy, of_x, of_dx,
+        {.weight = context.parameters.weight != nullptr, .gradients = gradients, .writes = of_dx.data != nullptr, .constant = saved.constant(),
+         .in_place = of_dx.data == of_x.data || of_dx.data == of_dy.data, .aligned = is_aligned(of_dx.data)});
   };
   using Plan = BackwardPlan<T, Scalar, reduces_rows<P, kRank, kRowMajor>()>;
-  const Plan* const plan = x.size() == 0 ? nullptr : &plan_for.template operator()<Plan>(policy, dy, x, dx);
+  const Plan* const plan = x.size() == 0 ? nullptr : &plan_for.template operator()<Plan, 0>(dy, x, dx);
   const Index params = plan != nullptr ? plan->params : affine_shape<P, kRank>(policy, x.shape).size();
   if (dweight != nullptr && dbias != nullptr && ranges_overlap(dweight, params, dbias, params))
     fail(context.call, "dweight overlaps dbias: expected no memory in common, got some");
@@ -102,9 +102,9 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
     if (run) op.run();
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
-    using Rows = TransposedRows<T, P, kRank>;
-    if (Rows::pays(Rows::kMostBackward, plan->statistics, x.shape, x.stride, dy.stride, dx.stride)) {
-      const Rows memory(x.shape, 2);
+    TransposedRows<T, P, kRank> memory(policy, x.shape);
+    if (memory.pays(memory.kMostBackward, x.stride, dy.stride, dx.stride)) {
+      memory.take(2);
       const auto rows_of_x = memory.view(0), rows_of_dy = memory.view(1);
       const TensorView<T, kRank> rows_of_dx{dx.data != nullptr ? rows_of_dy.data : nullptr, x.shape, rows_of_dy.stride};
       if (run) {
@@ -115,8 +115,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
       args.dy = rows_of_dy.data;
       args.dx = rows_of_dx.data;
       using RowsPlan = BackwardPlan<T, Scalar, true>;
-      const typename Rows::Axes of_rows(policy);
-      differentiate_by(plan_for.template operator()<RowsPlan>(of_rows, rows_of_dy.as_const(), rows_of_x.as_const(), rows_of_dx));
+      differentiate_by(plan_for.template operator()<RowsPlan, memory.kLeading>(rows_of_dy.as_const(), rows_of_x.as_const(), rows_of_dx));
       if (run && dx.data != nullptr) memory.copy_to(1, dx.data);
       return;
     }

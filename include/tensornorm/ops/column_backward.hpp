@@ -137,13 +137,15 @@ struct ColumnBackward {
   /// Short runs of 16-bit types that are not whole vectors are added beside weights of their own: parts of those go through arrays.
   static bool adds_rows(Index run) { return !Narrow<T> || run >= 2 * virtual_width<A> || run % virtual_width<A> == 0; }
 
-  /// Rows of one weight each: whole ones a few at a time, as far as they are of one group and of one tile, the others singly.
+  /// Rows of one weight each: whole ones a few at a time, as far as they are of one group and of one tile, the others singly; those of several
+  /// blocks that meet the same weight, too, or the order in which it is given theirs would depend on how many are taken at a time.
   template <class I, class Flush>
   TENSORNORM_INLINE void weighted_rows(const Strip& strip, const Flush& flush, Index& pending) const {
     constexpr Index together = I::bytes / 16;
     const Index run = walk.run_width(strip.width);
+    const bool in_order = walk.row_param != 0 || run <= kWeightBlock<A, S>;
     const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, nullptr, scratch.column_sums.tile, nullptr, nullptr};
-    WeightSums<A, S, I> sums;
+    GatheredSums<A, S> sums;
     const auto add_sums = [&](Index param, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
       totals.dweight.add(param, dweight);
       totals.dbias.add(param, dbias);
@@ -163,14 +165,14 @@ struct ColumnBackward {
       const Offsets at = strip.at + group.offsets();
       bool several = false;
       for (Index r = 0; r < walk.rows_of_group(); r += several ? together : 1) {
-        several = r + together <= walk.group_rows && pending + together <= kTileRows;
+        several = in_order && r + together <= walk.group_rows && pending + together <= kTileRows;
         if (several) add(std::integral_constant<int, int(together)>(), at, r, strip.width);
         else add(std::integral_constant<int, 1>(), at, r, walk.width_of_row(r, strip.width));
         pending += several ? together : 1;
         if (pending == kTileRows) flush();
       }
     }
-    sums.give(add_sums);
+    sums.flush(add_sums);
   }
 
   template <class I>
@@ -207,20 +209,18 @@ struct ColumnBackward {
                                                                            {arrays.column_slope + c}, {arrays.column_offset + c},
                                                                            uniform<A, J>(args.weight[param]));
     };
-    if (const Index held = scaled || store == Store::streaming ? 0 : held_run<A, I>(walk, strip.width); held > 0) {
-      return for_each_row(walk, strip, range, true, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
-        const T* dy = args.dy + at.data[1] + r * walk.row_stride[1];
-        const T* x = args.constant ? dy : args.x + at.data[0] + r * walk.row_stride[0];
-        T* dx = args.dx + at.data[2] + r * walk.row_stride[2];
-        const Index param = at.param + r * walk.row_param, step = walk.weights > 1 ? walk.weight_step : 0, count = width / held;
-        const A* weights = args.weight + param;
-        with_parts_of_few_vectors<A, I>(held, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
-          const auto begin = [&](auto& map, Index i) TENSORNORM_INLINE_LAMBDA { map.weight = {uniform<A, J>(weights[i * step])}; };
-          transform_few_runs<decltype(vectors)::value, A, J>(x + c, dx + c, n, held, count, weighted_map(isa, dy + c, c, param), begin);
-        });
-        // Of one weight: where there are several, a row is of whole runs.
-        if (const Index c = count * held; c < width) transform_run<A, I>(x + c, dx + c, width - c, weighted_map(I(), dy + c, c, param), {}, store);
-      });
+    if (!scaled && store == Store::ordinary) {
+      const A* weights = args.weight;
+      const auto dy = [&](const Offsets& at, Index r) TENSORNORM_INLINE_LAMBDA { return args.dy + at.data[1] + r * walk.row_stride[1]; };
+      const auto x = [&](const Offsets& at, Index r) TENSORNORM_INLINE_LAMBDA {
+        return args.constant ? dy(at, r) : args.x + at.data[0] + r * walk.row_stride[0];
+      };
+      const auto dx = [&](const Offsets& at, Index r) TENSORNORM_INLINE_LAMBDA { return args.dx + at.data[2] + r * walk.row_stride[2]; };
+      const auto map = [&](auto isa, const Offsets& at, Index r, Index c, Index param) TENSORNORM_INLINE_LAMBDA {
+        return weighted_map(isa, dy(at, r) + c, c, param);
+      };
+      const auto begin = [&]<class J>(J, auto& of_run, Index param) TENSORNORM_INLINE_LAMBDA { of_run.weight = uniform<A, J>(weights[param]); };
+      if (transform_weighted<A, I>(walk, strip, range, true, x, dx, map, begin)) return;
     }
     if (!scaled && store == Store::ordinary) {
       const auto x = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.constant ? args.dy + at.data[1] : args.x + at.data[0]; };

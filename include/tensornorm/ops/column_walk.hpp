@@ -154,22 +154,16 @@ struct ColumnForward {
       return AffineMap<Few, PerElement<Few, A>, Uniform<Few>>{
           {mean + c}, {scale + c}, {shift + c}, uniform<A, J>(args.weight[param]), uniform<A, J>(args.bias[param])};
     };
-    if (const Index held = scaled || store == Store::streaming ? 0 : held_run<A, I>(walk, strip.width); held > 0) {
-      return for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
-        const T* x = args.x + at.data[0] + r * walk.row_stride[0];
-        T* y = args.y + at.data[1] + r * walk.row_stride[1];
-        const Index param = at.param + r * walk.row_param, step = walk.weights > 1 ? walk.weight_step : 0, count = width / held;
-        const A *weights = args.weight + param, *biases = args.bias + param;
-        with_parts_of_few_vectors<A, I>(held, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
-          const auto begin = [&](auto& map, Index i) TENSORNORM_INLINE_LAMBDA {
-            map.weight = {uniform<A, J>(weights[i * step])};
-            map.bias = {uniform<A, J>(biases[i * step])};
-          };
-          transform_few_runs<decltype(vectors)::value, A, J>(x + c, y + c, n, held, count, affine_map(isa, c, param), begin);
-        });
-        // Of one weight: where there are several, a row is of whole runs.
-        if (const Index c = count * held; c < width) transform_run<A, I>(x + c, y + c, width - c, affine_map(I(), c, param), {}, store);
-      });
+    if (!scaled && store == Store::ordinary) {
+      const A *weights = args.weight, *biases = args.bias;
+      const auto x = [&](const Offsets& at, Index r) TENSORNORM_INLINE_LAMBDA { return args.x + at.data[0] + r * walk.row_stride[0]; };
+      const auto y = [&](const Offsets& at, Index r) TENSORNORM_INLINE_LAMBDA { return args.y + at.data[1] + r * walk.row_stride[1]; };
+      const auto map = [&](auto isa, const Offsets&, Index, Index c, Index param) TENSORNORM_INLINE_LAMBDA { return affine_map(isa, c, param); };
+      const auto begin = [&]<class J>(J, auto& of_run, Index param) TENSORNORM_INLINE_LAMBDA {
+        of_run.weight = uniform<A, J>(weights[param]);
+        of_run.bias = uniform<A, J>(biases[param]);
+      };
+      if (transform_weighted<A, I>(walk, strip, range, !frozen, x, y, map, begin)) return;
     }
     if (!scaled && store == Store::ordinary) {
       const auto x = [&](const Offsets& at) TENSORNORM_INLINE_LAMBDA { return args.x + at.data[0]; };

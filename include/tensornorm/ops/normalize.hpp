@@ -44,10 +44,10 @@ void check_layout(const Call& call, const TensorView<T, kRank>& x, const TensorV
 }
 
 /// The plan of a forward call; y is of x's shape, without memory: moments only. x is not empty. Errors: check_layout()'s.
-template <StatisticsSource kSource, bool kRowMajor, AxisPolicy P, class T, class Scalar, int kRank>
+template <StatisticsSource kSource, bool kRowMajor, int kSlowest = 0, AxisPolicy P, class T, class Scalar, int kRank>
 const ForwardPlan<T, Scalar, kSource>& forward_plan(const Call& call, const P& policy, const TensorView<const T, kRank>& x,
                                                     const TensorView<T, kRank>& y, const Parameters<Scalar>& parameters) {
-  return plan_of<ForwardPlan<T, Scalar, kSource>, kRowMajor>(
+  return plan_of<ForwardPlan<T, Scalar, kSource>, kRowMajor, kSlowest>(
       policy, x.shape, {x.stride, y.stride, y.stride},
       {.weight = parameters.weight != nullptr, .bias = parameters.bias != nullptr, .writes = y.data != nullptr, .in_place = x.data == y.data,
        .aligned = is_aligned(y.data)},
@@ -108,13 +108,13 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
     running->update(statistics.mean, statistics.variance, plan.samples, repeats, kRowMajor);
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
-    using Rows = TransposedRows<T, P, kRank>;
-    if (Rows::pays(Rows::kMostForward, plan.statistics, x.shape, x.stride, y.stride)) {
-      const Rows memory(x.shape, 1);
+    TransposedRows<T, P, kRank> memory(policy, x.shape);
+    if (memory.pays(memory.kMostForward, x.stride, y.stride)) {
+      memory.take(1);
       const auto rows = memory.view(0);
       memory.copy_from(0, x.data);
-      const typename Rows::Axes of_rows(policy);
-      run(forward_plan<StatisticsSource::rows, false>(context.call, of_rows, rows.as_const(), rows, context.parameters), rows.data, rows.data);
+      run(forward_plan<StatisticsSource::rows, false, memory.kLeading>(context.call, policy, rows.as_const(), rows, context.parameters), rows.data,
+          rows.data);
       return memory.copy_to(0, y.data);
     }
   }

@@ -10,7 +10,7 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// The plan of a call: Plan(nest, options), with the nest of make_loop_nest(shape, strides, policy). The size of x is not 0.
+/// The plan of a call: Plan(nest, options), with the nest of make_loop_nest<..., kSlowest>(shape, strides, policy). The size of x is not 0.
 ///
 /// A thread keeps its last one for each type of call, and a call like the one before it is not analysed again: in a call of 16 elements
 /// the analysis takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the
@@ -19,7 +19,7 @@ inline namespace TENSORNORM_ABI {
 /// check(): what the strides have to be beside the shape, asked before a plan is made.
 ///
 /// Errors   std::bad_alloc, in a thread's first call for these types. What check() throws.
-template <class Plan, bool kRowMajor, AxisPolicy P, int kRank, class Check>
+template <class Plan, bool kRowMajor, int kSlowest = 0, AxisPolicy P, int kRank, class Check>
 const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
                     const typename Plan::Options& options, const Check& check) {
   static_assert(std::is_trivially_destructible_v<Plan>);
@@ -42,7 +42,7 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
   const bool same = last.made && key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
   if (!StaticRoles<P, kRank> || !same) [[unlikely]] {
     check();
-    ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor>(shape, strides, policy), options);
+    ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor, kSlowest>(shape, strides, policy), options);
     last.key = {shape, strides, groups, options};
     last.made = true;
   }

@@ -31,8 +31,8 @@ inline constexpr Index kColumnsMetAgain = 8 * kTileColumns, kTimesMetAgain = 8;
 /// Rows of more than kWholeVectors elements are as fast by themselves, unless there are no more columns than so many for each time they are met.
 inline constexpr Index kColumnsEachTime = 16;
 /// Something is done once for each column of a wide row: one of more than kFewColumns columns takes so few rows together that at least
-/// kFewestRows wide rows are left. Half as many make LayerNorm of 16x512 ColMajor slower, twice as many no faster.
-inline constexpr Index kFewestRows = 32;
+/// kFewestRows wide rows are left. Half as many make LayerNorm of 32x512 ColMajor slower, twice as many BatchNorm1d of 1024x10 backward.
+inline constexpr Index kFewestRows = 64;
 /// Columns that are worth it in any case: two to eight vectors of floats.
 inline constexpr Index kFewColumns = 64;
 /// Rows at least this wide that have one weight each are taken one by one, where wide rows hold several, by a map that keeps it in a

@@ -45,9 +45,6 @@ inline LoopList first_columns(const Strip& strip, Index width) {
   return columns;
 }
 
-/// Runs in a row, at least, that are worth it to be written part by part.
-inline constexpr Index kRunsThatShare = 4;
-
 /// Calls f(at, first, last) for the stretches of rows of a strip (of its groups, those in `range`): the offsets of a group, numbers in it.
 ///
 /// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.
@@ -128,15 +125,40 @@ TENSORNORM_INLINE void for_each_held(const ColumnWalk& walk, const Strip& strip,
   });
 }
 
-/// Columns, each time with one weight, after which the coefficients of a row come again: it is written with those in registers. 0 where they do
-/// not come again, or too seldom for parts of them to be gone through one after the other.
+/// Runs of one weight that are longer than a few vectors are gone through part by part where there are at least so many in a row.
+inline constexpr Index kRunsInParts = 4;
+
+/// Columns of one weight after which the coefficients of the statistics come again; 0 where each column has its own weight, or they come again
+/// too seldom.
 template <class A, class I>
-Index held_run(const ColumnWalk& walk, Index width) {
-  constexpr Index w = kernels::HardwareLanes<A, I>::width, most = kernels::kFewVectors * w;
+Index weighted_run(const ColumnWalk& walk, Index width) {
+  constexpr Index most = kernels::kFewVectors * kernels::HardwareLanes<A, I>::width;
   if (walk.weights == 0) return 0;
   Index run = walk.run_width(width);
   if (run > walk.period) run = walk.period > most ? walk.period : std::min(run, most) / walk.period * walk.period;
-  return run >= (w > 8 ? w / 2 : w) && (run <= most || width >= kRunsThatShare * run) ? run : 0;
+  return run >= kernels::kShortestFew<A, I> && (run <= most || width >= kRunsInParts * run) ? run : 0;
+}
+
+/// Writes the rows of a strip with the coefficients of weighted_run() in registers; false where there is none. x(at, row), y(at, row): where a
+/// row of an operand lies; map(isa, at, row, column, param): the map from a column on; begin(isa, map, param): what it is given for each run.
+template <class A, class I, class X, class Y, class MapAt, class Begin>
+TENSORNORM_INLINE bool transform_weighted(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const X& x, const Y& y,
+                                          const MapAt& map, const Begin& begin) {
+  const Index run = weighted_run<A, I>(walk, strip.width), step = walk.weight_step;
+  if (run == 0) return false;
+  for_each_row(walk, strip, range, backwards, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
+    const auto* const from = x(at, r);
+    auto* const to = y(at, r);
+    const Index param = at.param + r * walk.row_param, count = width / run, end = count * run;
+    kernels::with_parts_of_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+      kernels::transform_few_runs<decltype(vectors)::value, A, J>(
+          from + c, to + c, n, run, count, map(isa, at, r, c, param),
+          [&](auto& of_run, Index i) TENSORNORM_INLINE_LAMBDA { begin(isa, of_run, param + i * step); });
+    });
+    // Of one weight: where there are several, a row is of whole runs.
+    if (end < width) kernels::transform_run<A, I>(from + end, to + end, width - end, map(I(), at, r, end, param), {}, kernels::Store::ordinary);
+  });
+  return true;
 }
 
 /// Writes the rows of a strip with coefficients in registers, kCoefficients for each column; false where they do not come again soon enough.
