@@ -111,8 +111,8 @@ template <bool kRowMajor, int kSlowest = 0>
 constexpr int axis_by_speed(int i, int rank, int split) {
   static_assert(!kRowMajor || kSlowest == 0);
   if constexpr (kRowMajor) return rank - 1 - i;
-  // Its groups are the slower of the two parts in either storage order: they change places.
   i = (i + kSlowest) % rank;
+  // The groups of a split axis are the slower of its two parts in either storage order: they change places.
   return split >= 0 && i == split ? split + 1 : split >= 0 && i == split + 1 ? split : i;
 }
 
@@ -169,7 +169,6 @@ constexpr LoopNest make_loop_nest(const Extents<kRank>& shape, const FixedArray<
   }
   int split = -1;
   if constexpr (SplitsAnAxis<P>) split = policy.split_axis(kRank);
-  // No array of them: g++ 16 would warn of what it might hold.
   for (int i = 0; i < rank; ++i) {
     const int axis = axis_by_speed<kRowMajor>(i, rank, split);
     Loop& loop = by_axis[axis];

@@ -69,37 +69,6 @@ TENSORNORM_INLINE void affine_row_gradient_sums(const T* x, const T* dy, Index w
   }
 }
 
-/// The sums of dy * norm and of dy over runs of one weight each, whose lanes are gathered and added up together.
-template <class A, class S>
-class GatheredSums {
- public:
-  /// f(param, S, S) is given all sums there are, in their order, once there is no more room, and by flush().
-  template <class L, class F>
-  TENSORNORM_INLINE void add(Index param, const L& dweight, const L& dbias, const F& f) {
-    dweight.store(dweight_[count_]);
-    dbias.store(dbias_[count_]);
-    params_[count_] = param;
-    if (++count_ == kTogether) flush(f);
-  }
-  /// No template of an instruction set: it is compiled once for each of them, not wherever sums are added.
-  template <class F>
-  void flush(const F& f) {
-    dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
-      A dweight[kTogether], dbias[kTogether];
-      sums_of_rows<VirtualLanes<A, I>>(dweight_, count_, dweight);
-      sums_of_rows<VirtualLanes<A, I>>(dbias_, count_, dbias);
-      for (Index i = 0; i < count_; ++i) f(params_[i], S(dweight[i]), S(dbias[i]));
-    });
-    count_ = 0;
-  }
-
- private:
-  alignas(64) A dweight_[kTogether][std::size_t(virtual_width<A>)];
-  alignas(64) A dbias_[kTogether][std::size_t(virtual_width<A>)];
-  Index params_[kTogether];
-  Index count_ = 0;
-};
-
 /// Columns of a row whose terms are added up in A: more are several blocks.
 template <class A, class S>
 inline constexpr Index kWeightBlock = virtual_width<A> * (keeps_rest<A, S> ? kPlainTerms : kTileRows);

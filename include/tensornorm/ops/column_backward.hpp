@@ -145,18 +145,14 @@ struct ColumnBackward {
     const Index run = walk.run_width(strip.width);
     const bool in_order = walk.row_param != 0 || run <= kWeightBlock<A, S>;
     const AffineRow<A> row{scratch.column_mean, scratch.column_rstd, scratch.column_shift, nullptr, scratch.column_sums.tile, nullptr, nullptr};
-    GatheredSums<A, S> sums;
-    const auto add_sums = [&](Index param, S dweight, S dbias) TENSORNORM_INLINE_LAMBDA {
-      totals.dweight.add(param, dweight);
-      totals.dbias.add(param, dbias);
-    };
+    GatheredSums<A, S> sums(totals);
     const auto add = [&]<int kRows>(std::integral_constant<int, kRows>, const Offsets& at, Index r, Index width) TENSORNORM_INLINE_LAMBDA {
       const T *x = args.x + at.data[0] + r * walk.row_stride[0], *dy = args.dy + at.data[1] + r * walk.row_stride[1];
       for_each_run(walk, run, width, width, at.param + r * walk.row_param, [&](Index c, Index n, Index param) TENSORNORM_INLINE_LAMBDA {
         weighted_rows_gradient_sums<kRows, A, S, I>(
             x + c, walk.row_stride[0], dy + c, walk.row_stride[1], n, args.weight + param, walk.row_param, row.from(c),
             [&](Index k, const auto& dweight, const auto& dbias) TENSORNORM_INLINE_LAMBDA {
-              if (args.gradients) sums.add(param + k * walk.row_param, dweight, dbias, add_sums);
+              if (args.gradients) sums.add(param + k * walk.row_param, dweight, dbias);
             });
       });
     };
@@ -172,7 +168,7 @@ struct ColumnBackward {
         if (pending == kTileRows) flush();
       }
     }
-    sums.flush(add_sums);
+    sums.flush();
   }
 
   template <class I>

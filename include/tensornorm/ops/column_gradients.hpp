@@ -43,6 +43,41 @@ struct ColumnBackwardScratch {
   }
 };
 
+/// The sums of dy * norm and of dy over runs of one weight each, whose lanes are gathered, added up together, and given to the parameters in
+/// their order.
+template <class A, class S>
+class GatheredSums {
+ public:
+  explicit GatheredSums(const ParameterSums<A, S>& totals) : totals_(totals) {}
+  template <class L>
+  TENSORNORM_INLINE void add(Index param, const L& dweight, const L& dbias) {
+    dweight.store(dweight_[count_]);
+    dbias.store(dbias_[count_]);
+    params_[count_] = param;
+    if (++count_ == kTogether) flush();
+  }
+  /// Gives what there is. No template of an instruction set: it is compiled once for each of them, not wherever sums are added.
+  void flush() {
+    dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      A dweight[kTogether], dbias[kTogether];
+      sums_of_rows<VirtualLanes<A, I>>(dweight_, count_, dweight);
+      sums_of_rows<VirtualLanes<A, I>>(dbias_, count_, dbias);
+      for (Index i = 0; i < count_; ++i) {
+        totals_.dweight.add(params_[i], S(dweight[i]));
+        totals_.dbias.add(params_[i], S(dbias[i]));
+      }
+    });
+    count_ = 0;
+  }
+
+ private:
+  alignas(64) A dweight_[kTogether][std::size_t(virtual_width<A>)];
+  alignas(64) A dbias_[kTogether][std::size_t(virtual_width<A>)];
+  Index params_[kTogether];
+  Index count_ = 0;
+  const ParameterSums<A, S>& totals_;
+};
+
 /// What the sums of a strip's columns, scratch.column_sums, give to its statistics, scratch.plain and scratch.centered, and, where
 /// gradients are wanted, to those of its parameters.
 template <class Args>

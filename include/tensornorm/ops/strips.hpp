@@ -150,11 +150,12 @@ TENSORNORM_INLINE bool transform_weighted(const ColumnWalk& walk, const Strip& s
     const auto* const from = x(at, r);
     auto* const to = y(at, r);
     const Index param = at.param + r * walk.row_param, count = width / run, end = count * run;
-    kernels::with_parts_of_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+    const auto write = [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
       kernels::transform_few_runs<decltype(vectors)::value, A, J>(
           from + c, to + c, n, run, count, map(isa, at, r, c, param),
           [&](auto& of_run, Index i) TENSORNORM_INLINE_LAMBDA { begin(isa, of_run, param + i * step); });
-    });
+    };
+    if (count > 0) kernels::with_parts_of_few_vectors<A, I>(run, write);
     // Of one weight: where there are several, a row is of whole runs.
     if (end < width) kernels::transform_run<A, I>(from + end, to + end, width - end, map(I(), at, r, end, param), {}, kernels::Store::ordinary);
   });
