@@ -66,11 +66,11 @@ void expect_near(const A& a, const B& b, T bound, const std::string& what) {
 /// and again or once a row, and wide rows of one weight, with and without a part of one that is left.
 template <class T, class F>
 void for_each_case(const F& f) {
-  for (const Index batch : {9, 16, 17, 31, 33, 50, 64, 65, 80, 100, 129, 200, 257, 1100})
+  for (const Index batch : {9, 16, 17, 31, 33, 50, 65, 80, 129, 257, 1100})
     f(tn::LayerNorm<T>(batch > 500 ? 70 : 300), {batch, 1, 1, batch > 500 ? 70 : 300}, "LayerNorm of " + std::to_string(batch));
   f(tn::LayerNorm<T, 2>({21, 30}), {20, 1, 21, 30}, "LayerNorm of planes");
   using GroupNorm = tn::GroupNorm<T, tn::GroupAxes<-1>>;
-  for (const Index batch : {5, 6, 9, 16, 30, 100})
+  for (const Index batch : {6, 9, 30})
     for (const Index height : {1, 7, 41}) f(GroupNorm(2, 6), {batch, height, 5, 6}, "GroupNorm of " + std::to_string(batch) + ", " + std::to_string(height));
   f(GroupNorm(1, 2), {16, 64, 64, 2}, "GroupNorm of long rows");
 }

@@ -69,20 +69,20 @@ std::vector<Case> row_major_cases() {
       {"BatchNorm of (N, C), in strips", "rK", {200, 900}, Walk::column, true},
       {"BatchNorm, channels last", "rrrK", {3, 5, 7, 20}, Walk::column, false, true},
       {"PONO", "kRkk", {2, 5, 6, 7}, Walk::column},
-      {"PONO, a part of a wide row left", "kRkk", {2, 71, 6, 7}, Walk::column, false, true},
-      {"PONO, weight along the columns too", "kRKk", {2, 71, 6, 7}, Walk::column, false, true},
+      {"PONO, a part of a wide row left", "kRkk", {2, 143, 6, 7}, Walk::column, false, true},
+      {"PONO, weight along the columns too", "kRKk", {2, 143, 6, 7}, Walk::column, false, true},
       {"every role", "KrkR", {4, 5, 3, 6}, Walk::column, false, true},
-      {"every role in another order", "RkrK", {71, 5, 3, 6}, Walk::column, false, true},
+      {"every role in another order", "RkrK", {143, 5, 3, 6}, Walk::column, false, true},
       {"rows with weight and bias, wide", "RK", {700, 5}, Walk::column, false, true},
       {"rows with weight and bias, in strips", "Rk", {300, 600}, Walk::column, true},
-      {"reduced ones around", "rkRkr", {97, 4, 5, 2, 3}, Walk::column, false, true},
+      {"reduced ones around", "rkRkr", {195, 4, 5, 2, 3}, Walk::column, false, true},
   };
 }
 
 std::vector<Case> col_major_cases() {
   return {
       {"LayerNorm", "kR", {300, 40}, Walk::column},
-      {"LayerNorm, a part of a wide row left", "kR", {300, 100}, Walk::column, false, true},
+      {"LayerNorm, a part of a wide row left", "kR", {300, 203}, Walk::column, false, true},
       {"LayerNorm, short runs of one weight each", "kR", {19, 515}, Walk::column, false, true},
       {"LayerNorm, wide", "kR", {700, 40}, Walk::column},
       {"LayerNorm, in strips", "kR", {1100, 200}, Walk::column, true},
@@ -94,11 +94,11 @@ std::vector<Case> col_major_cases() {
       {"InstanceNorm", "kKrr", {2, 3, 13, 11}, Walk::column, false, true},
       {"GroupNorm", "kKRrr", {2, 6, 7, 9}, Walk::column, false, true, 3},
       {"GroupNorm of (N, C)", "kKR", {4, 12}, Walk::column, false, true, 4},
-      {"BatchNorm", "rKrr", {5, 20, 13, 5}, Walk::column, false, true},
+      {"BatchNorm", "rKrr", {5, 20, 13, 10}, Walk::column, false, true},
       {"BatchNorm, images innermost, in strips", "rKrr", {32, 100, 7, 7}, Walk::column, true},
       {"BatchNorm of (N, C)", "rK", {768, 5}, Walk::row},
       {"BatchNorm, channels last", "rrrK", {3, 5, 7, 20}, Walk::row},
-      {"every role", "KrkR", {4, 5, 3, 71}, Walk::column, false, true},
+      {"every role", "KrkR", {4, 5, 3, 143}, Walk::column, false, true},
       {"every role in another order", "RkrK", {4, 5, 3, 6}, Walk::column, false, true},
   };
 }
