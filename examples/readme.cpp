@@ -186,9 +186,15 @@ void tensors() {
   Eigen::MatrixXf table = Eigen::MatrixXf::Random(100, 12);  // ColMajor, rows are samples
   tn::BatchNorm1d<float> columns(3);
   columns.forward(table.middleCols(4, 3), table.middleCols(4, 3));  // three columns, in place
+
+  Eigen::MatrixXf frames = Eigen::MatrixXf::Random(64, 20);  // columns are samples
+  tn::LayerNorm<float> each(64);
+  each.infer(frames.transpose(), frames.transpose());  // each of the 20 by itself, in place; nothing is copied
   // [readme-end tensors]
   REQUIRE(result[17] == 0);
   REQUIRE(table.middleCols(4, 3).colwise().mean().cwiseAbs().maxCoeff<Eigen::PropagateNaN>() < 1e-6f);
+  REQUIRE(frames.colwise().mean().cwiseAbs().maxCoeff<Eigen::PropagateNaN>() < 1e-6f);
+  REQUIRE(std::abs(frames.col(7).squaredNorm() - 64) < 0.01f);
 }
 
 void devices() {

@@ -101,12 +101,6 @@ void expect_refused(const Layer& layer, const DY& dy, const X& x, const Saved& s
     refused("backward_from_output", [&] { layer.backward_from_output(dy, x, saved, tn::none, gradients); });
 }
 
-std::string text_of_shape(const Shape& shape) {
-  std::ostringstream out;
-  out << tn::ShapeText{shape.data(), static_cast<int>(shape.size())};
-  return out.str();
-}
-
 template <class Kind>
 class BackwardFaults : public testing::Test {};
 TYPED_TEST_SUITE(BackwardFaults, FaultKinds, support::KindNames);
@@ -182,13 +176,42 @@ TYPED_TEST(BackwardFaults, Row30ADxOfAnotherShape) {
   });
 }
 
-// An x that is not the forward call's: its shape is all that can be told.
+// An x, and dy and dx with it, that is not the forward call's: its shape is all that can be told.
 TYPED_TEST(BackwardFaults, Row31AnotherXThanForward) {
   for_each_operands<TypeParam>([](auto& o) {
     const Shape shape = support::shape_of(o.x);
     for (int axis = 0; axis < static_cast<int>(shape.size()); ++axis)
-      for (const Index more : {1, -1})
-        expect_refused(o.layer, o.dy, like(o.x, axis, more), o.saved, o.dx, o.gradients, {"expected ", ", got "});
+      for (const Index more : {1, -1}) {
+        const auto x = like(o.x, axis, more), dy = x;
+        auto dx = x;
+        const std::string before = bytes_of(dx) + gradient_bytes(o.gradients);
+        const auto refused = [&](const char* function, const auto& call) {
+          try {
+            call();
+            ADD_FAILURE() << text_of(o.layer) << ' ' << function << ' ' << axis << ' ' << more;
+          } catch (const std::logic_error& error) {
+            EXPECT_PRED_FORMAT2(testing::IsSubstring, name_of(o.layer) + "::" + function + ": ", error.what());
+            const bool batch = axis == 0 && name_of(o.layer) != "InstanceNorm3d";
+            EXPECT_PRED_FORMAT2(testing::IsSubstring, batch ? "the saved statistics of a forward call: expected " : "expected ", error.what());
+          }
+        };
+        refused("backward", [&] { o.layer.backward(dy, x, o.saved, dx, o.gradients); });
+        refused("backward_from_output", [&] { o.layer.backward_from_output(dy, x, o.saved, dx, o.gradients); });
+        EXPECT_TRUE(bytes_of(dx) + gradient_bytes(o.gradients) == before) << axis << ' ' << more;
+      }
+  });
+}
+
+TYPED_TEST(BackwardFaults, Row32AWeightOfTheWrongShape) {
+  for_each_operands<TypeParam>([](auto& o) {
+    const Shape right = support::shape_of(o.layer.weight());
+    for (int axis = 0; axis < static_cast<int>(right.size()); ++axis)
+      for (const Index more : {1, -1}) {
+        auto changed = o.layer;
+        changed.weight() = like(o.layer.weight(), axis, more);
+        expect_refused(changed, o.dy, o.x, o.saved, o.dx, o.gradients,
+                       {"weight: expected " + text_of_shape(right) + ", got " + text_of_shape(support::shape_of(changed.weight()))});
+      }
   });
 }
 
@@ -232,6 +255,32 @@ TYPED_TEST(BackwardFaults, Row35WithoutTheStatisticsOfAForwardCall) {
                                    {"expected shape [4], got [2,2]"}, ways);
   expect_refused<std::logic_error>(group.layer, group.dy, group.x, batch.saved, group.dx, group.gradients,
                                    {"expected shape [2,2], got [4]"}, ways);
+}
+
+// As many, each of as many elements of this very x, or constants.
+TYPED_TEST(BackwardFaults, Row35WithTheStatisticsOfAnotherLayer) {
+  using S = typename TypeParam::Scalar;
+  using Matrix = typename TypeParam::template Tensor<2>;
+  const unsigned ways = kAll | kDxOnly | kGradientsOnly | kFromOutput | kAllocating;
+  const auto refuses = [&](auto& o, const tn::SavedStats<S>& saved, const std::string& got) {
+    expect_refused<std::logic_error>(
+        o.layer, o.dy, o.x, saved, o.dx, o.gradients,
+        {"backward needs the saved statistics of a forward call: expected those of such a layer, got those " + got}, ways);
+  };
+  const Matrix x = random_tensor<Matrix>({4, 4});
+  Operands layer(tn::LayerNorm<S>(4), x), batch(tn::BatchNorm1d<S>(4), x), squares(tn::RMSNorm<S>(4), x);
+  tn::BatchNorm1d<S> frozen(4);
+  frozen.eval();
+  const Operands constants(frozen, x);
+  refuses(layer, squares.saved, "about 0");
+  refuses(squares, layer.saved, "about the mean");
+  refuses(layer, batch.saved, "over other axes");
+  refuses(batch, layer.saved, "over other axes");
+  refuses(layer, constants.saved, "over other axes");
+  refuses(squares, constants.saved, "over other axes");
+  // Of one layer, as images of one element or without.
+  const auto images = random_tensor<typename TypeParam::template Tensor<3>>({4, 4, 1});
+  EXPECT_EQ(logical(frozen.backward(images, images, constants.saved).dx), logical(frozen.backward(constants.x, constants.x, constants.saved).dx));
 }
 
 // Statistics of channels are of one shape whatever the batch and the images are.

@@ -5,12 +5,13 @@
 //
 // Rows without a test: 17, and of 14 a LayerNorm of no axes, do not compile (tests/compile_fail); 19 cannot be told apart, and the
 // policies' documentation says so; 31 and 62 are documented preconditions beyond what 30 checks; 85 needs a 32-bit build.
-// Elsewhere: values, 38 to 43, 47, 48 and 54, in value_faults_test, and 44 to 46 in scales_test; memory, 55 to 67, in memory_faults_test;
+// Elsewhere: values, 38 to 43, 47, 48, 52 and 54, in value_faults_test, and 44 to 46 in scales_test; memory, 55 to 67, in memory_faults_test;
 // 30 to 37, 43, 53 and 56 in backward_faults_test, which has 59 to 61 and 65 to 67 for backward and for more types too; 49 to 52 in
 // narrow_types_test; 63, 65 beside a pool and 68 to 76 in threads_test, 73 also in compile_fail; 82 to 84 in environment_test; 95 in
 // misuse_test; 96 in running_stats_test, 97 there and in batch_norm_test; 98 in backward_test.
-// 59 with other values of EIGEN_MAX_ALIGN_BYTES, 64, 81, 86, 87 and 88 are builds, tests/odr; 89 is tests/package/eigen_versions, and
-// what takes other machines or compilers (90 to 92) is the full matrix. 79, 80, 93 and 94 wait for what they are about.
+// 59 with other values of EIGEN_MAX_ALIGN_BYTES, 64, 81, 86, 87 and 88 are builds, tests/odr; what takes another Eigen (89, whose
+// versions tests/package/eigen_versions tells apart), other machines or compilers (90 to 92) is the full matrix. 79, 80, 93 and 94 wait
+// for what they are about.
 #include <gtest/gtest.h>
 
 #include <tensornorm/tensornorm.hpp>
@@ -332,7 +333,8 @@ TYPED_TEST(Faults, Rows25To28NothingToNormalize) {
         layer.forward(empty, y);
         layer.forward(empty, y, saved);
         std::as_const(layer).infer(empty, y);
-        EXPECT_EQ(layer(empty).size(), 0);
+        EXPECT_EQ(support::shape_of(layer(empty)), support::shape_of(empty));
+        EXPECT_EQ(support::shape_of(std::as_const(layer).infer(empty)), support::shape_of(empty));
         EXPECT_EQ(state_of(layer), state);
         EXPECT_FALSE(saved.empty());
       }
@@ -363,12 +365,7 @@ TYPED_TEST(Faults, Row29AnOutputOfAnotherShape) {
     for (int axis = 0; axis < static_cast<int>(shape.size()); ++axis)
       for (const Index more : {1, -1}) {
         auto y = like(x, axis, more);
-        const auto text = [](const support::Shape& s) {
-          std::ostringstream out;
-          out << tn::ShapeText{s.data(), static_cast<int>(s.size())};
-          return out.str();
-        };
-        expect_refused(layer, x, y, {"y: expected " + text(shape) + ", got " + text(support::shape_of(y))});
+        expect_refused(layer, x, y, {"y: expected " + text_of_shape(shape) + ", got " + text_of_shape(support::shape_of(y))}, Calls::of_y);
         EXPECT_EQ(support::shape_of(y), support::shape_of(like(x, axis, more))) << "resized";
       }
   });
@@ -388,7 +385,7 @@ TYPED_TEST(Faults, Row29AMappedOutputOfAnotherShape) {
       for (const Index more : {1, -1}) {
         auto extents = x.dimensions();
         extents[static_cast<std::size_t>(axis)] += more;
-        expect_refused(layer, data, Map(memory.data() + 2 * size, extents), {"y: expected [", "], got ["});
+        expect_refused(layer, data, Map(memory.data() + 2 * size, extents), {"y: expected [", "], got ["}, Calls::of_y);
         EXPECT_TRUE(same_bits(memory, canary)) << "axis " << axis << ", " << more;
       }
   });
@@ -407,13 +404,28 @@ TYPED_TEST(Faults, Row32ParametersAndRunningStatisticsOfTheWrongSize) {
     expect_error([&] { layer.running_stats().load(right, wrong, 1); }, {"BatchNorm2d::load: running_var" + text});
     EXPECT_EQ(state_of(layer), state);
   }
-  for (const char* name : {"weight", "bias"}) {
+  for (const Index size : {2, 4}) {
     tn::BatchNorm2d<S> changed = layer;
-    auto& parameter = *name == 'w' ? changed.weight() : changed.bias();
-    parameter = Eigen::Tensor<S, 1, Eigen::RowMajor>(4);
-    parameter.setConstant(S(1));
-    expect_refused(changed, x, like(x), {std::string(name) + ": expected [3], got [4]"});
+    changed.running_stats() = tn::RunningStats<S>(size);
+    expect_refused<std::logic_error>(changed, x, like(x), {"expected running statistics of 3 features, got " + std::to_string(size)});
   }
+}
+
+TYPED_TEST(Faults, Row32ParametersOfTheWrongShape) {
+  for_each_layer<TypeParam>([](auto& layer, const auto& x) {
+    const auto refuses = [&](const char* name, const auto& parameter_of) {
+      const support::Shape right = support::shape_of(parameter_of(layer));
+      for (int axis = 0; axis < static_cast<int>(right.size()); ++axis)
+        for (const Index more : {1, -1}) {
+          auto changed = layer;
+          parameter_of(changed) = like(parameter_of(layer), axis, more);
+          expect_refused(changed, x, like(x),
+                         {std::string(name) + ": expected " + text_of_shape(right) + ", got " + text_of_shape(support::shape_of(parameter_of(changed)))});
+        }
+    };
+    refuses("weight", [](auto& of) -> auto& { return of.weight(); });
+    if (name_of(layer) != "RMSNorm") refuses("bias", [](auto& of) -> auto& { return of.bias(); });
+  });
 }
 
 TYPED_TEST(Faults, Rows33And34AStateThatCannotBe) {

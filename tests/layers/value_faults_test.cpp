@@ -200,12 +200,42 @@ TYPED_TEST(Faults, Row47AMeanOfAMillionDeviations) {
   };
   support::at_each_level([&](tn::kernels::Level) {
     for_each_layer<TypeParam>([&](const auto& layer, const auto& x) { check(layer, x, ""); });
-    const auto images = random_tensor<typename TypeParam::template Tensor<4>>({4, 9, 11, 37});
-    check(tn::BatchNorm2d<S>(9), images, "");
-    check(tn::BatchNorm2d<S, tn::BatchAxes<-1>>(37), images, "rrrK");
-    check(tn::BatchNorm1d<S>(37), random_tensor<typename TypeParam::template Tensor<2>>({4001, 37}), "");
-    check(tn::LayerNorm<S>(4001), random_tensor<typename TypeParam::template Tensor<3>>({2, 2, 4001}), "");
+    const auto of_order = [&]<int kOrder>() {
+      const auto images = random_tensor<Eigen::Tensor<S, 4, kOrder>>({4, 9, 11, 37});
+      check(tn::BatchNorm2d<S>(9), images, "");
+      check(tn::BatchNorm2d<S, tn::BatchAxes<-1>>(37), images, "rrrK");
+      check(tn::BatchNorm1d<S>(37), random_tensor<Eigen::Tensor<S, 2, kOrder>>({4001, 37}), "");
+      check(tn::LayerNorm<S>(4001), random_tensor<Eigen::Tensor<S, 3, kOrder>>({2, 2, 4001}), "");
+    };
+    of_order.template operator()<Eigen::RowMajor>();
+    if constexpr (std::is_same_v<S, float>) of_order.template operator()<Eigen::ColMajor>();
   });
+}
+
+// Half of it goes with every batch of equal numbers, until it is denormal, and 0. eps is what is divided by then, forward and backward.
+TYPED_TEST(Faults, Row52ARunningVarianceThatDecays) {
+  using S = typename TypeParam::Scalar;
+  using Matrix = typename TypeParam::template Tensor<2>;
+  tn::BatchNorm1d<S> layer(3, {.momentum = 0.5});
+  Matrix equal(4, 3), x(4, 3), y(4, 3), dx(4, 3);
+  equal.setConstant(S(2));
+  x.setConstant(S(3));
+  bool denormal = false;
+  for (int i = 0; i < 1200; ++i) {
+    layer(equal);
+    denormal |= layer.running_var()(1) > 0 && layer.running_var()(1) < std::numeric_limits<S>::min();
+    std::as_const(layer).infer(x, y);
+    for (const S value : support::logical(y)) ASSERT_TRUE(std::isfinite(value)) << i;
+  }
+  EXPECT_TRUE(denormal);
+  EXPECT_EQ(support::logical(layer.running_var()), (std::vector<S>{0, 0, 0}));
+  layer.eval();
+  tn::SavedStats<S> saved;
+  layer.forward(x, y, saved);
+  layer.backward(x, x, saved, dx, tn::none);
+  const std::vector<long double> rstd(12, 1 / std::sqrt(static_cast<long double>(layer.eps()))), thrice(12, 3 * rstd[0]);
+  EXPECT_TRUE(support::all_near(support::logical(y), rstd, support::ulps<S>(1, rstd)));
+  EXPECT_TRUE(support::all_near(support::logical(dx), thrice, support::ulps<S>(1, thrice)));
 }
 
 // Multiples of 2^-10 about 100: sums of them, and of their squares' distances, are exact in integers.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: MIT
-# cmake -DEXECUTABLE=<path> -DEXPECT=<regex> -P check_aborts.cmake: it must abort with that on stderr. (CTest itself fails
+# cmake "-DEXECUTABLE=<path;argument...>" -DEXPECT=<regex> -P check_aborts.cmake: it must abort with that on stderr. (CTest itself fails
 # whatever aborts.)
 cmake_minimum_required(VERSION 3.24)
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// A thread's last plan serves calls like the one it was made for, and no others.
+// A thread's last plans serve calls like the ones they were made for, and no others.
 #include <gtest/gtest.h>
 
 #include <tensornorm/ops/remembered_plan.hpp>
@@ -48,12 +48,30 @@ int made_for(const P& policy, const Shape& shape, const Strides& strides, const 
 class RememberedPlan : public testing::Test {
  protected:
   const Shape shape_{2, 6, 5};
-  void SetUp() override { made_for(BatchAxes<1>{}, {1, 1, 1}, dense({1, 1, 1})); }
+  void SetUp() override {  // in the place of what other tests left
+    for (Index i = 1; i <= kPlansKept; ++i) of_extent(100 + i);
+  }
+  static int of_extent(Index i) { return made_for(BatchAxes<1>{}, {1, 1, i}, dense({1, 1, i})); }
 };
 
 TEST_F(RememberedPlan, ServesCallsLikeTheLast) {
   EXPECT_EQ(made_for(BatchAxes<1>{}, shape_, dense(shape_)), 1);
   for (int i = 0; i < 3; ++i) EXPECT_EQ(made_for(BatchAxes<1>{}, shape_, dense(shape_)), 0);
+}
+
+TEST_F(RememberedPlan, AreKeptOfAsManyShapesAsTakeTurns) {
+  for (Index i = 1; i <= kPlansKept; ++i) EXPECT_EQ(of_extent(i), 1) << i;
+  for (Index i = 1; i <= kPlansKept; ++i) EXPECT_EQ(of_extent(i), 0) << i;
+  for (Index i = kPlansKept; i > 0; --i) EXPECT_EQ(of_extent(i), 0) << i;
+}
+
+TEST_F(RememberedPlan, TheOldestMakesRoomForOneMore) {
+  for (Index i = 1; i <= kPlansKept; ++i) of_extent(i);
+  of_extent(1);  // that it was asked for again does not count
+  EXPECT_EQ(of_extent(kPlansKept + 1), 1);
+  for (Index i = 2; i <= kPlansKept + 1; ++i) EXPECT_EQ(of_extent(i), 0) << i;
+  EXPECT_EQ(of_extent(1), 1);
+  EXPECT_EQ(of_extent(2), 1);
 }
 
 TEST_F(RememberedPlan, IsMadeAnewForAnotherShape) {
@@ -84,10 +102,8 @@ TEST_F(RememberedPlan, IsMadeAnewForOtherOptions) {
 }
 
 TEST_F(RememberedPlan, IsMadeAnewForOtherGroups) {
-  for (const Index groups : {Index{2}, Index{3}, Index{2}}) {
-    EXPECT_EQ(made_for(GroupAxes<1>{groups}, shape_, dense(shape_)), 1) << groups;
-    EXPECT_EQ(made_for(GroupAxes<1>{groups}, shape_, dense(shape_)), 0) << groups;
-  }
+  for (const int made : {1, 0})
+    for (const Index groups : {Index{2}, Index{3}}) EXPECT_EQ(made_for(GroupAxes<1>{groups}, shape_, dense(shape_)), made) << groups;
 }
 
 TEST_F(RememberedPlan, OfOneTypeOfCallIsNoneOfAnother) {

@@ -44,6 +44,12 @@ class Attempt {
   void (*call_)(const void*);
 };
 
+inline std::string text_of_shape(const support::Shape& shape) {
+  std::ostringstream out;
+  out << tn::ShapeText{shape.data(), static_cast<int>(shape.size())};
+  return out.str();
+}
+
 /// It throws exactly an Error whose text has all the parts.
 template <class Error = std::invalid_argument>
 void expect_error(const Attempt& attempt, const Parts& parts) {
@@ -121,6 +127,7 @@ std::string state_of(const Layer& layer) {
 template <class Saved>
 std::string saved_state(const Saved& saved) {
   std::string state = saved.empty() ? "empty" : bytes_of(saved.mean()) + bytes_of(saved.mean_lo()) + bytes_of(saved.rstd());
+  state += ' ' + std::to_string(saved.kind()) + ' ' + std::to_string(saved.samples());
   state += std::string(saved.constant() ? " constant" : "") + (saved.row_major() ? " RowMajor" : " ColMajor");
   for (const Index extent : saved.shape()) state += ' ' + std::to_string(extent);
   return state;
@@ -185,7 +192,8 @@ X like(const X& x, int axis = 0, Index more = 0) {
   return result;
 }
 
-enum class Calls { all, forward_only };
+/// of_y: those that are given y, whose fault it is.
+enum class Calls { all, forward_only, of_y };
 
 /// Every way to call the layer with x and y is refused, and has changed nothing.
 template <class Error = std::invalid_argument, class Layer, class X, class Y>
@@ -206,7 +214,10 @@ void expect_refused(Layer& layer, const X& x, Y&& y, const Parts& parts, Calls c
   };
   refused("forward", [&] { layer.forward(x, y); });
   refused("forward", [&] { layer.forward(x, y, saved); });
-  if (calls == Calls::all) refused("infer", [&] { std::as_const(layer).infer(x, y); });
+  if (calls != Calls::of_y) refused("forward", [&] { static_cast<void>(layer(x)); });
+  if (calls == Calls::forward_only) return;
+  refused("infer", [&] { std::as_const(layer).infer(x, y); });
+  if (calls == Calls::all) refused("infer", [&] { static_cast<void>(std::as_const(layer).infer(x)); });
 }
 
 }  // namespace faults

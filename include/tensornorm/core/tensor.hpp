@@ -57,7 +57,7 @@ std::false_type is_eigen_dense(const void*);
 template <class X>
 concept EigenMatrix = decltype(is_eigen_dense(static_cast<const X*>(nullptr)))::value;
 
-/// Rank-2 dense objects whose memory can be read directly: Matrix, Array, Map, Ref, Block, as (rows, columns).
+/// Rank-2 dense objects whose memory can be read directly: Matrix, Array, Map, Ref, Block and Transpose of these, as (rows, columns).
 template <EigenMatrix X>
   requires((int(Eigen::internal::traits<X>::Flags) & Eigen::DirectAccessBit) != 0)
 struct tensor_traits<X> : readable_tensor<typename X::Scalar, 2, bool(X::IsRowMajor),

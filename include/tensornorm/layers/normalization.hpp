@@ -30,7 +30,7 @@ struct NormalizationOptions {
 ///          error. std::logic_error: a layer that was moved from. std::length_error: a new y that Eigen's index cannot count.
 /// device   Eigen::DefaultDevice, or Eigen::ThreadPoolDevice, for which the caller waits: it must hold no lock that the pool's tasks want.
 /// Accuracy see README; the same bits for any number of threads, in place or not, and on every instruction set with FMA.
-/// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation after a thread's first such call.
+/// Complexity O(size of x), one read of it where a statistic's data fits the cache; no allocation where the thread has made such a call before, see README.
 ///
 /// kParameterRank: that of weight and bias; 1 for a policy of the user's own.
 template <class Scalar, class Policy, int kParameterRank = 1>
@@ -101,7 +101,8 @@ class Normalization {
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; RMSNorm has no mean of g.
   ///          Of an unbiased variance the last mean is the sum / (n - 1); with eps beside the deviation s it is divided by rstd * s, and
   ///          0 where s is 0. dweight += sum of dy * norm, dbias += sum of dy.
-  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of another shape, size or order; a layer moved from.
+  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, of another shape, size or order, or another kind of layer's;
+  ///          a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();

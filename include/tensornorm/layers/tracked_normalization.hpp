@@ -47,7 +47,7 @@ class TrainingTurn {
 /// or loads, which needs a lock of the caller's; of two calls that train at once the second is refused.
 ///
 /// Errors   std::logic_error: that second call; a layer that was moved from; running statistics of another number of features assigned.
-/// Complexity O(size of x); no allocation after a thread's first such call.
+/// Complexity O(size of x); no allocation where the thread has made such a call before, see README.
 /// device   Eigen::DefaultDevice, or Eigen::ThreadPoolDevice, for which the caller waits: it must hold no lock that the pool's tasks want.
 template <class Scalar, AxisPolicy Policy, AxisPolicy ChannelPolicy, int kSpatialRank, bool kUnbatched>
 class TrackedNormalization {
@@ -130,7 +130,8 @@ class TrackedNormalization {
   ///
   /// Formula  dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight, the weight of now; dx = g * rstd where saved
   ///          says that the statistics were running ones. dweight += sum of dy * norm, dbias += sum of dy.
-  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, or of another shape, size or order; a layer moved from.
+  /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, of another shape, size or order, or another kind of layer's;
+  ///          a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();
@@ -177,6 +178,7 @@ class TrackedNormalization {
   bool track_running_stats() const { return tracking_; }
 
   /// Mean, variance and number of batches of what training has seen. Where they are not tracked nothing moves or uses them, loaded or not.
+  /// Assigned, they bring all of theirs along, momentum and estimator too; load() does not.
   Running& running_stats() { return running_; }
   const Running& running_stats() const { return running_; }
   /// (C); 0 and 1 before the first batch. The variance is unbiased unless the options say otherwise.

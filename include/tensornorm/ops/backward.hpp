@@ -9,15 +9,18 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// Errors: std::logic_error where `saved` is not of this shape and storage order, of an x of `size` elements.
+/// Errors: std::logic_error where `saved` is not of this shape, kind and storage order, of an x of `size` elements.
 template <class Scalar>
-void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, Index size, bool row_major) {
+void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, unsigned kind, Index size, bool row_major) {
   const ShapeText expected{shape.data(), int(shape.size())};
   if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
   const auto got = saved.shape();
   if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got ",
                            ShapeText{got.data(), int(got.size())});
+  if (saved.kind() != kind)
+    fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected those of such a layer, got those ",
+                           saved.kind() / 2 != kind / 2 ? "over other axes" : saved.kind() % 2 != 0 ? "about the mean" : "about 0");
   if (shape.size() > 1 && saved.row_major() != row_major)
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected those of an x in this storage order, got the other");
   if (!saved.constant() && saved.samples() * saved.size() != size)
@@ -65,7 +68,7 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
   check_same_shape(context.call, "dy", x, dy);
   if (x.size() == 0) check_gradient_layout(context.call, dy, x, dx);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  check_saved(context.call, saved, kept.span(), x.size(), kRowMajor);
+  check_saved(context.call, saved, kept.span(), kind_of_statistics<kRank>(policy, context.rule), x.size(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
   const auto plan_for = [&]<class Of, int kSlowest>(const auto& of_dy, const auto& of_x, const auto& of_dx) -> const Of& {
     return backward_plan<Of, kRowMajor, kSlowest>(
@@ -136,7 +139,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_rows_apart(context.call, "y", y);  // as forward wrote it
   if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);  // where the norm may be written
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
-  check_saved(context.call, saved, kept.span(), y.size(), kRowMajor);
+  check_saved(context.call, saved, kept.span(), kind_of_statistics<kRank>(policy, context.rule), y.size(), kRowMajor);
   const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();
   using A = accumulator_t<Scalar>;
   using S = statistic_t<T>;

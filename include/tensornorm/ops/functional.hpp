@@ -125,18 +125,29 @@ void normalize_with(const char* function, const Policy& policy, const Statistics
   }
 }
 
+/// As many rows of one number whatever its size is: an Eigen::VectorX.
+template <class X>
+constexpr bool is_column_vector() {
+  if constexpr (EigenMatrix<std::remove_cvref_t<X>>) return X::ColsAtCompileTime == 1 && X::RowsAtCompileTime != 1;
+  else return false;
+}
+
 /// The number of normalized axes: the parameters' rank, or the one asked for.
-template <int kNormalizedRank, class W, class B>
+template <class X, int kNormalizedRank, class W, class B>
 constexpr int normalized_rank() {
   constexpr int given = parameter_rank<W>() > 0 ? parameter_rank<W>() : parameter_rank<B>();
   static_assert(kNormalizedRank == 0 || given == 0 || kNormalizedRank == given, "tensornorm: weight and bias have the rank of normalized_shape");
-  return given > 0 ? given : kNormalizedRank > 0 ? kNormalizedRank : 1;
+  constexpr int rank = given > 0 ? given : kNormalizedRank > 0 ? kNormalizedRank : 1;
+  static_assert(!is_column_vector<X>() || given > 0 || rank > 1,
+                "tensornorm: a column vector is as many rows of one number, each normalized by itself: pass x.transpose(), or a RowVector");
+  return rank;
 }
 
 /// y = (x - mean) * rstd * weight + bias over the last axes, as many as weight, or else bias, has.
 ///
 /// Shapes   x, y: (..., weight's shape). weight, bias: one scalar type, not narrower than x's, without gaps, RowMajor if of rank 2 and
-///          more, or tn::none; an Eigen vector is of rank 1. With neither, kNormalizedRank axes, 1 by default.
+///          more, or tn::none; an Eigen vector is of rank 1. With neither, kNormalizedRank axes, 1 by default. An Eigen column
+///          vector is as many rows of one number: one is refused as x where rows of more are possible, one axis and neither parameter.
 /// Aliasing y may be exactly x; any other overlap with x, weight or bias is an error.
 /// Errors   std::invalid_argument before anything is written: shapes, gaps, overlaps, eps, n = 1 with an unbiased variance. An empty x is
 ///          no error.
@@ -144,7 +155,7 @@ constexpr int normalized_rank() {
 template <int kNormalizedRank = 0, class X, class Y, class W = None, class B = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void layer_norm(const X& x, Y&& y, const W& weight = {}, const B& bias = {}, NormalizeOptions options = {}, const Device& device = {}) {
-  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y,
+  normalize_with("layer_norm", LayerAxes<normalized_rank<X, kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y,
                  static_cast<None*>(nullptr), weight, bias, device);
 }
 /// As layer_norm(x, y, weight, bias), and keeps mean and rstd for layer_norm_backward. Scalar: weight's and bias's, x's with neither.
@@ -152,7 +163,7 @@ template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W = Non
   requires DeviceArgument<Device>
 void layer_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight = {}, const B& bias = {}, NormalizeOptions options = {},
                 const Device& device = {}) {
-  normalize_with("layer_norm", LayerAxes<normalized_rank<kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y, &saved, weight, bias,
+  normalize_with("layer_norm", LayerAxes<normalized_rank<X, kNormalizedRank, W, B>()>{}, rule_of(options), nullptr, x, y, &saved, weight, bias,
                  device);
 }
 
@@ -163,14 +174,14 @@ template <int kNormalizedRank = 0, class X, class Y, class W = None, class Devic
   requires DeviceArgument<Device>
 void rms_norm(const X& x, Y&& y, const W& weight = {}, RMSNormFunctionOptions options = {}, const Device& device = {}) {
   using Scalar = typename parameter_scalar<X, W>::type;
-  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y,
+  normalize_with("rms_norm", LayerAxes<normalized_rank<X, kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y,
                  static_cast<None*>(nullptr), weight, none, device);
 }
 /// As rms_norm(x, y, weight), and keeps rstd (mean is 0), one for each index of the leading axes, for rms_norm_backward.
 template <int kNormalizedRank = 0, class X, class Y, class Scalar, class W = None, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void rms_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, const W& weight = {}, RMSNormFunctionOptions options = {}, const Device& device = {}) {
-  normalize_with("rms_norm", LayerAxes<normalized_rank<kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y, &saved, weight,
+  normalize_with("rms_norm", LayerAxes<normalized_rank<X, kNormalizedRank, W, None>()>{}, rms_rule<Scalar>(options), nullptr, x, y, &saved, weight,
                  none, device);
 }
 

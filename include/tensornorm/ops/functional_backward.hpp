@@ -32,13 +32,13 @@ void differentiate_with(const char* function, const Policy& policy, const Statis
 /// Formula  as Normalization::backward.
 /// Aliasing dx, which is assigned, may be exactly dy or exactly x. dweight and dbias are added to, last; they may lie on weight, x or dy, not
 ///          on dx or each other. What is tn::none is not paid for. An empty x adds nothing.
-/// Errors   before anything is written. std::invalid_argument: shapes, gaps, overlaps, eps. std::logic_error: `saved` is not what a forward
-///          call on an x of this shape and storage order left.
+/// Errors   before anything is written. std::invalid_argument: shapes, gaps, overlaps, eps. std::logic_error: `saved` is not what such a
+///          forward call on an x of this shape and storage order left.
 template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, class DX, class DW, class DB, class Device = Eigen::DefaultDevice>
   requires DeviceArgument<Device>
 void layer_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight, DB&& dbias,
                          NormalizeOptions options = {}, const Device& device = {}) {
-  constexpr int rank = normalized_rank<kNormalizedRank, W, std::conditional_t<is_none<DW>, DB, DW>>();
+  constexpr int rank = normalized_rank<X, kNormalizedRank, W, std::conditional_t<is_none<DW>, DB, DW>>();
   differentiate_with("layer_norm_backward", LayerAxes<rank>{}, rule_of(options), dy, x, saved, weight, dx, dweight, dbias, device);
 }
 
@@ -50,7 +50,7 @@ template <int kNormalizedRank = 0, class DY, class X, class Scalar, class W, cla
   requires DeviceArgument<Device>
 void rms_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& saved, const W& weight, DX&& dx, DW&& dweight,
                        RMSNormFunctionOptions options = {}, const Device& device = {}) {
-  constexpr int rank = normalized_rank<kNormalizedRank, W, DW>();
+  constexpr int rank = normalized_rank<X, kNormalizedRank, W, DW>();
   differentiate_with("rms_norm_backward", LayerAxes<rank>{}, rms_rule<Scalar>(options), dy, x, saved, weight, dx, dweight, none, device);
 }
 
@@ -100,7 +100,7 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
     if (out.data != nullptr)
       for (const auto* values : given) check_apart(call, "dx", out.data, out.span(), "the given statistics", values, in.shape[1]);
     SavedStats<Scalar> saved;
-    keep_given(rule, given[0], given[1], saved, channels);
+    keep_given(rule, given[0], given[1], saved, channels, kind_of_statistics<rank_of<X>>(BatchAxes<1>{}, rule));
     differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
   }
 }

@@ -58,6 +58,13 @@ const ForwardPlan<T, Scalar, kSource>& forward_plan(const Call& call, const P& p
 template <AxisPolicy P, int kRank, bool kRowMajor>
 inline constexpr StatisticsSource kStatisticsOfX = reduces_rows<P, kRank, kRowMajor>() ? StatisticsSource::rows : StatisticsSource::any;
 
+/// What a backward call can tell of the normalization that saved statistics: which axes are averaged away, see averaged_axes(), and whether
+/// the variance is about the mean. Neither eps nor the estimator.
+template <int kRank, AxisPolicy P>
+unsigned kind_of_statistics(const P& policy, const StatisticsRule& rule) {
+  return 2 * averaged_axes<P, kRank>(policy) + (rule.centered ? 1 : 0);
+}
+
 /// y may be x, or apart from it and from the parameters.
 template <class Plan, class Scalar, class T, class U, int kRank>
 TENSORNORM_INLINE void check_memory(const NormalizeContext<Scalar>& context, const Plan& plan, const TensorView<T, kRank>& x,
@@ -80,10 +87,13 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   check_same_shape(context.call, "y", x, y);
+  const auto prepare = [&](Index samples) {
+    return saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), samples, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
+  };
   if (x.size() == 0) {
     check_layout(context.call, x, y);
     if (saved != nullptr) {
-      S* const values = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), 0, kRowMajor).mean;
+      S* const values = prepare(0).mean;
       std::fill_n(values, 3 * saved->size(), S(0));
     }
     return;
@@ -96,7 +106,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   const auto run = [&](const auto& chosen, const T* from, T* to) TENSORNORM_INLINE_LAMBDA {
     ForwardOp op(chosen, from, to, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
     StatisticsArrays<S> statistics;
-    if (saved != nullptr) statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), plan.samples, kRowMajor);
+    if (saved != nullptr) statistics = prepare(plan.samples);
     if (running != nullptr) {
       if (saved == nullptr) statistics.mean = op.statistics_memory(0);
       statistics.variance = op.statistics_memory(1);
@@ -123,9 +133,10 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
 
 /// Saves given statistics as constants.
 template <class Scalar, class Value>
-void keep_given(const StatisticsRule& rule, const Value* mean, const Value* variance, SavedStats<Scalar>& saved, std::span<const Index> shape) {
+void keep_given(const StatisticsRule& rule, const Value* mean, const Value* variance, SavedStats<Scalar>& saved, std::span<const Index> shape,
+                unsigned kind) {
   using S = statistic_t<Scalar>;
-  const auto kept = saved.prepare(shape, std::nullopt);
+  const auto kept = saved.prepare(shape, std::nullopt, kind);
   kernels::dispatch(kernels::GivenStatistics<S, Value>{rule, mean, variance, S(1), kept, saved.size()});
 }
 
@@ -141,7 +152,8 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
     if (unbiased && samples == 1) fail(context.call, "expected more than 1 value for an unbiased variance, got input size ", x.text());
   };
   const auto keep = [&] {
-    if (saved != nullptr) keep_given(context.rule, mean, variance, *saved, kept_shape<P, kRank>(policy, x.shape).span());
+    if (saved == nullptr) return;
+    keep_given(context.rule, mean, variance, *saved, kept_shape<P, kRank>(policy, x.shape).span(), kind_of_statistics<kRank>(policy, context.rule));
   };
   if (x.size() == 0) {
     check_samples(make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy).samples);

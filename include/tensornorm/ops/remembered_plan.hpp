@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <new>
 #include <tensornorm/axes/loop_nest.hpp>
@@ -10,9 +11,12 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
+/// Calls of one type, of different shapes say, that a thread keeps the plans of: the layers of a network take turns.
+inline constexpr int kPlansKept = 8;
+
 /// The plan of a call: Plan(nest, options), with the nest of make_loop_nest<..., kSlowest>(shape, strides, policy). The size of x is not 0.
 ///
-/// A thread keeps its last one for each type of call, and a call like the one before it is not analysed again: in a call of 16 elements
+/// A thread keeps the last ones it made for each type of call, and a call like one of these is not analysed again: in a call of 16 elements
 /// the analysis takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the
 /// thread's next call for the same types.
 ///
@@ -34,19 +38,33 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
     bool made = false;
     alignas(Plan) std::byte plan[sizeof(Plan)];
   };
-  static constinit thread_local Scratch::Kept<Remembered> kept;
-  Remembered& last = kept.get();
+  struct Several {
+    Remembered plans[kPlansKept];
+    Remembered* last = plans;    ///< asked for
+    Remembered* newest = plans;  ///< made
+  };
+  static constinit thread_local Scratch::Kept<Several> kept;
+  Several& several = kept.get();
   Index groups = 0;
   if constexpr (SplitsAnAxis<P>) groups = Index(policy.groups);
-  const Key& key = last.key;
-  const bool same = last.made && key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
-  if (!StaticRoles<P, kRank> || !same) [[unlikely]] {
-    check();
-    ::new (static_cast<void*>(last.plan)) Plan(make_loop_nest<kRank, kRowMajor, kSlowest>(shape, strides, policy), options);
-    last.key = {shape, strides, groups, options};
-    last.made = true;
+  const auto serves = [&](const Remembered& r) {
+    return StaticRoles<P, kRank> && r.made && r.key.shape == shape && r.key.strides == strides && r.key.groups == groups && r.key.options == options;
+  };
+  Remembered* one = several.last;
+  if (!serves(*one)) [[unlikely]] {
+    Remembered* const end = several.plans + kPlansKept;
+    one = std::find_if(several.plans, end, serves);
+    if (one == end) {
+      check();
+      one = several.newest + 1 < end ? several.newest + 1 : several.plans;
+      ::new (static_cast<void*>(one->plan)) Plan(make_loop_nest<kRank, kRowMajor, kSlowest>(shape, strides, policy), options);
+      one->key = {shape, strides, groups, options};
+      one->made = true;
+      several.newest = one;
+    }
+    several.last = one;
   }
-  return *std::launder(reinterpret_cast<const Plan*>(last.plan));
+  return *std::launder(reinterpret_cast<const Plan*>(one->plan));
 }
 
 }  // namespace TENSORNORM_ABI

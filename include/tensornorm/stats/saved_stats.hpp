@@ -44,8 +44,11 @@ class SavedStats {
   bool row_major() const { return row_major_; }
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
   Values mean_lo() const { return Values(values_.data() + size(), size()); }
+  /// For the layers: what tells these from another normalization's of the same shape, as prepare() was told.
+  unsigned kind() const { return kind_; }
   /// For the layers: makes room for statistics of this shape and returns where they go. `samples`: none where they are given, constants.
-  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, std::optional<Index> samples, bool row_major = true) {
+  /// `kind`: kind_of_statistics().
+  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, std::optional<Index> samples, unsigned kind, bool row_major = true) {
     Index size = 1;
     for (Index extent : shape) size *= extent;
     values_.resize(std::size_t(3 * size));
@@ -53,6 +56,7 @@ class SavedStats {
     rank_ = int(shape.size());
     size_ = size;
     samples_ = samples;
+    kind_ = kind;
     row_major_ = row_major;
     return {values_.data(), values_.data() + size, values_.data() + 2 * size, nullptr};
   }
@@ -63,6 +67,7 @@ class SavedStats {
   int rank_ = -1;
   Index size_ = 0;
   std::optional<Index> samples_ = 0;
+  unsigned kind_ = 0;
   bool row_major_ = true;
 };
 
