@@ -87,7 +87,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   check_same_shape(context.call, "y", x, y);
-  const auto prepare = [&](Index samples) {
+  const auto prepare = [&](Index samples) TENSORNORM_INLINE_LAMBDA {
     return saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), samples, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
   };
   if (x.size() == 0) {
