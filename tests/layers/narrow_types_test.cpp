@@ -362,6 +362,12 @@ TYPED_TEST(NarrowFaults, Row49TheLargestHalvesDoNotOverflowASum) {
     EXPECT_EQ(this->real(y(0, k)), this->real(S(static_cast<float>(-std::sqrt(3.0)))));
     EXPECT_EQ(this->real(y(1, k)), this->real(S(static_cast<float>(std::sqrt(1.0 / 3)))));
   }
+  typename TypeParam::template Tensor<2> row(2, n), row_y(2, n);
+  for (Index i = 0; i < n; ++i)
+    for (Index k = 0; k < 2; ++k) row(k, i) = x(i, k);
+  tn::LayerNorm<P>(n).forward(row, row_y);
+  for (Index i = 0; i < n; ++i)
+    for (Index k = 0; k < 2; ++k) ASSERT_EQ(this->real(row_y(k, i)), this->real(y(i, k))) << i;
 }
 
 TYPED_TEST(NarrowFaults, Row50TheMeanOfManyOnesIsOne) {

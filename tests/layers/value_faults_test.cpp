@@ -153,6 +153,11 @@ TYPED_TEST(Faults, Row41OneInfiniteElementOfAnRmsNormRow) {
 TYPED_TEST(Faults, Row40InEvalModeOnlyTheElementItselfIsSpoiled) {
   using S = typename TypeParam::Scalar;
   const auto check = [](auto layer, const auto& clean) {
+    layer(clean);  // every channel has statistics and parameters of its own
+    for (Index c = 0; c < layer.num_features(); ++c) {
+      layer.weight()(c) = S(0.5) + S(0.25) * S(c);
+      layer.bias()(c) = S(c);
+    }
     layer.eval();
     const auto expected = support::logical(layer(clean));
     const support::Shape shape = support::shape_of(clean);
