@@ -33,38 +33,37 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
     Index groups;
     typename Plan::Options options;
   };
-  struct Remembered {
-    Key key;
-    bool made = false;
-    alignas(Plan) std::byte plan[sizeof(Plan)];
-  };
   struct Several {
-    Remembered plans[kPlansKept];
-    Remembered* last = plans;    ///< asked for
-    Remembered* newest = plans;  ///< made
+    Key keys[kPlansKept];
+    int made = 0, last = 0, oldest = 0;
+    alignas(Plan) std::byte plans[kPlansKept][sizeof(Plan)];
+    Several() {}  // NOLINT(modernize-use-equals-default): of a program that has one, the memory of the others is never touched
   };
   static constinit thread_local Scratch::Kept<Several> kept;
   Several& several = kept.get();
   Index groups = 0;
   if constexpr (SplitsAnAxis<P>) groups = Index(policy.groups);
-  const auto serves = [&](const Remembered& r) {
-    return StaticRoles<P, kRank> && r.made && r.key.shape == shape && r.key.strides == strides && r.key.groups == groups && r.key.options == options;
+  const auto serves = [&](int i) {
+    const Key& key = several.keys[i];
+    return key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
   };
-  Remembered* one = several.last;
-  if (!serves(*one)) [[unlikely]] {
-    Remembered* const end = several.plans + kPlansKept;
-    one = std::find_if(several.plans, end, serves);
-    if (one == end) {
+  int i = several.last;
+  if (!StaticRoles<P, kRank> || several.made == 0 || !serves(i)) [[unlikely]] {
+    if constexpr (StaticRoles<P, kRank>)
+      for (i = 0; i < several.made && !serves(i);) ++i;
+    if (!StaticRoles<P, kRank> || i == several.made) {
       check();
-      one = several.newest + 1 < end ? several.newest + 1 : several.plans;
-      ::new (static_cast<void*>(one->plan)) Plan(make_loop_nest<kRank, kRowMajor, kSlowest>(shape, strides, policy), options);
-      one->key = {shape, strides, groups, options};
-      one->made = true;
-      several.newest = one;
+      if (i == kPlansKept) {
+        i = several.oldest;
+        several.oldest = (i + 1) % kPlansKept;
+      }
+      ::new (static_cast<void*>(several.plans[i])) Plan(make_loop_nest<kRank, kRowMajor, kSlowest>(shape, strides, policy), options);
+      several.keys[i] = {shape, strides, groups, options};
+      several.made = std::max(several.made, i + 1);
     }
-    several.last = one;
+    several.last = i;
   }
-  return *std::launder(reinterpret_cast<const Plan*>(one->plan));
+  return *std::launder(reinterpret_cast<const Plan*>(several.plans[i]));
 }
 
 }  // namespace TENSORNORM_ABI
