@@ -278,7 +278,16 @@ TYPED_TEST(BackwardFaults, Row35WithTheStatisticsOfAnotherLayer) {
   refuses(batch, layer.saved, "over other axes");
   refuses(layer, constants.saved, "over other axes");
   refuses(squares, constants.saved, "over other axes");
+  using Images = typename TypeParam::template Tensor<4>;
+  const Images images_as_wide = random_tensor<Images>({2, 4, 3, 4});  // channels first and last
+  Operands first(tn::BatchNorm2d<S>(4), images_as_wide), last(tn::BatchNorm2d<S, tn::BatchAxes<-1>>(4), images_as_wide);
+  refuses(first, last.saved, "over other axes");
+  refuses(last, first.saved, "over other axes");
   // Of one layer, as images of one element or without.
+  Operands groups(tn::GroupNorm<S, tn::GroupAxes<-1>>(2, 4), random_tensor<typename TypeParam::template Tensor<2>>({3, 4}));
+  auto pixels = random_tensor<typename TypeParam::template Tensor<3>>({3, 1, 4});
+  std::copy_n(groups.x.data(), 12, pixels.data());
+  EXPECT_EQ(logical(groups.layer.backward(pixels, pixels, groups.saved).dx), logical(groups.layer.backward(groups.x, groups.x, groups.saved).dx));
   const auto images = random_tensor<typename TypeParam::template Tensor<3>>({4, 4, 1});
   EXPECT_EQ(logical(frozen.backward(images, images, constants.saved).dx), logical(frozen.backward(constants.x, constants.x, constants.saved).dx));
 }

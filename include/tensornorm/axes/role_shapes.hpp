@@ -56,21 +56,12 @@ constexpr auto kept_shape(const P& policy, const Extents<kRank>& shape) {
   return kept;
 }
 
-/// Which axes are averaged away, as a number: binary digits after a leading 1, 1 for axes that are, 0 for those that are not.
-///
-/// Whatever the rank is, one normalization has one number: a digit stands for all axes of one kind that follow each other, and those after
-/// the last that is kept are left out where the first axis is averaged away, as (N, C, L) has some and (N, C) has none.
+/// Which axes are averaged away, as a number: binary digits after a leading 1, one for each axis, 1 for those that are.
 template <AxisPolicy P, int kRank>
 constexpr unsigned averaged_axes(const P& policy) {
   unsigned digits = 1;
-  int first = -1, last = -1;
-  for (int axis = 0; axis < split_rank<P>(kRank); ++axis) {
-    const int digit = is_reduced(policy.role(axis, split_rank<P>(kRank))) ? 1 : 0;
-    if (axis == 0) first = digit;
-    if (digit != last) digits = 2 * digits + unsigned(digit);
-    last = digit;
-  }
-  return first == 1 && last == 1 && digits > 3 ? digits / 2 : digits;
+  for (int axis = 0; axis < split_rank<P>(kRank); ++axis) digits = 2 * digits + (is_reduced(policy.role(axis, split_rank<P>(kRank))) ? 1 : 0);
+  return digits;
 }
 
 /// The shape of weight and bias: a split axis counts once, whole where both its parts are affine.

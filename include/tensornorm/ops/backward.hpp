@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <bit>
 #include <tensornorm/ops/backward_op.hpp>
 #include <tensornorm/ops/normalize.hpp>
 #include <tensornorm/ops/transposed_rows.hpp>
@@ -9,7 +10,8 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// Errors: std::logic_error where `saved` is not of this shape, kind and storage order, of an x of `size` elements.
+/// Errors: std::logic_error where `saved` is not of this shape, kind and storage order, of an x of `size` elements. Of x of another rank, with
+/// an axis of one element less for example, other axes are not asked for.
 template <class Scalar>
 void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, unsigned kind, Index size, bool row_major) {
   const ShapeText expected{shape.data(), int(shape.size())};
@@ -18,9 +20,10 @@ void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<co
   if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got ",
                            ShapeText{got.data(), int(got.size())});
-  if (saved.kind() != kind)
+  const bool other_axes = std::bit_width(saved.kind()) == std::bit_width(kind) && saved.kind() / 2 != kind / 2;
+  if (other_axes || saved.kind() % 2 != kind % 2)
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected those of such a layer, got those ",
-                           saved.kind() / 2 != kind / 2 ? "over other axes" : saved.kind() % 2 != 0 ? "about the mean" : "about 0");
+                           other_axes ? "over other axes" : saved.kind() % 2 != 0 ? "about the mean" : "about 0");
   if (shape.size() > 1 && saved.row_major() != row_major)
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected those of an x in this storage order, got the other");
   if (!saved.constant() && saved.samples() * saved.size() != size)

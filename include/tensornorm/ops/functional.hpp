@@ -147,7 +147,7 @@ constexpr int normalized_rank() {
 ///
 /// Shapes   x, y: (..., weight's shape). weight, bias: one scalar type, not narrower than x's, without gaps, RowMajor if of rank 2 and
 ///          more, or tn::none; an Eigen vector is of rank 1. With neither, kNormalizedRank axes, 1 by default. An Eigen column
-///          vector is as many rows of one number: one is refused as x where rows of more are possible, one axis and neither parameter.
+///          vector is as many rows of one number: x may not be one by its type where one axis is normalized and there is neither parameter.
 /// Aliasing y may be exactly x; any other overlap with x, weight or bias is an error.
 /// Errors   std::invalid_argument before anything is written: shapes, gaps, overlaps, eps, n = 1 with an unbiased variance. An empty x is
 ///          no error.

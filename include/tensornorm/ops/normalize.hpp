@@ -58,8 +58,8 @@ const ForwardPlan<T, Scalar, kSource>& forward_plan(const Call& call, const P& p
 template <AxisPolicy P, int kRank, bool kRowMajor>
 inline constexpr StatisticsSource kStatisticsOfX = reduces_rows<P, kRank, kRowMajor>() ? StatisticsSource::rows : StatisticsSource::any;
 
-/// What a backward call can tell of the normalization that saved statistics: which axes are averaged away, see averaged_axes(), and whether
-/// the variance is about the mean. Neither eps nor the estimator.
+/// What a backward call can tell of the normalization that saved statistics: averaged_axes(), and whether the variance is about the mean.
+/// Neither eps nor the estimator.
 template <int kRank, AxisPolicy P>
 unsigned kind_of_statistics(const P& policy, const StatisticsRule& rule) {
   return 2 * averaged_axes<P, kRank>(policy) + (rule.centered ? 1 : 0);
