@@ -47,11 +47,11 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
     const Key& key = several.keys[i];
     return key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
   };
+  const int made = StaticRoles<P, kRank> ? several.made : 0;
   int i = several.last;
-  if (!StaticRoles<P, kRank> || several.made == 0 || !serves(i)) [[unlikely]] {
-    if constexpr (StaticRoles<P, kRank>)
-      for (i = 0; i < several.made && !serves(i);) ++i;
-    if (!StaticRoles<P, kRank> || i == several.made) {
+  if (made == 0 || !serves(i)) [[unlikely]] {
+    for (i = 0; i < made && !serves(i);) ++i;
+    if (i == made) {
       check();
       if (i == kPlansKept) {
         i = several.oldest;
