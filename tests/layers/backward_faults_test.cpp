@@ -278,6 +278,12 @@ TYPED_TEST(BackwardFaults, Row35WithTheStatisticsOfAnotherLayer) {
   Operands first(tn::BatchNorm2d<S>(4), images_as_wide), last(tn::BatchNorm2d<S, tn::BatchAxes<-1>>(4), images_as_wide);
   refuses(first, last.saved, "over other axes");
   refuses(last, first.saved, "over other axes");
+  const auto square = random_tensor<typename TypeParam::template Tensor<3>>({2, 4, 4});
+  Operands rows(tn::LayerNorm<S>(4), square), channels(tn::InstanceNorm1d<S>(4, {.affine = true}), square);
+  Operands one_each(tn::GroupNorm<S, tn::GroupAxes<-1>>(4, 4), square);  // a group of one channel, over the axis before it
+  refuses(rows, one_each.saved, "over other axes");
+  refuses(channels, one_each.saved, "over other axes");
+  refuses(one_each, rows.saved, "over other axes");
   // Of one layer, as images of one element or without.
   Operands groups(tn::GroupNorm<S, tn::GroupAxes<-1>>(2, 4), random_tensor<typename TypeParam::template Tensor<2>>({3, 4}));
   auto pixels = random_tensor<typename TypeParam::template Tensor<3>>({3, 1, 4});

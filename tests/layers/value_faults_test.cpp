@@ -213,7 +213,7 @@ TYPED_TEST(Faults, Row47AMeanOfAMillionDeviations) {
       check(tn::LayerNorm<S>(4001), random_tensor<Eigen::Tensor<S, 3, kOrder>>({2, 2, 4001}), "");
     };
     of_order.template operator()<Eigen::RowMajor>();
-    if constexpr (std::is_same_v<S, float>) of_order.template operator()<Eigen::ColMajor>();
+    of_order.template operator()<Eigen::ColMajor>();
   });
 }
 

@@ -56,11 +56,17 @@ constexpr auto kept_shape(const P& policy, const Extents<kRank>& shape) {
   return kept;
 }
 
-/// Which axes are averaged away, as a number: binary digits after a leading 1, one for each axis, 1 for those that are.
+/// Which axes are averaged away, as a number: binary digits after a leading 1, one for each axis of the tensor, 1 where that is all of it.
 template <AxisPolicy P, int kRank>
 constexpr unsigned averaged_axes(const P& policy) {
   unsigned digits = 1;
-  for (int axis = 0; axis < split_rank<P>(kRank); ++axis) digits = 2 * digits + (is_reduced(policy.role(axis, split_rank<P>(kRank))) ? 1 : 0);
+  constexpr int rank = split_rank<P>(kRank);
+  for (int logical = 0, axis = 0; logical < kRank; ++logical, ++axis) {
+    bool averaged = is_reduced(policy.role(axis, rank));
+    if constexpr (SplitsAnAxis<P>)
+      if (logical == policy.split_axis(kRank)) averaged = is_reduced(policy.role(++axis, rank)) && averaged;
+    digits = 2 * digits + (averaged ? 1 : 0);
+  }
   return digits;
 }
 
