@@ -4,9 +4,11 @@
 #include <type_traits>
 #include <tensornorm/ops/backward_op.hpp>
 #include <tensornorm/ops/forward_op.hpp>
+#include <tensornorm/ops/transposed_rows.hpp>
 
-/// Kernels that a program compiles once, instead of in every unit that calls a layer: they are nearly all of what such a unit takes to
-/// compile. T is the type of the elements of x and y; the layer, its scalar, shapes and storage orders do not matter.
+/// Kernels, and what chooses among them where the layer's scalar is T too, that a program compiles once, instead of in every unit that calls a
+/// layer: they are nearly all of what such a unit takes to compile. T is the type of the elements of x and y; the layer, its scalar, shapes and
+/// storage orders do not matter.
 ///
 ///   TENSORNORM_DECLARE_KERNELS(float);  // in the header through which all units get their layers, outside of namespaces
 ///   TENSORNORM_DEFINE_KERNELS(float);   // in one unit of the program, and of each shared library, after that header
@@ -20,20 +22,24 @@
 // Only the preprocessor can write one list of instantiations for both.
 #define TENSORNORM_EACH_KERNEL(how, T)                                                                                     \
   static_assert(tensornorm::RealScalar<T> && !std::is_const_v<T>, "tensornorm: kernels are for the type of x's elements"); \
-  TENSORNORM_KERNEL(how, RowForward, ForwardArguments<T>);                                                                 \
-  TENSORNORM_KERNEL(how, ShortRowForward, ForwardArguments<T>);                                                            \
-  TENSORNORM_KERNEL(how, OneRowForward, ForwardArguments<T>);                                                              \
-  TENSORNORM_KERNEL(how, FrozenRunForward, ForwardArguments<T>);                                                           \
-  TENSORNORM_KERNEL(how, FrozenRowsForward, ForwardArguments<T>);                                                          \
-  TENSORNORM_KERNEL(how, ColumnForward, ForwardArguments<T>);                                                              \
-  TENSORNORM_KERNEL(how, RowBackward, BackwardArguments<T>);                                                               \
-  TENSORNORM_KERNEL(how, CachedRowBackward, BackwardArguments<T>);                                                         \
-  TENSORNORM_KERNEL(how, ShortRowBackward, BackwardArguments<T>);                                                          \
-  TENSORNORM_KERNEL(how, OneRowBackward, BackwardArguments<T>);                                                            \
-  TENSORNORM_KERNEL(how, ColumnBackward, BackwardArguments<T>)
-// A line of that list: all but three words of it are the same.
-#define TENSORNORM_KERNEL(how, walk, arguments) \
-  how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk<tensornorm::kernels::arguments>&) noexcept
+  TENSORNORM_KERNEL(how, RowForward<tensornorm::kernels::ForwardArguments<T>>);                                            \
+  TENSORNORM_KERNEL(how, ShortRowForward<tensornorm::kernels::ForwardArguments<T>>);                                       \
+  TENSORNORM_KERNEL(how, OneRowForward<tensornorm::kernels::ForwardArguments<T>>);                                         \
+  TENSORNORM_KERNEL(how, FrozenRunForward<tensornorm::kernels::ForwardArguments<T>>);                                      \
+  TENSORNORM_KERNEL(how, FrozenRowsForward<tensornorm::kernels::ForwardArguments<T>>);                                     \
+  TENSORNORM_KERNEL(how, ColumnForward<tensornorm::kernels::ForwardArguments<T>>);                                         \
+  TENSORNORM_KERNEL(how, RowBackward<tensornorm::kernels::BackwardArguments<T>>);                                          \
+  TENSORNORM_KERNEL(how, CachedRowBackward<tensornorm::kernels::BackwardArguments<T>>);                                    \
+  TENSORNORM_KERNEL(how, ShortRowBackward<tensornorm::kernels::BackwardArguments<T>>);                                     \
+  TENSORNORM_KERNEL(how, OneRowBackward<tensornorm::kernels::BackwardArguments<T>>);                                       \
+  TENSORNORM_KERNEL(how, ColumnBackward<tensornorm::kernels::BackwardArguments<T>>);                                       \
+  TENSORNORM_KERNEL(how, InterleavedRows<T>);                                                                              \
+  how struct tensornorm::ForwardPlan<T, T, tensornorm::StatisticsSource::rows>;                                            \
+  how struct tensornorm::ForwardPlan<T, T, tensornorm::StatisticsSource::any>;                                             \
+  how struct tensornorm::ForwardPlan<T, T, tensornorm::StatisticsSource::given>;                                           \
+  how struct tensornorm::BackwardPlan<T, T, true>;                                                                         \
+  how struct tensornorm::BackwardPlan<T, T, false>
+#define TENSORNORM_KERNEL(how, walk) how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk&) noexcept
 
 // What TensorNorm::Kernels of CMake has for units of these flags. It defines names of type and flags as `0,1`; one that is not defined
 // leaves the second place to the 0 behind it, without a warning that it is none.

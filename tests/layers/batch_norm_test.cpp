@@ -299,6 +299,7 @@ TEST(BatchNormOptions, DefaultsArePyTorchs) {
 TEST(BatchNormOptions, WithoutBiasHasAWeightAlone) {
   tn::BatchNorm1d<double> layer(3, {.bias = false});
   EXPECT_TRUE(layer.affine());
+  EXPECT_TRUE(layer.has_weight());
   EXPECT_FALSE(layer.has_bias());
   EXPECT_EQ(layer.weight().size(), 3);
   EXPECT_THROW(layer.bias(), std::logic_error);
@@ -306,6 +307,8 @@ TEST(BatchNormOptions, WithoutBiasHasAWeightAlone) {
   std::ostringstream text;
   text << layer;
   EXPECT_EQ(text.str(), "BatchNorm1d(3, eps=1e-05, momentum=0.1, affine=true, bias=false, track_running_stats=true)");
+  EXPECT_TRUE(tn::BatchNorm1d<double>(3).has_bias());
+  EXPECT_FALSE(tn::BatchNorm1d<double>(3, {.affine = false}).has_weight());
   EXPECT_FALSE(tn::BatchNorm1d<double>(3, {.affine = false}).has_bias());
 }
 

@@ -259,6 +259,8 @@ TEST(LayerNormOptions, OneExtentWithAndWithoutBraces) {
 
 TEST(LayerNormOptions, ParametersThatAreNotThere) {
   tn::LayerNorm<float> none(3, {.elementwise_affine = false}), no_bias(3, {.bias = false});
+  EXPECT_FALSE(none.has_weight() || none.has_bias() || no_bias.has_bias());
+  EXPECT_TRUE(no_bias.has_weight() && tn::LayerNorm<float>(3).has_bias());
   EXPECT_THROW(none.weight(), std::logic_error);
   EXPECT_THROW(none.bias(), std::logic_error);
   EXPECT_EQ(no_bias.weight().size(), 3);

@@ -8,12 +8,15 @@
 
 #include <cmath>
 #include <random>
+#include <tensornorm/kernels_once.hpp>
 #include <tensornorm/tensornorm.hpp>
 #include <unsupported/Eigen/AutoDiff>
 
 #include "support/compare.hpp"
 #include "support/reference.hpp"
 #include "support/subject_list.hpp"
+
+TENSORNORM_DEFINE_KERNELS(long double);  // of a type that no vector holds
 
 /// value + derivative * epsilon with epsilon^2 = 0: what a user has to write, and no more.
 struct Dual {

@@ -50,11 +50,13 @@ struct InterleavedRows {
 
   template <class I>
   TENSORNORM_INLINE void run() const {
-    if (count == 2) move<2, I>();
-    else if (count == 4) move<4, I>();
-    else if (count == 8) move<8, I>();
-    else if (count == 16) move<16, I>();
-    else move_numbers(rows, turns, count, 0);
+    if constexpr (virtual_width<T> > 1) {
+      if (count == 2) return move<2, I>();
+      if (count == 4) return move<4, I>();
+      if (count == 8) return move<8, I>();
+      if (count == 16) return move<16, I>();
+    }
+    move_numbers(rows, turns, count, 0);
   }
 
  private:

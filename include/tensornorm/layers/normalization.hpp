@@ -41,8 +41,8 @@ class Normalization {
   /// What forward(x, y, saved) keeps for backward.
   using Saved = SavedStats<Scalar>;
 
-  /// A layer with a policy of the user's own; `affine_shape` is the shape of the policy's affine axes, or the number of its elements.
-  /// weight and bias are flat, RowMajor over these axes.
+  /// A layer with a policy of the user's own; `affine_shape` is the shape of the policy's affine axes, or the number of its elements: {1}
+  /// of a policy without any. x has to have it whether there are parameters or not. weight and bias are flat, RowMajor over these axes.
   ///
   /// Errors   std::invalid_argument: no extent, more than 10, one < 1, eps not finite or negative; std::length_error: more elements than
   ///          there can be.
@@ -151,6 +151,8 @@ class Normalization {
   const auto& weight() const { return affine_.weight(); }
   auto& bias() { return affine_.bias(); }
   const auto& bias() const { return affine_.bias(); }
+  bool has_weight() const { return affine_.has_weight(); }
+  bool has_bias() const { return affine_.has_bias(); }
   /// Both, and their shape.
   const Affine<Scalar, kParameterRank>& affine() const { return affine_; }
 

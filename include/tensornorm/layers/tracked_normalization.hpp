@@ -173,8 +173,9 @@ class TrackedNormalization {
   double eps() const { return normalization_.eps(); }
   /// In [0, 1]; nullopt: the cumulative average.
   std::optional<double> momentum() const { return running_.momentum(); }
-  bool affine() const { return normalization_.affine().has_weight(); }
-  bool has_bias() const { return normalization_.affine().has_bias(); }
+  bool affine() const { return has_weight(); }
+  bool has_weight() const { return normalization_.has_weight(); }
+  bool has_bias() const { return normalization_.has_bias(); }
   bool track_running_stats() const { return tracking_; }
 
   /// Mean, variance and number of batches of what training has seen. Where they are not tracked nothing moves or uses them, loaded or not.

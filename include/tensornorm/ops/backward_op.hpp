@@ -53,56 +53,60 @@ struct BackwardPlan {
   bool in_step = false;       ///< all runs of x, and those of dy, begin as far past a line, and their sums may begin at one
   std::size_t column_bytes = 0;  ///< memory of each thread in a walk of columns
 
-  BackwardPlan(const LoopNest& nest, const Options& options)
-      : size(nest.size()), statistics(nest.statistics), samples(nest.samples), params(nest.params), footprint(nest),
-        order(ParameterOrder<A, Scalar>::of_gradients(nest, options.weight, options.gradients)) {
-    constexpr Index element = Index(sizeof(T));
-    const LoopNest& walked = order.nest();
-    const Index bytes = size * element, traffic = traffic_of(3, bytes);
-    const LoopNest merged = kRowsOnly ? without_params(walked) : nest_of_statistics(walked, traffic, element, false);
-    const JoinedSlices joined = options.constant || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
-    walk = kRowsOnly ? Walk::row : choose_walk(merged, traffic, element, false, joined);
-    Index unit = traffic_of(3, samples * element);
-    bool streamed = false;
-    if (kRowsOnly || walk == Walk::row) {
-      row = make_row_walk(walked, merged);
-      pieces = row.kept.size();
-      const Index run = row.run.extent * element;
-      streamed = is_streamed_row(run, element, false);
-      beside = options.gradients && row.run.param != 0 ? order.affine().size() : 0;
-      constexpr Index w = kernels::virtual_width<A>;
-      in_step = std::is_same_v<A, T> && kernels::kMasks && row.run.extent >= kernels::kTurnedVectors * w && row.is_in_step(0, w) &&
-                row.is_in_step(1, w);
-    } else {
-      column = make_column_walk(walked, merged, 2 * element);
-      pieces = column.problems.size() * column.strips;
-      unit = traffic;
-      streamed = column.is_streamed(element);
-      column_bytes = kernels::ColumnBackwardScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
-    }
-    const bool own = walk == Walk::row && !options.constant;
-    store = choose_store(walk, traffic, unit, streamed, options.in_place, options.aligned, own);
-    const bool writes_rows = own && options.writes;
-    if constexpr (kernels::may_write_beside_next<A, T>) {
-      constexpr Index kArrays = 4;  // weight, dweight, dbias, and once more the weight, which is read at another place by then
-      beside_next = writes_rows && store == kernels::Store::streaming &&
-                    writes_beside_next(traffic_of(2, samples * element), traffic_of(kArrays, beside * Index(sizeof(A))));
-    }
-    const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(kernels::kBlock<A>, traffic, element);
-    short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));
-    differentiated = options.gradients ? order.affine().size() : 0;
-    // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
-    const bool apart = differentiated == statistics && !order.within();
-    const Index fitting = apart || differentiated == 0 ? kMostChunks : bytes / (16 * Index(sizeof(S))) / differentiated;
-    chunks = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces, kMostChunks));
-    const bool few = beside > 0 && chunks == 1 && pieces * row.runs.size() <= kernels::kRowsPerFold * row.runs_apart();
-    sums = few ? 0 : apart ? 1 : chunks;
-    one_row = few && pieces * row.runs.size() == 1;
-  }
+  BackwardPlan(const LoopNest& nest, const Options& options);
 
  private:
   static constexpr Index kMostChunks = 16;
 };
+
+// Not in the class: see ForwardPlan's.
+template <class T, class Scalar, bool kRowsOnly>
+BackwardPlan<T, Scalar, kRowsOnly>::BackwardPlan(const LoopNest& nest, const Options& options)
+    : size(nest.size()), statistics(nest.statistics), samples(nest.samples), params(nest.params), footprint(nest),
+      order(ParameterOrder<A, Scalar>::of_gradients(nest, options.weight, options.gradients)) {
+  constexpr Index element = Index(sizeof(T));
+  const LoopNest& walked = order.nest();
+  const Index bytes = size * element, traffic = traffic_of(3, bytes);
+  const LoopNest merged = kRowsOnly ? without_params(walked) : nest_of_statistics(walked, traffic, element, false);
+  const JoinedSlices joined = options.constant || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
+  walk = kRowsOnly ? Walk::row : choose_walk(merged, traffic, element, false, joined);
+  Index unit = traffic_of(3, samples * element);
+  bool streamed = false;
+  if (kRowsOnly || walk == Walk::row) {
+    row = make_row_walk(walked, merged);
+    pieces = row.kept.size();
+    const Index run = row.run.extent * element;
+    streamed = is_streamed_row(run, element, false);
+    beside = options.gradients && row.run.param != 0 ? order.affine().size() : 0;
+    constexpr Index w = kernels::virtual_width<A>;
+    in_step = std::is_same_v<A, T> && kernels::kMasks && row.run.extent >= kernels::kTurnedVectors * w && row.is_in_step(0, w) &&
+              row.is_in_step(1, w);
+  } else {
+    column = make_column_walk(walked, merged, 2 * element);
+    pieces = column.problems.size() * column.strips;
+    unit = traffic;
+    streamed = column.is_streamed(element);
+    column_bytes = kernels::ColumnBackwardScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
+  }
+  const bool own = walk == Walk::row && !options.constant;
+  store = choose_store(walk, traffic, unit, streamed, options.in_place, options.aligned, own);
+  const bool writes_rows = own && options.writes;
+  if constexpr (kernels::may_write_beside_next<A, T>) {
+    constexpr Index kArrays = 4;  // weight, dweight, dbias, and once more the weight, which is read at another place by then
+    beside_next = writes_rows && store == kernels::Store::streaming &&
+                  writes_beside_next(traffic_of(2, samples * element), traffic_of(kArrays, beside * Index(sizeof(A))));
+  }
+  const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(kernels::kBlock<A>, traffic, element);
+  short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));
+  differentiated = options.gradients ? order.affine().size() : 0;
+  // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
+  const bool apart = differentiated == statistics && !order.within();
+  const Index fitting = apart || differentiated == 0 ? kMostChunks : bytes / (16 * Index(sizeof(S))) / differentiated;
+  chunks = std::clamp<Index>(std::min(bytes / kBytesPerThread, fitting), 1, std::min(pieces, kMostChunks));
+  const bool few = beside > 0 && chunks == 1 && pieces * row.runs.size() <= kernels::kRowsPerFold * row.runs_apart();
+  sums = few ? 0 : apart ? 1 : chunks;
+  one_row = few && pieces * row.runs.size() == 1;
+}
 
 /// dx, and the sums of dy * norm and dy per parameter, by a plan, which is to outlive it.
 ///

@@ -59,47 +59,7 @@ struct ForwardPlan {
   Index pieces;      ///< parts of the work that do not depend on each other
   std::size_t column_bytes = 0;  ///< memory of each thread in a walk of columns
 
-  ForwardPlan(const LoopNest& nest, const Options& options)
-      : statistics(nest.statistics), samples(nest.samples), params(nest.params), bytes(nest.size() * Index(sizeof(T))), footprint(nest),
-        order(nest, options.weight, options.bias) {
-    constexpr Index element = Index(sizeof(T));
-    const Index traffic = traffic_of(2, bytes);
-    const LoopNest& walked = order.nest();
-    const LoopNest merged = rows_only ? without_params(walked) : nest_of_statistics(walked, traffic, element, true);
-    const JoinedSlices joined = frozen || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
-    Index cache = lasting_cache();
-    const auto store_of = [&](Index unit, bool streamed) {
-      return choose_store(walk, traffic, unit, streamed, options.in_place, options.aligned, !frozen, cache);
-    };
-    walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, traffic, element, true, joined);
-    if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled
-      row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
-      order.leave_bias_out();
-      as_given = takes_narrow<T, Scalar> && options.weight && row.run.param == 1 && order.in_one_run() &&
-                 row.kept.size() * row.runs.size() <= kRowsAsGiven;
-      if (as_given) order.leave_as_given();
-      pieces = row.kept.size();
-      // Runs that meet coefficients again are as fast within the cache: a reader of y gains by what of it is there.
-      if (frozen && row.meets_again()) cache = last_level_cache();
-      const Index run = row.run.extent * element;
-      store = store_of(samples * element, frozen ? is_streamed_run(run, element) : is_streamed_row(run, element, row.runs.size() > 1));
-    } else {
-      column = make_column_walk(walked, merged, element, frozen);
-      pieces = column.problems.size() * column.strips;
-      store = store_of(bytes, column.is_streamed(element));
-      if (frozen && options.writes && store == kernels::Store::ordinary) frozen_rows = FrozenRows(walked, options.weight || options.bias);
-      column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
-    }
-    if (!frozen && walk == Walk::row && store == kernels::Store::ordinary && row.is_one_run(row.length))
-      fetched_of_next = fetched_of_next_row(row.length * element, options.in_place ? bytes : traffic) / element;
-    one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.kept.size() == 1 && row.is_one_run(kernels::kBlock<A>);
-    const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
-    short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, traffic, element)) ||
-                             (walk == Walk::row && row.has_joined_slices(joined)));
-    meets_again = in_caches && frozen && row.meets_again();
-    staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
-             store_of(bytes, is_streamed_run(row.gapless(1) * element, element)) == kernels::Store::streaming;
-  }
+  ForwardPlan(const LoopNest& nest, const Options& options);
 
   /// Sets of coefficients that each thread makes where runs meet them again, to use each of them twice or more.
   Index coefficients_made() const { return row.kept.loops[row.kept.depth - 1].extent; }
@@ -108,6 +68,50 @@ struct ForwardPlan {
   /// Given statistics leave the order of the walk free: a run needs only be long enough for coefficients in registers.
   static bool long_runs(const LoopNest& nest) { return reduces(nest.innermost()) && nest.innermost().extent >= kLongRun; }
 };
+
+// Not in the class: what is there may be inlined, and would be compiled for that where kernels are not (kernels_once.hpp).
+template <class T, class Scalar, StatisticsSource kSource>
+ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options& options)
+    : statistics(nest.statistics), samples(nest.samples), params(nest.params), bytes(nest.size() * Index(sizeof(T))), footprint(nest),
+      order(nest, options.weight, options.bias) {
+  constexpr Index element = Index(sizeof(T));
+  const Index traffic = traffic_of(2, bytes);
+  const LoopNest& walked = order.nest();
+  const LoopNest merged = rows_only ? without_params(walked) : nest_of_statistics(walked, traffic, element, true);
+  const JoinedSlices joined = frozen || order.within() ? JoinedSlices() : kernels::joined_slices<A>;
+  Index cache = lasting_cache();
+  const auto store_of = [&](Index unit, bool streamed) {
+    return choose_store(walk, traffic, unit, streamed, options.in_place, options.aligned, !frozen, cache);
+  };
+  walk = rows_only || (frozen && long_runs(walked)) ? Walk::row : choose_walk(merged, traffic, element, true, joined);
+  if (rows_only || walk == Walk::row) {  // where the first is true, the rest need not be compiled
+    row = frozen ? make_frozen_row_walk(walked) : make_row_walk(walked, merged);
+    order.leave_bias_out();
+    as_given = takes_narrow<T, Scalar> && options.weight && row.run.param == 1 && order.in_one_run() &&
+               row.kept.size() * row.runs.size() <= kRowsAsGiven;
+    if (as_given) order.leave_as_given();
+    pieces = row.kept.size();
+    // Runs that meet coefficients again are as fast within the cache: a reader of y gains by what of it is there.
+    if (frozen && row.meets_again()) cache = last_level_cache();
+    const Index run = row.run.extent * element;
+    store = store_of(samples * element, frozen ? is_streamed_run(run, element) : is_streamed_row(run, element, row.runs.size() > 1));
+  } else {
+    column = make_column_walk(walked, merged, element, frozen);
+    pieces = column.problems.size() * column.strips;
+    store = store_of(bytes, column.is_streamed(element));
+    if (frozen && options.writes && store == kernels::Store::ordinary) frozen_rows = FrozenRows(walked, options.weight || options.bias);
+    column_bytes = kernels::ColumnScratch<A, S>().template lay_out<T>(column, nullptr, nullptr);
+  }
+  if (!frozen && walk == Walk::row && store == kernels::Store::ordinary && row.is_one_run(row.length))
+    fetched_of_next = fetched_of_next_row(row.length * element, options.in_place ? bytes : traffic) / element;
+  one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.kept.size() == 1 && row.is_one_run(kernels::kBlock<A>);
+  const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
+  short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, traffic, element)) ||
+                           (walk == Walk::row && row.has_joined_slices(joined)));
+  meets_again = in_caches && frozen && row.meets_again();
+  staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
+           store_of(bytes, is_streamed_run(row.gapless(1) * element, element)) == kernels::Store::streaming;
+}
 
 /// y = (x - mean) * rstd * weight + bias by a plan, which is to outlive it: memory is taken, the kernels run.
 ///

@@ -219,7 +219,7 @@ void group_norm(const X& x, Y&& y, SavedStats<Scalar>& saved, Index num_groups, 
 
 /// y = (x - mean) * rstd * weight + bias, with one statistic per image and channel.
 ///
-/// Shapes   x, y: (N, C, spatial axes). weight, bias: (C) or tn::none.
+/// Shapes   x, y: (N, C, spatial axes), always with N: one image (C, H, W) would be C images of H channels. weight, bias: (C) or tn::none.
 /// Aliasing, Errors   as layer_norm; one spatial element.
 /// Source   Ulyanov, Vedaldi & Lempitsky 2016, arXiv:1607.08022; PyTorch's F.instance_norm.
 template <class X, class Y, class W = None, class B = None, class Device = Eigen::DefaultDevice>
