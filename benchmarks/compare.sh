@@ -5,7 +5,7 @@
 #
 #   sh benchmarks/compare.sh                       # against the peers that are installed
 #   sh benchmarks/compare.sh --root /srv/peers     # in a root made by benchmarks/peers/setup.sh, against those in it
-#     --parts "suite variants workloads threads"   # all of them without this option
+#     --parts "suite variants workloads threads"   # all of them without this option; '': only builds
 #     --filter REGEX        cases of the suite, of its variants and of threads
 #     --rounds 15           of which the median is taken
 #     --core 1              the core to run on; the others should be idle
@@ -26,6 +26,12 @@ while [ $# -gt 0 ]; do
     *) echo "compare.sh: unknown option $1" >&2; exit 2 ;;
   esac
   shift
+done
+for part in $parts; do
+  case $part in
+    suite | variants | workloads | threads) ;;
+    *) echo "compare.sh: --parts takes suite, variants, workloads and threads, not $part" >&2; exit 2 ;;
+  esac
 done
 
 for program in python3 gnuplot; do  # asked for at the end, missed now
@@ -58,7 +64,8 @@ $inside cmake --build "$build" --parallel "$(nproc)"
 commit=$(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)
 data=$root$build/results
 mkdir -p "$data"
-# run <part> <cores> <program> <arguments>...
+failed=0
+# run <part> <cores> <program> <arguments>...: a case in which contenders disagree stands in the tables as such, and the others beside it.
 run() {
   part=$1 cores=$2 program=$3
   shift 3
@@ -66,11 +73,12 @@ run() {
   echo "==> $part"
   # shellcheck disable=SC2086
   $priority taskset -c "$cores" $inside env OMP_NUM_THREADS=1 "$build/benchmarks/$program" --rounds="$rounds" \
-    --benchmark_context=commit="$commit" --benchmark_out="$build/results/$part.json" --benchmark_out_format=json "$@"
+    --benchmark_context=commit="$commit" --benchmark_out="$build/results/$part.json" --benchmark_out_format=json "$@" || failed=1
 }
 run suite "$core" peers/bench_peers --benchmark_filter="($filter).*/float/RowMajor/"
 run variants "$core" bench_layers --without_eigen_expression --benchmark_filter="($filter).*/(double/|float/ColMajor/)"
 run workloads "$core" bench_workloads
 run threads 0,1 bench_threads --benchmark_filter="$filter"
 
-python3 "$here/comparison.py" "$data" "$results"
+[ -z "$parts" ] || python3 "$here/comparison.py" "$data" "$results"
+exit "$failed"

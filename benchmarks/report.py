@@ -12,7 +12,7 @@ import argparse
 import json
 import sys
 
-CONTEXT = ("processor", "instruction set", "compiler", "flags", "eigen", "tensornorm", "commit", "date")
+CONTEXT = ("processor", "instruction set", "compiler", "flags", "offset", "eigen", "tensornorm", "commit", "date")
 NAMES = {"streaming_copy": "streaming copy", "hand_loop_native": "hand loop, -O3 -march=native", "hand_loop": "hand loop, -O2",
          "eigen_expression": "Eigen expression", "triad": "triad", "streaming_triad": "streaming triad"}
 TRIADS = (("tensornorm/fastest_triad", "to the faster triad"),)

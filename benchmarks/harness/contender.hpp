@@ -87,7 +87,7 @@ struct Contender {
 /// of times slower than memory.
 std::vector<Contender> contenders(const Case& c, const Tensors& tensors, bool with_eigen_expression);
 
-/// The greatest difference between two contenders' results, over the greatest absolute value.
-double disagreement(const Case& c, const Tensors& tensors, const Contender& a, const Contender& b);
+/// Fast and wrong is easy: whether a contender's result is the hand loop's.
+bool agrees(const Case& c, const Tensors& tensors, const Contender& contender);
 
 }  // namespace bench

@@ -30,7 +30,7 @@ Spread spread_of(std::vector<double> values) {
     const std::size_t above = std::min(below + 1, values.size() - 1);
     return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
   };
-  return {at(0.25), at(0.5), at(0.75), static_cast<long>(values.size())};
+  return {at(0.25), at(0.5), at(0.75)};
 }
 
 }  // namespace

@@ -11,7 +11,6 @@ namespace bench {
 /// Quartiles over the rounds.
 struct Spread {
   double first_quartile = 0, median = 0, third_quartile = 0;
-  long rounds = 0;
 };
 
 /// Times contenders in turn: memcpy, ours, hand loop, ..., memcpy, ours, hand loop, ... so that what drifts (clock,

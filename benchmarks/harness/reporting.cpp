@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "reporting.hpp"
 
+#include <charconv>
+#include <cstdio>
+#include <cstdlib>
+
 #include "setting.hpp"
 
 namespace bench {
@@ -31,6 +35,16 @@ std::string take_flag(int& argc, char** argv, const std::string& flag, const std
   }
   argc = kept;
   return value;
+}
+
+int take_number(int& argc, char** argv, const std::string& flag, int fallback, int least) {
+  const std::string text = take_flag(argc, argv, flag, std::to_string(fallback));
+  const char* const end = text.data() + text.size();
+  int number = 0;
+  const auto [rest, error] = std::from_chars(text.data(), end, number);
+  if (error == std::errc() && rest == end && number >= least) return number;
+  std::fprintf(stderr, "expected %s=NUMBER of at least %d, as in %s=%d\n", flag.c_str(), least, flag.c_str(), fallback);
+  std::exit(2);
 }
 
 }  // namespace bench

@@ -21,6 +21,8 @@ void add_context(const std::vector<Peer>& peers);
 /// Takes `flag`, as in --rounds=15 or --threads, out of the arguments, for Google Benchmark refuses what it does not
 /// know; its value, or "yes" where it has none, or `fallback` when it is not there.
 std::string take_flag(int& argc, char** argv, const std::string& flag, const std::string& fallback);
+/// The same for a number of at least `least`; ends the program with exit code 2, and a line that says what was expected, where it is none.
+int take_number(int& argc, char** argv, const std::string& flag, int fallback, int least);
 
 /// Registers one benchmark of so many rounds, whose body times itself.
 template <class Body>

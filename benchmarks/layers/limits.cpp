@@ -36,8 +36,8 @@ bool holds(const bench::Limit& limit, const bench::Case& c, int rounds) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int rounds = std::stoi(bench::take_flag(argc, argv, "--rounds", "25"));
-  if (argc > 1 || rounds < 1) {
+  const int rounds = bench::take_number(argc, argv, "--rounds", 25, 1);
+  if (argc > 1) {
     std::fprintf(stderr, "usage: %s [--rounds=25]\n", argv[0]);
     return 2;
   }

@@ -80,8 +80,8 @@ void run_case(benchmark::State& state, const Case& c, const Eigen::ThreadPoolDev
 
 int main(int argc, char** argv) {
   using namespace bench;
-  const int rounds = std::stoi(take_flag(argc, argv, "--rounds", "15"));
-  const int threads = std::stoi(take_flag(argc, argv, "--threads", "2"));
+  const int rounds = take_number(argc, argv, "--rounds", 15, 1);
+  const int threads = take_number(argc, argv, "--threads", 2, 1);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   add_context({});

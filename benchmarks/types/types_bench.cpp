@@ -65,7 +65,7 @@ void run_case(benchmark::State& state, const Case& c, bool& all_held) {
 
 int main(int argc, char** argv) {
   using namespace bench;
-  const int rounds = std::stoi(take_flag(argc, argv, "--rounds", "15"));
+  const int rounds = take_number(argc, argv, "--rounds", 15, 1);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   add_context({});

@@ -46,14 +46,19 @@ struct Pass {
   }
 };
 
-/// Adds a way to do the layers, unless there is one that it cannot do.
+/// Adds a way to do the layers, unless there is one that it cannot do, or of which it makes something else.
 void append(std::vector<Contender>& race, const Peer& way, const std::vector<Slot>& slots) {
   Pass forward, backward;
   for (const Slot& slot : slots) {
     for (const bool is_forward : {true, false}) {
-      const Contender layer =
-          is_forward ? contender_of(way, slot.forward, slot.y) : contender_of(way, slot.backward, slot.dx);
+      const Case& c = is_forward ? slot.forward : slot.backward;
+      const Tensors& tensors = is_forward ? slot.y : slot.dx;
+      const Contender layer = contender_of(way, c, tensors);
       if (!layer.call) return;
+      if (!agrees(c, tensors, layer)) {
+        std::fprintf(stderr, "%s is left out: its result of %s is another\n", way.name.c_str(), c.name().c_str());
+        return;
+      }
       (is_forward ? forward : backward).layers.push_back(layer);
     }
   }
@@ -110,7 +115,7 @@ void run_network(benchmark::State& state, const Network& network, const std::vec
 
 int main(int argc, char** argv) {
   using namespace bench;
-  const int rounds = std::stoi(take_flag(argc, argv, "--rounds", "15"));
+  const int rounds = take_number(argc, argv, "--rounds", 15, 1);
   benchmark::Initialize(&argc, argv);
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   std::vector<Peer> ways = {way("tensornorm", tensornorm_layer), way("hand_loop_native", native::hand_loop),
