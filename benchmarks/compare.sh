@@ -65,15 +65,19 @@ commit=$(git -C "$here" describe --always --dirty 2>/dev/null || echo unknown)
 data=$root$build/results
 mkdir -p "$data"
 failed=0
-# run <part> <cores> <program> <arguments>...: a case in which contenders disagree stands in the tables as such, and the others beside it.
+# run <part> <cores> <program> <arguments>...: where contenders disagree, the exit code is 1; the case stands in the tables as such.
 run() {
   part=$1 cores=$2 program=$3
   shift 3
   case " $parts " in *" $part "*) ;; *) return 0 ;; esac
   echo "==> $part"
+  rm -f "$data/$part.json"
   # shellcheck disable=SC2086
   $priority taskset -c "$cores" $inside env OMP_NUM_THREADS=1 "$build/benchmarks/$program" --rounds="$rounds" \
-    --benchmark_context=commit="$commit" --benchmark_out="$build/results/$part.json" --benchmark_out_format=json "$@" || failed=1
+    --benchmark_context=commit="$commit" --benchmark_out="$build/results/$part.json" --benchmark_out_format=json "$@" || {
+    failed=$?
+    [ "$failed" -eq 1 ] || exit "$failed"
+  }
 }
 run suite "$core" peers/bench_peers --benchmark_filter="($filter).*/float/RowMajor/"
 run variants "$core" bench_layers --without_eigen_expression --benchmark_filter="($filter).*/(double/|float/ColMajor/)"

@@ -36,7 +36,7 @@ struct FeedForward {
 TENSORNORM_DECLARE_KERNELS(float);  // for x and y of float; in the header through which the units get their layers
 // [readme-end kernels-once]
 
-#ifndef TENSORNORM_COMPILED_KERNELS  // those of CMake
+#ifndef KERNELS_ARE_ELSEWHERE  // see CMakeLists.txt
 // [readme-begin kernels-here]
 TENSORNORM_DEFINE_KERNELS(float);  // in one unit of the program, and of each shared library
 // [readme-end kernels-here]

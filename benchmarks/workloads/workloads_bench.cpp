@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// bench_workloads [--rounds=15] [Google Benchmark's own flags]
+// bench_workloads [--rounds=15] [Google Benchmark's own flags]: exit code 1 where the library's or a hand loop's result is another.
 // The layers of networks, as training meets them: each on tensors of its own, all forwards, then all backwards in
 // reverse, so that nothing but a small layer's tensors is found in a cache.
 #include <algorithm>
@@ -46,24 +46,25 @@ struct Pass {
   }
 };
 
-/// Adds a way to do the layers, unless there is one that it cannot do, or of which it makes something else.
-void append(std::vector<Contender>& race, const Peer& way, const std::vector<Slot>& slots) {
+/// Adds a way to do the layers, unless there is one that it cannot do, or of which it makes something else: then returns false.
+bool append(std::vector<Contender>& race, const Peer& way, const std::vector<Slot>& slots) {
   Pass forward, backward;
   for (const Slot& slot : slots) {
     for (const bool is_forward : {true, false}) {
       const Case& c = is_forward ? slot.forward : slot.backward;
       const Tensors& tensors = is_forward ? slot.y : slot.dx;
       const Contender layer = contender_of(way, c, tensors);
-      if (!layer.call) return;
+      if (!layer.call) return true;
       if (!agrees(c, tensors, layer)) {
         std::fprintf(stderr, "%s is left out: its result of %s is another\n", way.name.c_str(), c.name().c_str());
-        return;
+        return false;
       }
       (is_forward ? forward : backward).layers.push_back(layer);
     }
   }
   race.push_back(std::move(forward).contender(way.name + kForward, false));
   race.push_back(std::move(backward).contender(way.name + kBackward, true));
+  return true;
 }
 
 /// What is not another library, in a peer's clothes.
@@ -77,7 +78,8 @@ Call copy_of(void (*copy)(std::byte*, const std::byte*, std::size_t), const std:
   });
 }
 
-void run_network(benchmark::State& state, const Network& network, const std::vector<Peer>& ways) {
+/// all_agree becomes false where one of the first `own` ways, which are no other library's, is left out.
+void run_network(benchmark::State& state, const Network& network, const std::vector<Peer>& ways, std::size_t own, bool& all_agree) {
   std::vector<Slot> slots(network.layers.begin(), network.layers.end());
   double bytes = 0;
   for (const Slot& slot : slots) bytes += static_cast<double>(slot.forward.bytes());
@@ -87,10 +89,11 @@ void run_network(benchmark::State& state, const Network& network, const std::vec
       {.name = "streaming_copy", .call = copy_of(streaming_copy, slots), .cold = true},
   };
   std::vector<std::string> names;
-  for (const Peer& one : ways) {
+  for (std::size_t i = 0; i < ways.size(); ++i) {
     const std::size_t before = contenders.size();
-    append(contenders, one, slots);
-    if (contenders.size() > before) names.push_back(one.name);
+    const bool agreed = append(contenders, ways[i], slots);
+    all_agree = all_agree && (agreed || i >= own);
+    if (contenders.size() > before) names.push_back(ways[i].name);
   }
 
   Interleaved race(std::move(contenders));
@@ -120,12 +123,15 @@ int main(int argc, char** argv) {
   if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 2;
   std::vector<Peer> ways = {way("tensornorm", tensornorm_layer), way("hand_loop_native", native::hand_loop),
                             way("hand_loop", plain::hand_loop)};
+  const std::size_t own = ways.size();
   const std::vector<Peer> others = peers();
   ways.insert(ways.end(), others.begin(), others.end());
   add_context(others);
+  bool all_agree = true;
   for (const Network& network : networks())
-    register_rounds(network.name, rounds, [&, network](benchmark::State& state) { run_network(state, network, ways); });
+    register_rounds(network.name, rounds, [&, network](benchmark::State& state) { run_network(state, network, ways, own, all_agree); });
   Quiet reporter;
   benchmark::RunSpecifiedBenchmarks(&reporter);
   benchmark::Shutdown();
+  return all_agree ? 0 : 1;
 }

@@ -7,13 +7,13 @@
 #include <tensornorm/ops/transposed_rows.hpp>
 
 /// Kernels, and what chooses among them where the layer's scalar is T too, that a program compiles once, instead of in every unit that calls a
-/// layer: they are nearly all of what such a unit takes to compile. T is the type of the elements of x and y; the layer, its scalar, shapes and
-/// storage orders do not matter.
+/// layer: they are nearly all of what such a unit takes to compile. T is the type of the elements of x and y; which layer it is, shapes and
+/// storage orders do not matter, nor to the kernels the layer's scalar.
 ///
 ///   TENSORNORM_DECLARE_KERNELS(float);  // in the header through which all units get their layers, outside of namespaces
 ///   TENSORNORM_DEFINE_KERNELS(float);   // in one unit of the program, and of each shared library, after that header
 ///
-/// Errors   the linker misses tensornorm::kernels::...::dispatch<...> where no unit defines them for T and these flags: -ffast-math,
+/// Errors   the linker misses tensornorm::kernels::...::dispatch<...>, or a Plan, where no unit defines them for T and these flags: -ffast-math,
 ///          -ffinite-math-only, by g++ 12 and newer -fassociative-math, -fno-exceptions, and an -march that has FMA or AVX-512, make others of them.
 ///          A T that is no real floating-point type does not compile.
 #define TENSORNORM_DECLARE_KERNELS(T) TENSORNORM_EACH_KERNEL(extern template, T)

@@ -32,7 +32,7 @@ std::vector<float> input(double mean) {
 std::vector<float> all_of(const Results& r) {
   std::vector<float> all;
   for (const auto* part :
-       {&r.batch, &r.batch_col_major, &r.running_mean, &r.running_variance, &r.infer, &r.channels_last, &r.layer,
+       {&r.batch, &r.batch_col_major, &r.running_mean, &r.running_variance, &r.infer, &r.channels_last, &r.two_rows, &r.layer,
         &r.layer_dx, &r.instance, &r.instance_running_variance, &r.group, &r.mean, &r.variance})
     all.insert(all.end(), part->begin(), part->end());
   return all;
@@ -76,6 +76,7 @@ class Judge {
     for (int k = 0; k < n * c; ++k) of_images[std::size_t(k % c)] += share * statistics_.variance[std::size_t(k)];
     near("instance_running_variance", r_.instance_running_variance, of_images, 4, 2);
     of("group", r_.group, n * kGroups, [=](int i) { return i / (h * w * c / kGroups); });
+    of("two_rows", r_.two_rows, 2, [=](int i) { return i % 2; });
     of("layer", r_.layer, n * c * h, [=](int i) { return i / w; });
     expect_dx(w);
   }

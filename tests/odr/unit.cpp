@@ -39,6 +39,9 @@ Results run(const std::vector<float>& values) {
   results.infer = values_of(batch.infer(x));
   tn::BatchNorm2d<float, tn::BatchAxes<-1>> channels_last(kShape[3]);
   results.channels_last = values_of(channels_last(x));
+  const Eigen::Index half = columns.size() / 2;
+  tn::LayerNorm<float> row(half);
+  results.two_rows = values_of(row(Eigen::TensorMap<const Eigen::Tensor<float, 2>>(values.data(), 2, half)));
   tn::LayerNorm<float> layer(kShape[3]);
   results.layer = values_of(layer(x));
   Images y(x.dimensions()), dx(x.dimensions());

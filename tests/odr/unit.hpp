@@ -12,6 +12,7 @@ inline constexpr int kGroups = 2;
 struct Results {
   std::vector<float> batch, batch_col_major, running_mean, running_variance;  ///< after both, RowMajor first
   std::vector<float> infer, channels_last, layer, layer_dx;                   ///< dx for dy: values from the last to the first
+  std::vector<float> two_rows;                                                ///< a ColMajor matrix of so many, each normalized
   std::vector<float> instance, instance_running_variance, group, mean, variance;
 };
 
