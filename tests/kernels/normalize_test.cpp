@@ -231,12 +231,12 @@ TYPED_TEST(TransformRun, RunsInPartsOfAFewVectorsMeetTheirOwnWeights) {
     Index shortest = 0;
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { shortest = kShortestFew<T, I>; });
     for (Index n = shortest; n <= 9 * TestFixture::N; ++n)
-      for (const Index count : {0, 1, 3})
+      for (const auto& [count, again] : {std::pair<Index, Index>{0, 1}, {1, 1}, {3, 1}, {2, 3}})
         for (std::size_t offset = 0; offset < 64; offset += 5 * sizeof(T)) {
-          const Index step = n + 3;
-          const std::vector<T> values = integers<T>(step * count, 0, 101), weights = integers<T>(count, 5, 3), biases = integers<T>(count, 9, 7);
+          const Index step = n + 3, times = count, runs = count * again, each = again;
+          const std::vector<T> values = integers<T>(step * runs, 0, 101), weights = integers<T>(count, 5, 3), biases = integers<T>(count, 9, 7);
           const Coefficients<T> c(n);
-          Guarded<T> y(step * count, offset);
+          Guarded<T> y(step * runs, offset);
           y.fill(values);
           T* const in_place = y.data();
           run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
@@ -248,15 +248,15 @@ TYPED_TEST(TransformRun, RunsInPartsOfAFewVectorsMeetTheirOwnWeights) {
                 of_run.weight = {L(weights[static_cast<std::size_t>(run)])};
                 of_run.bias = {L(biases[static_cast<std::size_t>(run)])};
               };
-              transform_few_runs<decltype(vectors)::value, T, J>(in_place + first, in_place + first, length, step, count, map, begin);
+              transform_few_runs<decltype(vectors)::value, T, J>(in_place + first, in_place + first, length, step, times, each, map, begin);
             });
           });
           std::vector<T> expected_y = values;
           for (std::size_t i = 0; i < values.size(); ++i) {
-            const std::size_t k = i % static_cast<std::size_t>(step), run = i / static_cast<std::size_t>(step);
+            const std::size_t k = i % static_cast<std::size_t>(step), run = i / static_cast<std::size_t>(step * each);
             if (k < c.mean.size()) expected_y[i] = ((values[i] - c.mean[k]) * c.scale[k] + c.shift[k]) * weights[run] + biases[run];
           }
-          ASSERT_TRUE(support::same_bits(y.values(), expected_y) && y.intact()) << "n = " << n << ", runs = " << count << ", y + " << offset;
+          ASSERT_TRUE(support::same_bits(y.values(), expected_y) && y.intact()) << "n = " << n << ", runs = " << runs << ", y + " << offset;
         }
   });
 }

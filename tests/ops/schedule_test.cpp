@@ -283,6 +283,29 @@ TEST(ColumnWalk, RowsThatMeetTheirParametersAgainAreColumns) {
   EXPECT_EQ(walk_of({5, 6, 7, 1}, "kRrr").period, 5) << "too seldom";
 }
 
+// GroupNorm of a ColMajor tensor whose channels are last: the pixels of a channel, which has a weight of its own, are one wide row where they
+// are not far more than fit one; not in two.
+TEST(ColumnWalk, GroupsWithWeightsOfTheirOwnAreNotCut) {
+  const auto walk_of = [](Index pixels, Index channels) {
+    const LoopNest nest = nest_of_roles<Eigen::ColMajor>({2, pixels, 32, channels}, "krKR");
+    const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
+    EXPECT_TRUE(walk.affine && walk.gapless);
+    EXPECT_EQ(walk.weights, 1);
+    EXPECT_EQ(walk.problems.size() * walk.groups.size() * (walk.group_rows * walk.width + walk.group_tail), nest.size());
+    EXPECT_EQ(walk.problems.size() * (walk.moment_rows * walk.width + walk.moment_tail), nest.size());
+    return walk;
+  };
+  for (const auto& [pixels, channels] : {std::pair<Index, Index>{64, 40}, {40, 40}, {21, 100}}) {
+    const ColumnWalk walk = walk_of(pixels, channels);
+    EXPECT_EQ(walk.width, 2 * pixels);
+    EXPECT_EQ(walk.group_rows, channels);
+    EXPECT_EQ(walk.group_tail, 0);
+    EXPECT_EQ(walk.row_param, 1);
+    EXPECT_EQ(walk.groups.depth, 0);
+  }
+  EXPECT_EQ(walk_of(1024, 40).groups.size(), 40) << "far more than fit";
+}
+
 // Columns of one weight after which the coefficients of the statistics come again, which are written with those in registers.
 TEST(ColumnWalk, CoefficientsThatComeAgainAreHeld) {
   const auto held = [](const Shape& shape, const char* letters, bool wide) {

@@ -206,19 +206,21 @@ TENSORNORM_INLINE void transform_few(const T* x, Y* y, Index n, const Map& map) 
     (results[k].store(y + at(k)), ...);
   }(std::make_integer_sequence<int, kVectors>());
 }
-/// The same of `count` runs, each `step` after the one before, that meet the same coefficients, which stay in registers, but for what
-/// begin(map, run) sets in the map of each vector before it.
+/// The same of `count` times `again` runs, each `step` after the one before, that meet the same coefficients, which stay in registers, but for
+/// what begin(map, i) sets in the map of each vector before the i-th time.
 template <int kVectors, class A, class I, class T, class Y, class Map, class F>
-TENSORNORM_INLINE void transform_few_runs(const T* x, Y* y, Index n, Index step, Index count, const Map& map, const F& begin) {
+TENSORNORM_INLINE void transform_few_runs(const T* x, Y* y, Index n, Index step, Index count, Index again, const Map& map, const F& begin) {
   using L = HardwareLanes<A, I>;
   const WholeLoader<L> whole;
   const auto at = [&](int k) TENSORNORM_INLINE_LAMBDA { return std::min(Index(k) * L::width, n - L::width); };
   [&]<int... k>(std::integer_sequence<int, k...>) TENSORNORM_INLINE_LAMBDA {
     decltype(map.held(0, whole)) maps[] = {map.held(at(k), whole)...};
-    for (Index run = 0, i = 0; run < count; ++run, i += step) {
-      (begin(maps[k], run), ...);
-      L results[] = {maps[k](L::load(x + i + at(k)), i, whole)...};
-      (results[k].store(y + i + at(k)), ...);
+    for (Index time = 0, i = 0; time < count; ++time) {
+      (begin(maps[k], time), ...);
+      for (const Index end = i + again * step; i < end; i += step) {
+        L results[] = {maps[k](L::load(x + i + at(k)), i, whole)...};
+        (results[k].store(y + i + at(k)), ...);
+      }
     }
   }(std::make_integer_sequence<int, kVectors>());
 }

@@ -125,6 +125,8 @@ TENSORNORM_INLINE void for_each_held(const ColumnWalk& walk, const Strip& strip,
   });
 }
 
+/// Rows that are gone through together, part by part: x and y stay in the first-level cache.
+inline constexpr Index kRowsBytes = Index{8} << 10;
 /// Runs of one weight that are longer than a few vectors are gone through part by part where there are at least so many in a row.
 inline constexpr Index kRunsInParts = 4;
 
@@ -146,18 +148,46 @@ TENSORNORM_INLINE bool transform_weighted(const ColumnWalk& walk, const Strip& s
                                           const MapAt& map, const Begin& begin) {
   const Index run = weighted_run<A, I>(walk, strip.width), step = walk.weight_step;
   if (run == 0) return false;
-  for_each_row(walk, strip, range, backwards, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
+  // From row r on `count` weights, so far apart, each of `again` runs.
+  const auto write_runs = [&](const Offsets& at, Index r, Index count, Index again, Index param_step) TENSORNORM_INLINE_LAMBDA {
     const auto* const from = x(at, r);
     auto* const to = y(at, r);
-    const Index param = at.param + r * walk.row_param, count = width / run, end = count * run;
-    const auto write = [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
+    const Index param = at.param + r * walk.row_param;
+    kernels::with_parts_of_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_INLINE_LAMBDA {
       kernels::transform_few_runs<decltype(vectors)::value, A, J>(
-          from + c, to + c, n, run, count, map(isa, at, r, c, param),
-          [&](auto& of_run, Index i) TENSORNORM_INLINE_LAMBDA { begin(isa, of_run, param + i * step); });
-    };
-    if (count > 0) kernels::with_parts_of_few_vectors<A, I>(run, write);
+          from + c, to + c, n, run, count, again, map(isa, at, r, c, param),
+          [&](auto& of_run, Index i) TENSORNORM_INLINE_LAMBDA { begin(isa, of_run, param + i * param_step); });
+    });
+  };
+  const Index count = strip.width / run;
+  const bool one = walk.weights == 1;
+  // Rows that go on in the next one are gone through as one, as many as stay in the cache: what is done for each took as long as they did.
+  if (walk.gapless && strip.width % run == 0 && (one || walk.row_param == count * step)) {
+    const Index together = std::max<Index>(kRowsBytes / (strip.width * Index(sizeof(A))), 1);
+    for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last) TENSORNORM_INLINE_LAMBDA {
+      const Index whole = std::min(last, walk.group_rows);
+      for (Index r = first; r < whole; r += together) {
+        const Index rows = std::min(together, whole - r);
+        if (one) write_runs(at, r, rows, count, walk.row_param);
+        else write_runs(at, r, rows * count, 1, step);
+      }
+      if (last > walk.group_rows) {
+        const Index end = walk.group_tail / run * run, param = at.param + walk.group_rows * walk.row_param;
+        if (one) write_runs(at, walk.group_rows, 1, walk.group_tail / run, 0);
+        else write_runs(at, walk.group_rows, walk.group_tail / run, 1, step);
+        if (end < walk.group_tail)
+          kernels::transform_run<A, I>(x(at, walk.group_rows) + end, y(at, walk.group_rows) + end, walk.group_tail - end,
+                                       map(I(), at, walk.group_rows, end, param), {}, kernels::Store::ordinary);
+      }
+    });
+    return true;
+  }
+  for_each_row(walk, strip, range, backwards, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
+    const Index whole = width == strip.width ? count : width / run, param = at.param + r * walk.row_param, end = whole * run;
+    if (whole > 0) write_runs(at, r, whole, 1, step);
     // Of one weight: where there are several, a row is of whole runs.
-    if (end < width) kernels::transform_run<A, I>(from + end, to + end, width - end, map(I(), at, r, end, param), {}, kernels::Store::ordinary);
+    if (end < width)
+      kernels::transform_run<A, I>(x(at, r) + end, y(at, r) + end, width - end, map(I(), at, r, end, param), {}, kernels::Store::ordinary);
   });
   return true;
 }
