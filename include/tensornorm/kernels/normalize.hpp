@@ -217,7 +217,7 @@ TENSORNORM_INLINE void transform_few_runs(const T* x, Y* y, Index n, Index step,
     decltype(map.held(0, whole)) maps[] = {map.held(at(k), whole)...};
     for (Index time = 0, i = 0; time < count; ++time) {
       (begin(maps[k], time), ...);
-      for (const Index end = i + again * step; i < end; i += step) {
+      for (Index run = 0; run < again; ++run, i += step) {
         L results[] = {maps[k](L::load(x + i + at(k)), i, whole)...};
         (results[k].store(y + i + at(k)), ...);
       }

@@ -159,35 +159,28 @@ TENSORNORM_INLINE bool transform_weighted(const ColumnWalk& walk, const Strip& s
           [&](auto& of_run, Index i) TENSORNORM_INLINE_LAMBDA { begin(isa, of_run, param + i * param_step); });
     });
   };
-  const Index count = strip.width / run;
-  const bool one = walk.weights == 1;
-  // Rows that go on in the next one are gone through as one, as many as stay in the cache: what is done for each took as long as they did.
-  if (walk.gapless && strip.width % run == 0 && (one || walk.row_param == count * step)) {
+  // Of one weight: where a row has several, it is of whole runs.
+  const auto write_rest = [&](const Offsets& at, Index r, Index width) TENSORNORM_INLINE_LAMBDA {
+    const Index end = width / run * run;
+    if (end == width) return;
+    const auto rest = map(I(), at, r, end, at.param + r * walk.row_param);
+    kernels::transform_run<A, I>(x(at, r) + end, y(at, r) + end, width - end, rest, {}, kernels::Store::ordinary);
+  };
+  if (walk.weights == 1 && walk.gapless && strip.width % run == 0) {
+    // Rows that go on in the next one are gone through as one, as many as stay in the cache: what is done for each took as long as they did.
     const Index together = std::max<Index>(kRowsBytes / (strip.width * Index(sizeof(A))), 1);
     for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last) TENSORNORM_INLINE_LAMBDA {
       const Index whole = std::min(last, walk.group_rows);
-      for (Index r = first; r < whole; r += together) {
-        const Index rows = std::min(together, whole - r);
-        if (one) write_runs(at, r, rows, count, walk.row_param);
-        else write_runs(at, r, rows * count, 1, step);
-      }
-      if (last > walk.group_rows) {
-        const Index end = walk.group_tail / run * run, param = at.param + walk.group_rows * walk.row_param;
-        if (one) write_runs(at, walk.group_rows, 1, walk.group_tail / run, 0);
-        else write_runs(at, walk.group_rows, walk.group_tail / run, 1, step);
-        if (end < walk.group_tail)
-          kernels::transform_run<A, I>(x(at, walk.group_rows) + end, y(at, walk.group_rows) + end, walk.group_tail - end,
-                                       map(I(), at, walk.group_rows, end, param), {}, kernels::Store::ordinary);
-      }
+      for (Index r = first; r < whole; r += together) write_runs(at, r, std::min(together, whole - r), strip.width / run, walk.row_param);
+      if (last == whole) return;
+      write_runs(at, whole, 1, walk.group_tail / run, 0);
+      write_rest(at, whole, walk.group_tail);
     });
     return true;
   }
   for_each_row(walk, strip, range, backwards, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_INLINE_LAMBDA {
-    const Index whole = width == strip.width ? count : width / run, param = at.param + r * walk.row_param, end = whole * run;
-    if (whole > 0) write_runs(at, r, whole, 1, step);
-    // Of one weight: where there are several, a row is of whole runs.
-    if (end < width)
-      kernels::transform_run<A, I>(x(at, r) + end, y(at, r) + end, width - end, map(I(), at, r, end, param), {}, kernels::Store::ordinary);
+    if (width >= run) write_runs(at, r, width / run, 1, step);
+    write_rest(at, r, width);
   });
   return true;
 }
