@@ -231,7 +231,7 @@ TYPED_TEST(TransformRun, RunsInPartsOfAFewVectorsMeetTheirOwnWeights) {
     Index shortest = 0;
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { shortest = kShortestFew<T, I>; });
     for (Index n = shortest; n <= 9 * TestFixture::N; ++n)
-      for (const auto& [count, again] : {std::pair<Index, Index>{0, 1}, {1, 1}, {3, 1}, {2, 3}})
+      for (const auto& [count, again] : {std::pair<Index, Index>{0, 1}, {1, 0}, {1, 1}, {3, 1}, {2, 3}})
         for (std::size_t offset = 0; offset < 64; offset += 5 * sizeof(T)) {
           const Index step = n + 3, times = count, runs = count * again, each = again;
           const std::vector<T> values = integers<T>(step * runs, 0, 101), weights = integers<T>(count, 5, 3), biases = integers<T>(count, 9, 7);

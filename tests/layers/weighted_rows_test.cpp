@@ -73,9 +73,10 @@ void for_each_case(const F& f) {
   for (const Index batch : {6, 9, 30})
     for (const Index height : {1, 7, 41}) f(GroupNorm(2, 6), {batch, height, 5, 6}, "GroupNorm of " + std::to_string(batch) + ", " + std::to_string(height));
   f(GroupNorm(1, 2), {16, 64, 64, 2}, "GroupNorm of long rows");
-  for (const Index batch : {5, 6}) f(GroupNorm(4, 80), {batch, 8, 8, 80}, "GroupNorm of whole channels, " + std::to_string(batch));
+  for (const Index batch : {5, 6}) f(GroupNorm(4, 80), {batch, 8, 8, 80}, "GroupNorm of channels in parts, " + std::to_string(batch));
   f(GroupNorm(16, 640), {2, 8, 8, 640}, "GroupNorm of whole channels");
-  f(GroupNorm(2, 60), {5, 7, 7, 60}, "GroupNorm of channels that are no whole vectors");
+  f(GroupNorm(2, 70), {5, 7, 7, 70}, "GroupNorm of whole channels, which are no whole vectors");
+  for (const Index batch : {5, 16}) f(tn::GroupNorm<T>(1, 6), {batch, 6, 7, 1}, "GroupNorm of all channels, " + std::to_string(batch));
 }
 
 template <class T>

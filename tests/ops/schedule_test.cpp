@@ -287,7 +287,7 @@ TEST(ColumnWalk, RowsThatMeetTheirParametersAgainAreColumns) {
 // are not far more than fit one; not in two.
 TEST(ColumnWalk, GroupsWithWeightsOfTheirOwnAreNotCut) {
   const auto walk_of = [](Index pixels, Index channels) {
-    const LoopNest nest = nest_of_roles<Eigen::ColMajor>({2, pixels, 32, channels}, "krKR");
+    const LoopNest nest = nest_of_roles<Eigen::ColMajor>({2, pixels, channels, 32}, "krRK");  // groups change last
     const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float));
     EXPECT_TRUE(walk.affine && walk.gapless);
     EXPECT_EQ(walk.weights, 1);
@@ -300,7 +300,7 @@ TEST(ColumnWalk, GroupsWithWeightsOfTheirOwnAreNotCut) {
     EXPECT_EQ(walk.width, 2 * pixels);
     EXPECT_EQ(walk.group_rows, channels);
     EXPECT_EQ(walk.group_tail, 0);
-    EXPECT_EQ(walk.row_param, 1);
+    EXPECT_EQ(walk.row_param, 32);
     EXPECT_EQ(walk.groups.depth, 0);
   }
   EXPECT_EQ(walk_of(1024, 40).groups.size(), 40) << "far more than fit";
