@@ -39,6 +39,7 @@
   how struct tensornorm::ForwardPlan<T, T, tensornorm::StatisticsSource::given>;                                           \
   how struct tensornorm::BackwardPlan<T, T, true>;                                                                         \
   how struct tensornorm::BackwardPlan<T, T, false>
+// A line of that list: how, and of which walk, is all that tells one from another.
 #define TENSORNORM_KERNEL(how, walk) how void tensornorm::kernels::dispatch(const tensornorm::kernels::walk&) noexcept
 
 // What TensorNorm::Kernels of CMake has for units of these flags. It defines names of type and flags as `0,1`; one that is not defined

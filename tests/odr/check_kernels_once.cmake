@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # cmake "-DWITH=<object;...>" "-DWITHOUT=<object;...>" "-DROWS=<object;...>" "-DONE_BY_ONE=<object;...>" -P check_kernels_once.cmake:
-# kernels, and what chooses among them, are in the units that define them and in no unit that only declares them; in those whose layers have rows alone, none for
-# columns or given statistics; in those of numbers that no vector holds, none beside the baseline's.
+# kernels, and what chooses among them, are in the units that define them and in no unit that only declares them; in those whose layers have
+# rows alone, none for columns or given statistics; in those of numbers that no vector holds, none beside the baseline's.
 cmake_minimum_required(VERSION 3.24)
 
 function(find_kernels object levels names found)

@@ -29,6 +29,13 @@ struct Loop {
 
 constexpr bool reduces(const Loop& loop) { return loop.statistic == 0; }
 
+/// A step of `outer` is all of `inner`, in every operand: whatever statistics and parameters they meet.
+constexpr bool adjoins(const Loop& outer, const Loop& inner) {
+  for (int k = 0; k < kMaxOperands; ++k)
+    if (outer.data[k] != inner.extent * inner.data[k]) return false;
+  return true;
+}
+
 /// Where a walk stands: offsets in elements into the operands, the statistics and the parameters.
 struct Offsets {
   Strides data{};
@@ -87,9 +94,8 @@ struct LoopNest : LoopList {
     if (next.extent == 1) return;
     if (depth > 0) {
       Loop& last = loops[depth - 1];
-      bool in_step = last.statistic == next.extent * next.statistic && (!with_params || last.param == next.extent * next.param);
-      for (int k = 0; k < kMaxOperands; ++k) in_step &= last.data[k] == next.extent * next.data[k];
-      if (in_step) {
+      const bool same_params = !with_params || last.param == next.extent * next.param;
+      if (adjoins(last, next) && last.statistic == next.extent * next.statistic && same_params) {
         last = {last.extent * next.extent, next.data, next.statistic, with_params ? next.param : 0};
         return;
       }

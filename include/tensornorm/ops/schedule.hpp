@@ -198,10 +198,8 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Index most = std::min(kTileColumns, std::max(kFewColumns, all_rows / kFewestRows * walk.width));
   const Index fit = contiguous ? std::clamp<Index>(most / walk.width, 1, row.extent) : 1;
   // A group that goes on in the next one, which has other weights, is not cut in two: a wide row of all of it, and the groups are its rows.
-  const Loop* const next = walk.affine && contiguous && walk.groups.depth > 0 ? &walk.groups.loops[walk.groups.depth - 1] : nullptr;
-  bool goes_on = next != nullptr;
-  for (int k = 0; k < kMaxOperands && goes_on; ++k) goes_on = next->data[k] == row.extent * row.data[k];
-  const bool uncut = goes_on && row.extent <= 2 * fit && row.extent * walk.width <= kTileColumns;
+  const bool may_be_uncut = walk.affine && contiguous && row.extent <= 2 * fit && row.extent * walk.width <= kTileColumns;
+  const bool uncut = may_be_uncut && walk.groups.depth > 0 && adjoins(walk.groups.loops[walk.groups.depth - 1], row);
   const Index rows_that_fit = uncut ? row.extent : fit;
   // Not whole vectors where all rows are one wide row, of which no part is left over, or have weights of their own: that is worth more.
   const Index together = rows_that_fit == row.extent || walk.affine ? rows_that_fit : whole_vectors(rows_that_fit, walk.width);
@@ -215,9 +213,9 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   walk.row_param = row.param * together;
   walk.width *= together;
   if (uncut) {
-    walk.group_rows = next->extent;
-    walk.row_param = next->param;
-    --walk.groups.depth;
+    const Loop& groups = walk.groups.loops[--walk.groups.depth];
+    walk.group_rows = groups.extent;
+    walk.row_param = groups.param;
   }
 
   bool own_weights = false;
