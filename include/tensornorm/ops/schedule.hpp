@@ -197,7 +197,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Index all_rows = any_row ? merged.loops[outermost].extent / rows : 1;
   const Index most = std::min(kTileColumns, std::max(kFewColumns, all_rows / kFewestRows * walk.width));
   const Index fit = contiguous ? std::clamp<Index>(most / walk.width, 1, row.extent) : 1;
-  // A group that goes on in the next one, which has other weights, is not cut in two: a wide row of all of it, and the groups are its rows.
+  // A group after which the next one follows, mostly of other weights, is not cut in two: it is one wide row, and the groups are the rows.
   const bool may_be_uncut = walk.affine && contiguous && row.extent <= 2 * fit && row.extent * walk.width <= kTileColumns;
   const bool uncut = may_be_uncut && walk.groups.depth > 0 && adjoins(walk.groups.loops[walk.groups.depth - 1], row);
   const Index rows_that_fit = uncut ? row.extent : fit;
