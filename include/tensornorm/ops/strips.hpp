@@ -125,7 +125,7 @@ TENSORNORM_INLINE void for_each_held(const ColumnWalk& walk, const Strip& strip,
   });
 }
 
-/// Bytes of one operand of rows that are gone through together, part by part: three of them stay in the first-level cache.
+/// Bytes, as numbers of the type computed in, of one operand of rows that are gone through together: three of them stay in the first-level cache.
 inline constexpr Index kRowsBytes = Index{8} << 10;
 /// Runs of one weight that are longer than a few vectors are gone through part by part where there are at least so many in a row.
 inline constexpr Index kRunsInParts = 4;
