@@ -16,7 +16,7 @@ struct ReportBytes {
 
   int* bytes;
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     *bytes = I::bytes;
   }
 };

@@ -37,7 +37,7 @@ inline bool has_fma([[maybe_unused]] tensornorm::kernels::Level level) {
 /// f.operator()<Isa>() in the instruction set in force; f is a lambda with TENSORNORM_INLINE_LAMBDA.
 template <class F>
 void run_in_instruction_set(const F& f) {
-  tensornorm::kernels::dispatch_part<float>(f);
+  tensornorm::kernels::dispatch_as<float>(f);
 }
 
 /// f(level) with each level in force.

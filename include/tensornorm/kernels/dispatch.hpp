@@ -87,11 +87,11 @@ struct Isa {
 #if defined(__x86_64__) && defined(__GNUC__)
 template <class Job>
 __attribute__((noinline, target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))) void run_avx512(const Job& job) noexcept {
-  job.template run<Isa<64>>();
+  job.template operator()<Isa<64>>();
 }
 template <class Job>
 __attribute__((noinline, target("avx2,fma,f16c"))) void run_avx2(const Job& job) noexcept {
-  job.template run<Isa<32>>();
+  job.template operator()<Isa<32>>();
 }
 #endif
 template <class Job>
@@ -99,43 +99,35 @@ template <class Job>
 __attribute__((noinline))
 #endif
 void run_baseline(const Job& job) noexcept {
-  job.template run<Isa<16>>();
+  job.template operator()<Isa<16>>();
 }
 
-/// Runs job.run<Isa>() in the instruction set in force, or the unit's own where that is wider. `run` is TENSORNORM_INLINE, as is all it
-/// calls that computes.
+/// Runs job.operator()<Isa>() of numbers of type A in the instruction set in force, or the unit's own where that is wider. That operator is
+/// TENSORNORM_INLINE, as is all it calls that computes; it may be that of a lambda []<class I>() TENSORNORM_INLINE_LAMBDA {...}: a part of
+/// another job, compiled for itself.
 ///
-/// A job of numbers that no vector holds (Job::A is long double, or the user's) has no use for other instruction sets: it is compiled once,
+/// Numbers that no vector holds (A is long double, or the user's) have no use for other instruction sets: their job is compiled once,
 /// and nothing of it is fused but what the unit's own flags fuse.
+template <class A, class Job>
+void dispatch_as(const Job& job) noexcept {
+  if constexpr (!std::is_same_v<A, float> && !std::is_same_v<A, double>) {
+    run_baseline(job);
+  } else {
+#if defined(__x86_64__) && defined(__GNUC__)
+    const Level now = kOwnLevel < level() ? level() : kOwnLevel;
+    if (now == Level::avx512) return run_avx512(job);
+    if constexpr (kOwnLevel <= Level::avx2)
+      if (now == Level::avx2) return run_avx2(job);
+    if constexpr (kOwnLevel == Level::baseline) run_baseline(job);
+#else
+    run_baseline(job);
+#endif
+  }
+}
+/// The same of a job that names its A.
 template <class Job>
 void dispatch(const Job& job) noexcept {
-  if constexpr (!std::is_same_v<typename Job::A, float> && !std::is_same_v<typename Job::A, double>) return run_baseline(job);
-#if defined(__x86_64__) && defined(__GNUC__)
-  const Level now = kOwnLevel < level() ? level() : kOwnLevel;
-  if (now == Level::avx512) return run_avx512(job);
-  if constexpr (kOwnLevel <= Level::avx2)
-    if (now == Level::avx2) return run_avx2(job);
-  if constexpr (kOwnLevel == Level::baseline) run_baseline(job);
-#else
-  run_baseline(job);
-#endif
-}
-
-/// A job made of a lambda []<class I>() TENSORNORM_INLINE_LAMBDA {...}: a part of another job, compiled for itself.
-template <class Number, class F>
-struct PartOfJob {
-  using A = Number;
-
-  const F& f;
-  template <class I>
-  TENSORNORM_INLINE void run() const {
-    f.template operator()<I>();
-  }
-};
-/// dispatch() of that part of a job of numbers of type A.
-template <class A, class F>
-void dispatch_part(const F& f) noexcept {
-  dispatch(PartOfJob<A, F>{f});
+  dispatch_as<typename Job::A>(job);
 }
 
 }  // namespace TENSORNORM_ABI

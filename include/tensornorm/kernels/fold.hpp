@@ -51,7 +51,7 @@ struct AddRounded {
   const Source* source;
   Index count;
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     T* const to = target;  // stores might change the members
     const Source* const from = source;
     const Index n = count;

@@ -49,7 +49,7 @@ struct InterleavedRows {
   static constexpr bool moves_vectors(Index rows) { return rows == 2 || rows == 4 || rows == 8 || rows == 16; }
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     if constexpr (virtual_width<T> > 1) {
       if (count == 2) return move<2, I>();
       if (count == 4) return move<4, I>();

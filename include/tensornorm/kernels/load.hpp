@@ -57,7 +57,7 @@ struct Widen {
   Index n;
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     using L = HardwareLanes<A, I>;
     Index i = 0;
     for (; i + L::width <= n; i += L::width) L::load(from + i).store(to + i);

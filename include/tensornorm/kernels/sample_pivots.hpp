@@ -39,7 +39,7 @@ void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& col
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
   const Index step = inner.data[0];
-  dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+  dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
     using L = HardwareLanes<A, I>;
     Odometer at(outer);
     for (Index k = outer.size(); k > 0; --k, at.next()) {

@@ -115,7 +115,7 @@ class Normalization {
   /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error: std::invalid_argument, before anything is written.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
-    differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
+    differentiate_layer<false>(dy, x, saved, dx, gradients, device);
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight.
   ///
@@ -127,7 +127,7 @@ class Normalization {
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
                                               const Device& device = {}) const {
-    differentiate_layer("backward_from_output", dy, y, saved, dx, gradients, true, device);
+    differentiate_layer<true>(dy, y, saved, dx, gradients, device);
   }
   /// Gradients of the parameters' shapes, all 0.
   Gradients zero_gradients() const { return affine_.zero_gradients(); }
@@ -209,22 +209,23 @@ class Normalization {
       const auto out = view_of(y);
       const auto given = context(function);
       check_shape(given.call, in);
-      normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, nullptr, saved, static_cast<RunningStats<Scalar>*>(nullptr), device);
+      normalize_by_batch<traits_of<X>::row_major>(given, policy_, in, out, nullptr, saved, nullptr, device);
     }
   }
 
-  template <class DY, class X, class DX, class G, class Device>
-  TENSORNORM_INLINE void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients,
-                                             bool from_output, const Device& device) const {
+  template <bool kFromOutput, class DY, class X, class DX, class G, class Device>
+  TENSORNORM_INLINE void differentiate_layer(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device) const {
     if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_axes<Policy, X>() && require_host_device<Device>()) {
-      const auto given = context(function);
+      const auto given = context(kFromOutput ? "backward_from_output" : "backward");
       const auto in = view_of(x);
       check_shape(given.call, in);
       const auto out = gradient_view(in, dx);
       const auto targets = affine_.checked_gradients(given.call, gradients);
       constexpr bool row_major = traits_of<X>::row_major;
-      if (from_output) differentiate_from_output<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);
-      else differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, false, device);
+      if constexpr (kFromOutput)
+        differentiate_from_output<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);
+      else
+        differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, false, device);
     }
   }
 

@@ -144,13 +144,13 @@ class TrackedNormalization {
   /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error: std::invalid_argument, before anything is written.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
-    differentiate_layer("backward", dy, x, saved, dx, gradients, false, device);
+    differentiate_layer<false>(dy, x, saved, dx, gradients, device);
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight. See Normalization.
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
   TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
                                               const Device& device = {}) const {
-    differentiate_layer("backward_from_output", dy, y, saved, dx, gradients, true, device);
+    differentiate_layer<true>(dy, y, saved, dx, gradients, device);
   }
   /// Gradients of the parameters' shapes, all 0.
   Gradients zero_gradients() const { return normalization_.zero_gradients(); }
@@ -258,11 +258,10 @@ class TrackedNormalization {
     }
   }
 
-  template <class DY, class X, class DX, class G, class Device>
-  TENSORNORM_INLINE void differentiate_layer(const char* function, const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients,
-                                             bool from_output, const Device& device) const {
+  template <bool kFromOutput, class DY, class X, class DX, class G, class Device>
+  TENSORNORM_INLINE void differentiate_layer(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device) const {
     if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_rank<X>() && require_host_device<Device>()) {
-      const auto context = normalization_.context(function);
+      const auto context = normalization_.context(kFromOutput ? "backward_from_output" : "backward");
       check_running_stats(context.call);
       const auto in = batched(view_of(x)), grad = batched(view_of(dy));
       normalization_.check_shape(context.call, in);
@@ -275,8 +274,10 @@ class TrackedNormalization {
       const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
       constexpr bool row_major = traits_of<X>::row_major;
       const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {
-        if (from_output) differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
-        else differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, false, device);
+        if constexpr (kFromOutput)
+          differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
+        else
+          differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, false, device);
       };
       if (saved.constant()) with(ChannelPolicy{});
       else with(Policy{});

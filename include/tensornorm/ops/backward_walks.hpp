@@ -113,7 +113,7 @@ struct RowBackward {
   bool padded = false;  ///< dweight and dbias have a line before and after them
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     const bool beside = walk.run.param != 0;
     const bool streams = store == Store::streaming, fetches = streams && !last_level_is_far();
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
@@ -250,7 +250,7 @@ struct CachedRowBackward {
   ParameterSums<A, S> totals;
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     Odometer kept(walk.kept, first);
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();

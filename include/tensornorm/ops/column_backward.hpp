@@ -27,7 +27,7 @@ struct ColumnBackward {
   Crew crew;  ///< for the cuts of a strip
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
       const GradientCenterArrays<A, S>& centers = scratch.centers;
@@ -188,7 +188,7 @@ struct ColumnBackward {
   void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), walk.cuts - 1 - i, walk.cuts);
-      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); });
+      dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); });
     });
   }
 

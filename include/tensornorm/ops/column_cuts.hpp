@@ -112,7 +112,7 @@ struct CutSums {
       const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
       const Index most = columns.marks == nullptr ? rows.last - rows.first : 8 * kTileRows;
       const auto dispatched = [&](auto fetches, const RowRange& some, Index from, Index to) {
-        dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { add.template operator()<decltype(fetches)::value, I>(some, sums, from, to); });
+        dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { add.template operator()<decltype(fetches)::value, I>(some, sums, from, to); });
       };
       for (RowRange some = rows; some.first < rows.last; some.first = some.last) {
         some.last = std::min(some.first + most, rows.last);

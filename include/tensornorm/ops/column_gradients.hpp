@@ -58,7 +58,7 @@ class GatheredSums {
   }
   /// Gives what there is. No template of an instruction set: it is compiled once for each of them, not wherever sums are added.
   void flush() {
-    dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+    dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
       A dweight[kTogether], dbias[kTogether];
       sums_of_rows<VirtualLanes<A, I>>(dweight_, count_, dweight);
       sums_of_rows<VirtualLanes<A, I>>(dbias_, count_, dbias);

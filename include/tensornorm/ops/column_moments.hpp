@@ -170,7 +170,7 @@ struct ColumnMoments {
       columns.for_each_run([&](Index from, Index to) {
         A* const differing = differing_of(cut);
         fill(differing + from, to - from, A(0));
-        dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { find_differing<I>(strip, rows, from, to, differing); });
+        dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { find_differing<I>(strip, rows, from, to, differing); });
       });
     });
     Odometer at(strip.columns);

@@ -24,7 +24,7 @@ struct ColumnForward {
   Crew crew;  ///< for the cuts of a strip
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
       const bool scaled = frozen ? given<I>(strip) : moments<I>(strip);
@@ -134,7 +134,7 @@ struct ColumnForward {
   void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), frozen ? i : walk.cuts - 1 - i, walk.cuts);
-      dispatch_part<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); });
+      dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA { write<I>(strip, rows, arrays, scaled); });
     });
   }
 

@@ -191,7 +191,7 @@ struct GivenStatistics {
   Index count;
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     const StatisticsArrays<S> arrays = to;  // stores might change the members
     const Value *const means = mean, *const variances = variance;
     const Index n = count;

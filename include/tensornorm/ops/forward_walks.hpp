@@ -155,7 +155,7 @@ struct RowForward {
   Index fetched_of_next = 0;  ///< elements of the next statistic to fetch before one is written, where each is one run
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     const Index runs = walk.runs.size();
     const bool fetches = store == Store::streaming && (frozen || fetches_next(args.samples * Index(sizeof(T))));
     // An odometer that has been through all positions stands where it began.

@@ -48,7 +48,7 @@ struct FrozenRowsForward {
   const FrozenRows& rows;
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     using L = HardwareLanes<A, I>;
     using F = Lanes<S, L::width, hardware_width<S, I>>;
     constexpr Index w = L::width;

@@ -23,7 +23,7 @@ struct FrozenRunForward {
   Coefficients<A>* made;  ///< memory for as many as that loop has steps
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     const Loop inner = walk.kept.loops[walk.kept.depth - 1];
     for (Index c = 0; c < inner.extent; ++c) made[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
     Odometer outer(walk.kept, first / inner.extent, walk.kept.depth - 1);

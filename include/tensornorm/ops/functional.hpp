@@ -120,8 +120,7 @@ void normalize_with(const char* function, const Policy& policy, const Statistics
                     "tensornorm: expected SavedStats of the scalar type of weight and bias, of x's where there are neither");
       if constexpr (std::is_same_v<Saved, SavedStats<Scalar>>) kept = saved;
     }
-    normalize_by_batch<traits_of<X>::row_major>(context, policy, in, view_of(y), lone_sample, kept,
-                                                static_cast<RunningStats<Scalar>*>(nullptr), device);
+    normalize_by_batch<traits_of<X>::row_major>(context, policy, in, view_of(y), lone_sample, kept, nullptr, device);
   }
 }
 

@@ -75,15 +75,14 @@ TENSORNORM_INLINE void check_memory(const NormalizeContext<Scalar>& context, con
   check_apart(context.call, "y", y.data, span, "bias", context.parameters.bias, plan.params);
 }
 
-/// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null.
+/// Normalizes by the statistics of x itself; they go to `saved` and move `running`, a RunningStats<Scalar>* or nullptr, where those are not null.
 ///
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps, a single element behind each statistic where
 ///          `lone_sample` says that this is one. An empty x changes nothing but `saved`, whose
 ///          mean and rstd become 0.
-template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Running, class Device>
 void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
-                        const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, RunningStats<Scalar>* running,
-                        const Device& device) {
+                        const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running, const Device& device) {
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   check_same_shape(context.call, "y", x, y);
@@ -113,9 +112,11 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
     }
     op.set_statistics(statistics);
     op.run();
-    if (running == nullptr) return;
-    const Index repeats = plan.statistics / running->num_features();
-    running->update(statistics.mean, statistics.variance, plan.samples, repeats, kRowMajor);
+    if constexpr (!std::is_null_pointer_v<Running>) {
+      if (running == nullptr) return;
+      const Index repeats = plan.statistics / running->num_features();
+      running->update(statistics.mean, statistics.variance, plan.samples, repeats, kRowMajor);
+    }
   };
   if constexpr (may_transpose_rows<P, T, kRank, kRowMajor>()) {
     TransposedRows<T, P, kRank> memory(policy, x.shape);

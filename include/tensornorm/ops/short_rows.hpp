@@ -99,7 +99,7 @@ struct ShortRowForward {
   Index first, last;  ///< statistics in the order of memory
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_INLINE_LAMBDA { normalize<I>(few); });
   }
 
@@ -197,7 +197,7 @@ struct OneRowForward {
   const RowWalk& walk;
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     const T* const x = args.x;
     const Index n = walk.length;
     const bool centered = args.rule.centered, beside = walk.run.param != 0;

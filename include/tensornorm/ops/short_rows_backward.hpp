@@ -49,7 +49,7 @@ struct ShortRowBackward {
   bool padded;
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     static_assert(kRowsPerFold % kTogether == 0);
     const bool beside = walk.run.param != 0;
     Index pending = 0;
@@ -164,7 +164,7 @@ struct OneRowBackward {
   A *dweight, *dbias;  ///< as RowBackward has them
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
     GradientCenter<A, S> center(args, 0);

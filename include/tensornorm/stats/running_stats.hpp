@@ -30,7 +30,7 @@ struct MoveRunning {
   Index count;
 
   template <class I>
-  TENSORNORM_INLINE void run() const {
+  TENSORNORM_INLINE void operator()() const {
     Value* const running = to;  // stores might change the members
     const S* const batch = from;
     const S part = f * correction, kept = S(1) - f;
