@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: MIT
 # cmake "-DWITH=<object;...>" "-DWITHOUT=<object;...>" "-DROWS=<object;...>" "-DONE_BY_ONE=<object;...>" -P check_kernels_once.cmake:
 # kernels, and what chooses among them, are in the units that define them and in no unit that only declares them; in those whose layers have
-# rows alone, none for columns or given statistics; in those of numbers that no vector holds, none beside the baseline's.
+# rows alone and no running statistics, none for columns, given statistics or to move those; in those of numbers that no vector holds, none beside the baseline's.
 cmake_minimum_required(VERSION 3.24)
 
 # require_symbols(<regex> <what is missing> <object>...), refuse_symbols(<regex> <what is too much> <object>...)
@@ -28,5 +28,5 @@ require_symbols("${any}.*(Forward|Backward)" "no kernel" ${WITH} ${ROWS} ${ONE_B
 require_symbols("choose_walk" "nothing that chooses a walk" ${WITH})
 refuse_symbols("${any}.*(Forward|Backward|Interleaved)" "kernels" ${WITHOUT})
 refuse_symbols("choose_walk" "what chooses a walk" ${WITHOUT})
-refuse_symbols("${any}.*(Column|Frozen)" "kernels that its layers do not need" ${ROWS})
+refuse_symbols("${any}.*(Column|Frozen|MoveRunning)" "kernels that its layers do not need" ${ROWS})
 refuse_symbols("run_(avx2|avx512).*(Forward|Backward)" "kernels of vectors" ${ONE_BY_ONE})

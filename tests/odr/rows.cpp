@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// Layers that reduce what is innermost in memory, of tensors of each of the types ROWS_OF: they have no need of columns, nor of given
-// statistics.
+// Layers that reduce what is innermost in memory, of tensors of each of the types ROWS_OF: they have no need of columns, nor of given or
+// running statistics.
 #include <tensornorm/tensornorm.hpp>
 
 template <class Element, int kRank>

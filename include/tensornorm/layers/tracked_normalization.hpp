@@ -258,6 +258,7 @@ class TrackedNormalization {
     }
   }
 
+  // Not decided at run time: kernels of a branch never taken are dropped only after a fifth of the time it takes to compile LayerNorm.
   template <bool kFromOutput, class DY, class X, class DX, class G, class Device>
   TENSORNORM_INLINE void differentiate_layer(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device) const {
     if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_rank<X>() && require_host_device<Device>()) {

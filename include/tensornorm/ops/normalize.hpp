@@ -9,6 +9,7 @@
 #include <tensornorm/ops/transposed_rows.hpp>
 #include <tensornorm/stats/running_stats.hpp>
 #include <tensornorm/stats/saved_stats.hpp>
+#include <type_traits>
 #ifdef TENSORNORM_COMPILED_KERNELS  // defined for what links TensorNorm::Kernels of CMake
 #include <tensornorm/kernels_once.hpp>
 #endif
@@ -75,7 +76,8 @@ TENSORNORM_INLINE void check_memory(const NormalizeContext<Scalar>& context, con
   check_apart(context.call, "y", y.data, span, "bias", context.parameters.bias, plan.params);
 }
 
-/// Normalizes by the statistics of x itself; they go to `saved` and move `running`, a RunningStats<Scalar>* or nullptr, where those are not null.
+/// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null. A `running` that is nullptr by its
+/// type brings nothing along that would move it.
 ///
 /// Errors   std::invalid_argument before anything is written: shapes, overlaps, a single element behind each statistic where
 ///          `lone_sample` says that this is one. An empty x changes nothing but `saved`, whose
@@ -85,6 +87,7 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
                         const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running, const Device& device) {
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
+  static_assert(std::is_null_pointer_v<Running> || std::is_same_v<Running, RunningStats<Scalar>*>);
   check_same_shape(context.call, "y", x, y);
   const auto prepare = [&](Index samples) TENSORNORM_INLINE_LAMBDA {
     return saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), samples, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
