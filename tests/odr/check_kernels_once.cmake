@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: MIT
 # cmake "-DWITH=<object;...>" "-DWITHOUT=<object;...>" "-DROWS=<object;...>" "-DONE_BY_ONE=<object;...>" -P check_kernels_once.cmake:
 # kernels, and what chooses among them, are in the units that define them and in no unit that only declares them; in those whose layers have
-# rows alone and no running statistics, none for columns, given statistics or to move those; in those of numbers that no vector holds, none beside the baseline's.
+# rows alone and no running statistics, none for columns, for given statistics or to move running ones; in those of numbers that no vector
+# holds, none beside the baseline's.
 cmake_minimum_required(VERSION 3.24)
 
 # require_symbols(<regex> <what is missing> <object>...), refuse_symbols(<regex> <what is too much> <object>...)

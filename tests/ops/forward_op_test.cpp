@@ -198,9 +198,8 @@ TYPED_TEST(ForwardOpTest, EveryWalkIsTheReference) {
         support::at_each_level([&](kernels::Level) {
           this->with_tensors(c, values, [&](const auto& policy, const auto& x, auto& y) {
             SavedStats<S> saved;
-            normalize_by_batch<TestFixture::row_major>(this->context_of(affine), policy, view_of(x), view_of(y),
-                                                       nullptr, &saved, nullptr,
-                                                       Eigen::DefaultDevice());
+            normalize_by_batch<TestFixture::row_major>(this->context_of(affine), policy, view_of(x), view_of(y), nullptr, &saved,
+                                                       nullptr, Eigen::DefaultDevice());
             this->expect_near(support::logical(y), expected);
             ASSERT_EQ(saved.size(), norm.statistics());
             for (Index flat = 0; flat < saved.size(); ++flat) {
@@ -262,8 +261,8 @@ TYPED_TEST(ForwardOpTest, ABadPivotIsItsOwnStatisticsAffair) {
     const auto run = [&](std::vector<S>& y_values) {
       this->with_tensors(c, values, [&](const auto& policy, const auto& x, auto& y) {
         normalize_by_batch<TestFixture::row_major>(this->context_of({}), policy, view_of(x), view_of(y), nullptr,
-                                                   static_cast<SavedStats<S>*>(nullptr),
-                                                   nullptr, Eigen::DefaultDevice());
+                                                   static_cast<SavedStats<S>*>(nullptr), nullptr,
+                                                   Eigen::DefaultDevice());
         y_values = support::logical(y);
       });
     };
@@ -296,8 +295,8 @@ TYPED_TEST(ForwardOpTest, TheSameBitsOnEveryInstructionSetWithFma) {
       if (!support::has_fma(level)) return;
       this->with_tensors(c, values, [&](const auto& policy, const auto& x, auto& y) {
         normalize_by_batch<TestFixture::row_major>(this->context_of(affine), policy, view_of(x), view_of(y), nullptr,
-                                                   static_cast<SavedStats<S>*>(nullptr),
-                                                   nullptr, Eigen::DefaultDevice());
+                                                   static_cast<SavedStats<S>*>(nullptr), nullptr,
+                                                   Eigen::DefaultDevice());
         if (first.empty()) first = support::logical(y);
         EXPECT_TRUE(support::same_bits(support::logical(y), first));
       });
