@@ -199,7 +199,7 @@ TYPED_TEST(ForwardOpTest, EveryWalkIsTheReference) {
           this->with_tensors(c, values, [&](const auto& policy, const auto& x, auto& y) {
             SavedStats<S> saved;
             normalize_by_batch<TestFixture::row_major>(this->context_of(affine), policy, view_of(x), view_of(y), nullptr, &saved,
-                                                       nullptr, Eigen::DefaultDevice());
+                                                       static_cast<RunningStats<S>*>(nullptr), Eigen::DefaultDevice());
             this->expect_near(support::logical(y), expected);
             ASSERT_EQ(saved.size(), norm.statistics());
             for (Index flat = 0; flat < saved.size(); ++flat) {
