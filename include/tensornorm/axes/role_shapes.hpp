@@ -13,8 +13,8 @@ inline namespace TENSORNORM_ABI {
 /// The extents of some of a tensor's axes, in logical order.
 template <int kMaxRank>
 struct AxisExtents {
-  Extents<kMaxRank> extents{};
-  Extents<kMaxRank> axes{};  ///< the logical axis of each
+  Extents<kMaxRank> extents;
+  Extents<kMaxRank> axes;  ///< the logical axis of each
   int rank = 0;
 
   constexpr void push(int axis, Index extent) {

@@ -178,6 +178,15 @@ class Lanes<T, kLanes, kLanes> {
     return Lanes<T, kLanes / 2, kLanes / 2>(low + high);
   }
   TENSORNORM_INLINE T sum() const {
+#if !defined(__clang__) && defined(__x86_64__)
+    if constexpr (sizeof(Vector) == 16) {  // of halves of this g++ makes memory, and of two numbers a slower instruction
+      const auto added = [](const Vector& lanes, const Integers& others) TENSORNORM_INLINE_LAMBDA {
+        return Vector(lanes + __builtin_shuffle(lanes, others));
+      };
+      if constexpr (kLanes == 4) return added(added(v, Integers{2, 3, 2, 3}), Integers{1, 1, 1, 1})[0];
+      else return added(v, Integers{1, 1})[0];
+    } else
+#endif
     if constexpr (kLanes > 2) {
       return halved().sum();
     } else if constexpr (kRegistersHoldMore) {

@@ -158,8 +158,7 @@ class Normalization {
 
   /// What the ops need to know of a call of this layer.
   TENSORNORM_INLINE NormalizeContext<Scalar> context(const char* function) const {
-    const Call call{name(), function};
-    return {call, rule_, affine_.checked(call)};
+    return {{name(), function}, rule_, affine_.checked({name(), function})};
   }
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
   template <class T, int kRank>
@@ -226,7 +225,7 @@ class Normalization {
       if constexpr (kFromOutput)
         differentiate_from_output<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);
       else
-        differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, false, device);
+        differentiate<row_major>(given, policy_, view_of(dy), in, saved, out, targets.weight, targets.bias, device);
     }
   }
 

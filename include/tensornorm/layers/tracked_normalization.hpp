@@ -278,7 +278,7 @@ class TrackedNormalization {
         if constexpr (kFromOutput)
           differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
         else
-          differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, false, device);
+          differentiate<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
       };
       if (saved.constant()) with(ChannelPolicy{});
       else with(Policy{});

@@ -17,7 +17,9 @@ void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<co
   const ShapeText expected{shape.data(), int(shape.size())};
   if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
   const auto got = saved.shape();
-  if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
+  bool same = got.size() == shape.size();
+  for (std::size_t i = 0; same && i < shape.size(); ++i) same = got[i] == shape[i];  // std::equal() reads what has just been written in parts at once
+  if (!same)
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got ",
                            ShapeText{got.data(), int(got.size())});
   const bool other_axes = std::bit_width(saved.kind()) == std::bit_width(kind) && saved.kind() / 2 != kind / 2;
@@ -55,18 +57,28 @@ const Plan& backward_plan(const Call& call, const P& policy, const TensorView<co
   return plan_of<Plan, kRowMajor, kSlowest>(policy, x.shape, {x.stride, dy.stride, dx.stride}, options, [&] { check_gradient_layout(call, dy, x, dx); });
 }
 
-/// dx and the parameters' gradients of one normalization, from x, or from the norm itself.
+/// What kernels are told of a call, but for the parameters.
+template <class T, int kRank, class Scalar>
+TENSORNORM_INLINE kernels::BackwardArguments<T> backward_arguments(const NormalizeContext<Scalar>& context, const TensorView<const T, kRank>& dy,
+                                                                   const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
+                                                                   const TensorView<T, kRank>& dx, Index samples, bool gradients) {
+  return {.x = x.data,  // at once: zeros are written by a slow instruction first otherwise
+          .dy = dy.data,
+          .dx = dx.data,
+          .rule = context.rule,
+          .samples = samples,
+          .statistics = {saved.mean().data(), saved.mean_lo().data(), saved.rstd().data(), nullptr},
+          .constant = saved.constant(),
+          .gradients = gradients};
+}
+
+/// differentiate() of any x, or of the norm itself: `normalized`.
 ///
-/// dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight; dx = dy * weight * rstd where the statistics are constants.
-/// This is of a biased variance with eps added to it, and a mean of its own; else see StatisticsRule::slope() and offset().
 /// run: false only checks, and takes the memory that the same call will then not ask for.
-///
-/// Aliasing dx may be exactly dy or exactly x.
-/// Errors   before anything is written: std::invalid_argument for shapes and overlaps, std::logic_error for foreign statistics.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
-void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
-                   const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx, Scalar* dweight,
-                   Scalar* dbias, bool normalized, const Device& device, bool run = true) {
+void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
+                             const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
+                             Scalar* dweight, Scalar* dbias, bool normalized, const Device& device, bool run = true) {
   check_same_shape(context.call, "dx", x, dx);
   check_same_shape(context.call, "dy", x, dy);
   if (x.size() == 0) check_gradient_layout(context.call, dy, x, dx);
@@ -93,16 +105,8 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
     for (const Scalar* values : others)
       check_apart(context.call, "dx", dx.data, footprint.written(), "a parameter or its gradient", values, params);
   }
-  kernels::BackwardArguments<T> args;
-  args.x = x.data;
-  args.dy = dy.data;
-  args.dx = dx.data;
-  args.rule = context.rule;
-  args.samples = plan->samples;
-  args.statistics = {saved.mean().data(), saved.mean_lo().data(), saved.rstd().data(), nullptr};
-  args.constant = saved.constant();
+  auto args = backward_arguments(context, dy, x, saved, dx, plan->samples, gradients);
   args.normalized = normalized;
-  args.gradients = gradients;
   const auto differentiate_by = [&](const auto& chosen) TENSORNORM_INLINE_LAMBDA {
     BackwardOp op(chosen, args, context.parameters.weight, {dweight, dbias}, device);
     if (run) op.run();
@@ -127,6 +131,47 @@ void differentiate(const NormalizeContext<Scalar>& context, const P& policy, con
     }
   }
   differentiate_by(*plan);
+}
+
+/// differentiate() of one row, which needs no plan. Returns false, and has done nothing, where it is not such, or something is to be refused.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
+TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
+                                             const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
+                                             const TensorView<T, kRank>& dx, Scalar* dweight, Scalar* dbias) {
+  const auto [weight, bias] = context.parameters;
+  const Index n = short_row<P, kRowMajor>(x, dy, dx);
+  if (n == 0 || weight == nullptr || (dweight == nullptr && dbias != nullptr)) return false;
+  if (!lie_in_place_or_apart(n, dx.data, dy.data, x.data) || !lie_apart(n, dx.data, weight, bias, dweight, dbias)) return false;
+  if (!lie_apart(n, dweight, weight, x.data, dy.data, dbias) || !lie_apart(n, dbias, weight, x.data, dy.data)) return false;
+  check_saved(context.call, saved, kept_shape<P, kRank>(policy, x.shape).span(), kind_of_statistics<kRank>(policy, context.rule), n, kRowMajor);
+  if (saved.constant()) return false;
+  auto args = backward_arguments(context, dy, x, saved, dx, n, dweight != nullptr);
+  args.weight = weight;
+  using Arguments = kernels::BackwardArguments<T>;
+  bool left;
+  kernels::dispatch(kernels::OneRowBackward<Arguments>{args, n, dweight, dbias, left});
+  if (left) [[unlikely]] {
+    const auto nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, dy.stride, dx.stride}, policy);
+    const RowWalk walk = make_row_walk(nest, without_params(nest));
+    kernels::dispatch(kernels::RowBackward<Arguments>{args, walk, kernels::Store::ordinary, false, 0, 1, {}, dweight, dbias, 0});
+  }
+  return true;
+}
+
+/// dx and the parameters' gradients of one normalization, from x.
+///
+/// dx = rstd * (g - mean of g - norm * mean of g * norm) with g = dy * weight; dx = dy * weight * rstd where the statistics are constants.
+/// This is of a biased variance with eps added to it, and a mean of its own; else see StatisticsRule::slope() and offset().
+///
+/// Aliasing dx may be exactly dy or exactly x.
+/// Errors   before anything is written: std::invalid_argument for shapes and overlaps, std::logic_error for foreign statistics.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
+TENSORNORM_INLINE void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
+                                     const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
+                                     Scalar* dweight, Scalar* dbias, const Device& device) {
+  if constexpr (may_be_one_row<P, T, kRank, Scalar, kRowMajor>())
+    if (differentiate_one_row<kRowMajor>(context, policy, dy, x, saved, dx, dweight, dbias)) return;
+  differentiate_by_plan<kRowMajor>(context, policy, dy, x, saved, dx, dweight, dbias, false, device);
 }
 
 /// differentiate() with y in the place of x: norm = (y - bias) / weight is formed first, in dx where it can be, else in memory of its own,
@@ -171,7 +216,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
     check_in_place_or_apart(context.call, "dx", dx, "y", y);
   }
   // Whatever can fail does so before norm is written, which may be in dx.
-  differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device, false);
+  differentiate_by_plan<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device, false);
   if (y.size() == 0) return;
   {
     const Parameters<A> inverted{inverse, inverse + params};
@@ -183,7 +228,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
     op.set_statistics({unit, nullptr, unit + statistics, nullptr});
     op.run();
   }
-  differentiate<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device);
+  differentiate_by_plan<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -21,7 +21,7 @@ void differentiate_with(const char* function, const Policy& policy, const Statis
     const NormalizeContext<Scalar> context{call, rule, {parameter_data<const Scalar>(call, "weight", weight, shape.span()), nullptr}};
     differentiate<traits_of<X>::row_major>(context, policy, view_of(dy), in, saved, gradient_view(in, dx),
                                            parameter_data<Scalar>(call, "dweight", dweight, shape.span()),
-                                           parameter_data<Scalar>(call, "dbias", dbias, shape.span()), false, device);
+                                           parameter_data<Scalar>(call, "dbias", dbias, shape.span()), device);
   }
 }
 

@@ -5,6 +5,7 @@
 #include <tensornorm/axes/role_shapes.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/ops/forward_op.hpp>
+#include <tensornorm/ops/one_row.hpp>
 #include <tensornorm/ops/remembered_plan.hpp>
 #include <tensornorm/ops/transposed_rows.hpp>
 #include <tensornorm/stats/running_stats.hpp>
@@ -76,15 +77,10 @@ TENSORNORM_INLINE void check_memory(const NormalizeContext<Scalar>& context, con
   check_apart(context.call, "y", y.data, span, "bias", context.parameters.bias, plan.params);
 }
 
-/// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null. A `running` that is nullptr by its
-/// type brings nothing along that would move it.
-///
-/// Errors   std::invalid_argument before anything is written: shapes, overlaps, a single element behind each statistic where
-///          `lone_sample` says that this is one. An empty x changes nothing but `saved`, whose
-///          mean and rstd become 0.
+/// normalize_by_batch() of any x.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Running, class Device>
-void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
-                        const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running, const Device& device) {
+void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
+                       const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running, const Device& device) {
   using S = statistic_t<T>;
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   static_assert(std::is_null_pointer_v<Running> || std::is_same_v<Running, RunningStats<Scalar>*>);
@@ -133,6 +129,48 @@ void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy
     }
   }
   run(plan, x.data, y.data);
+}
+
+/// normalize_by_batch() of one row, which needs no plan. Returns false, and has done nothing, where it is not such, or something is to be refused.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
+TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
+                                         const TensorView<T, kRank>& y, SavedStats<Scalar>* saved) {
+  const auto [weight, bias] = context.parameters;
+  const Index n = short_row<P, kRowMajor>(x, y);
+  if (n == 0 || y.data == nullptr || (weight == nullptr && bias != nullptr)) return false;
+  if (!lie_in_place_or_apart(n, y.data, x.data) || !lie_apart(n, y.data, weight, bias)) return false;
+  kernels::ForwardArguments<T> args;
+  args.x = x.data;
+  args.y = y.data;
+  args.weight = weight;
+  args.bias = bias;
+  args.rule = context.rule;
+  args.samples = n;
+  if (saved != nullptr)
+    args.statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), n, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
+  bool left;
+  kernels::dispatch(kernels::OneRowForward<kernels::ForwardArguments<T>>{args, n, weight != nullptr, left});
+  if (left) [[unlikely]] {
+    const auto nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy);
+    const RowWalk walk = make_row_walk(weight != nullptr ? nest : without_params(nest), without_params(nest));
+    kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args, walk, kernels::Store::ordinary, false, 0, 1});
+  }
+  return true;
+}
+
+/// Normalizes by the statistics of x itself; they go to `saved` and move `running` where those are not null. A `running` that is nullptr by its
+/// type brings nothing along that would move it.
+///
+/// Errors   std::invalid_argument before anything is written: shapes, overlaps, a single element behind each statistic where
+///          `lone_sample` says that this is one. An empty x changes nothing but `saved`, whose
+///          mean and rstd become 0.
+template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Running, class Device>
+TENSORNORM_INLINE void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
+                                          const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running,
+                                          const Device& device) {
+  if constexpr (std::is_null_pointer_v<Running> && may_be_one_row<P, T, kRank, Scalar, kRowMajor>())
+    if (normalize_one_row<kRowMajor>(context, policy, x, y, saved)) return;
+  normalize_by_plan<kRowMajor>(context, policy, x, y, lone_sample, saved, running, device);
 }
 
 /// Saves given statistics as constants.

@@ -152,7 +152,7 @@ struct ShortRowBackward {
 };
 
 /// RowBackward of a single row beside its parameters, whose gradients are added where they are wanted, without its loops. One whose x needs a
-/// scale goes to RowBackward. The same bits as of RowBackward.
+/// scale is left to RowBackward, and `left` says so. The same bits as of RowBackward.
 template <class Args>
 struct OneRowBackward {
   using T = typename Args::Element;
@@ -160,20 +160,22 @@ struct OneRowBackward {
   using S = typename Args::S;
 
   const Args& args;
-  const RowWalk& walk;
+  Index n;
   A *dweight, *dbias;  ///< as RowBackward has them
+  bool& left;
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
     GradientCenter<A, S> center(args, 0);
-    if (center.factor != A(1)) return in_full();
-    const Index n = walk.run.extent;
+    left = center.factor != A(1);
+    if (left) return;
     GradientSums<S> sums, rests;
     with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P* to_weight, P* to_bias) TENSORNORM_INLINE_LAMBDA {
       const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, to_weight, to_bias};
-      row_gradient_sums<true, true, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
+      if (args.gradients) row_gradient_sums<true, true, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
+      else row_gradient_sums<true, false, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
     });
     if (args.dx == nullptr) return;
     center.finish(args, sums);
@@ -184,9 +186,6 @@ struct OneRowBackward {
       transform_run<A, I>(args.constant ? args.dy : args.x, args.dx, n, map, {}, Store::ordinary);
     });
   }
-
- private:
-  TENSORNORM_RARE void in_full() const { dispatch(RowBackward<Args>{args, walk, Store::ordinary, false, 0, 1, {}, dweight, dbias, 0}); }
 };
 
 }  // namespace TENSORNORM_ABI

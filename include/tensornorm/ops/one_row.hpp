@@ -1,0 +1,68 @@
+// SPDX-License-Identifier: MIT
+#pragma once
+
+#include <tensornorm/axes/roles.hpp>
+#include <tensornorm/core/tensor.hpp>
+#include <tensornorm/kernels/scale.hpp>
+
+namespace tensornorm {
+
+inline namespace TENSORNORM_ABI {
+
+// A call of one short row needs neither a plan nor memory, and looking for the plan would take as long as its kernel: the loops are known from
+// the types, but for the length.
+
+/// Tensors of this type may be one row: P averages the axes away that carry the parameters, and these lie in memory in the order of the
+/// parameters, which kernels take as they are.
+template <AxisPolicy P, class T, int kRank, class Scalar, bool kRowMajor>
+constexpr bool may_be_one_row() {
+  if constexpr (SplitsAnAxis<P> || !StaticRoles<P, kRank> || !std::is_same_v<accumulator_t<T>, Scalar>) {
+    return false;
+  } else {
+    int affine = 0;
+    for (int axis = 0; axis < kRank; ++axis) {
+      if (is_affine(P::role(axis, kRank)) != is_reduced(P::role(axis, kRank))) return false;
+      affine += is_affine(P::role(axis, kRank)) ? 1 : 0;
+    }
+    return kRowMajor || affine == 1;
+  }
+}
+
+/// The elements of a tensor that is one row without gaps, all of a single statistic; 0 where it is not.
+template <AxisPolicy P, bool kRowMajor, class T, int kRank>
+TENSORNORM_INLINE Index length_of_row(const TensorView<T, kRank>& x) {
+  Index n = 1;
+  bool single = true;
+  for (int i = 0; i < kRank; ++i) {
+    const int axis = kRowMajor ? kRank - 1 - i : i;
+    if (is_reduced(P::role(axis, kRank))) {
+      single &= x.stride[axis] == n;
+      n *= x.shape[axis];
+    } else {
+      single &= x.shape[axis] == 1 && x.stride[axis] >= 0;
+    }
+  }
+  return single ? n : 0;
+}
+
+/// The elements of x if it and the others are of one shape and one row each, of 2 to a block; else 0.
+template <AxisPolicy P, bool kRowMajor, class T, int kRank, class... Others>
+TENSORNORM_INLINE Index short_row(const TensorView<T, kRank>& x, const TensorView<Others, kRank>&... others) {
+  const Index n = length_of_row<P, kRowMajor>(x);
+  const bool fits = n > 1 && n <= kernels::kBlock<accumulator_t<std::remove_const_t<T>>>;
+  return fits && ((others.shape == x.shape && length_of_row<P, kRowMajor>(others) == n) && ...) ? n : 0;
+}
+
+/// n values at `out` have no memory in common with as many at each of the others. Null ones have none.
+template <class Out, class... Others>
+TENSORNORM_INLINE bool lie_apart(Index n, const Out* out, const Others*... others) {
+  return out == nullptr || ((others == nullptr || !ranges_overlap(out, n, others, n)) && ...);
+}
+/// Or they are those of each.
+template <class T, class... Ins>
+TENSORNORM_INLINE bool lie_in_place_or_apart(Index n, const T* out, const Ins*... ins) {
+  return ((out == ins || lie_apart(n, out, ins)) && ...);
+}
+
+}  // namespace TENSORNORM_ABI
+}  // namespace tensornorm
