@@ -6,6 +6,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <thread>
@@ -61,34 +63,43 @@ V first(V values, Index n) {
 /// Not by bits: a long double has some that mean nothing.
 template <class T>
 bool same(const std::vector<T>& a, const std::vector<T>& b) {
-  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const T& x, const T& y) { return x == y && std::signbit(double(x)) == std::signbit(double(y)); });
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const T& x, const T& y) {
+    return (x == y && std::signbit(double(x)) == std::signbit(double(y))) || (x != x && y != y);
+  });
 }
 template <class Parameters>
 auto flat(const Parameters& parameters) {
   return std::vector<std::remove_cvref_t<decltype(parameters.data()[0])>>(parameters.data(), parameters.data() + parameters.size());
 }
 
-/// One row of such a shape, alone and before another one, which has no gradient.
+/// One row of such a shape, ordinary or not, alone and before another one, which has no gradient.
 template <class X, class Layer>
 void expect_alone_as_among_others(const Layer& layer, Shape shape) {
   using T = typename X::Scalar;
   const Index n = support::size_of(shape);
   shape.insert(shape.begin(), 1);
-  SCOPED_TRACE(std::string(layer.name()) + " of " + std::to_string(sizeof(T)) + " bytes, " + testing::PrintToString(shape));
-  auto x = support::random_values<T>(2 * n, 1), dy = support::random_values<T>(2 * n, 2);
-  std::fill(dy.begin() + n, dy.end(), T(0));
   Shape two = shape;
   two[0] = 2;
-  const Results<X, Layer> alone(layer, support::tensor_of<X>(shape, first(x, n)), support::tensor_of<X>(shape, first(dy, n)));
-  const Results<X, Layer> among(layer, support::tensor_of<X>(two, x), support::tensor_of<X>(two, dy));
-  EXPECT_TRUE(same(logical(alone.y), first(logical(among.y), n)));
-  EXPECT_TRUE(same(logical(alone.dx), first(logical(among.dx), n)));
-  EXPECT_TRUE(same(logical(alone.dx_alone), first(logical(among.dx_alone), n)));
-  EXPECT_EQ(alone.saved.mean()(0), among.saved.mean()(0));
-  EXPECT_EQ(alone.saved.mean_lo()(0), among.saved.mean_lo()(0));
-  EXPECT_EQ(alone.saved.rstd()(0), among.saved.rstd()(0));
-  EXPECT_TRUE(same(flat(alone.gradients.weight), flat(among.gradients.weight)));
-  EXPECT_TRUE(same(flat(alone.gradients.bias), flat(among.gradients.bias)));
+  for (const std::string& kind : {"ordinary", "constant", "NaN", "tiny", "huge"}) {
+    SCOPED_TRACE(std::string(layer.name()) + " of " + std::to_string(sizeof(T)) + " bytes, " + testing::PrintToString(shape) + ", " + kind);
+    auto x = support::random_values<T>(2 * n, 1), dy = support::random_values<T>(2 * n, 2);
+    if (kind == "constant") std::fill_n(x.begin(), n, T(3));
+    if (kind == "NaN") x[std::size_t(n - 1)] = std::numeric_limits<T>::quiet_NaN();
+    if (kind == "tiny" || kind == "huge")
+      for (Index i = 0; i < n; ++i) x[std::size_t(i)] *= kind == "tiny" ? std::numeric_limits<T>::min() : std::numeric_limits<T>::max() / T(64);
+    std::fill(dy.begin() + n, dy.end(), T(0));
+    const Results<X, Layer> alone(layer, support::tensor_of<X>(shape, first(x, n)), support::tensor_of<X>(shape, first(dy, n)));
+    const Results<X, Layer> among(layer, support::tensor_of<X>(two, x), support::tensor_of<X>(two, dy));
+    EXPECT_TRUE(same(logical(alone.y), first(logical(among.y), n)));
+    EXPECT_TRUE(same(logical(alone.dx), first(logical(among.dx), n)));
+    EXPECT_TRUE(same(logical(alone.dx_alone), first(logical(among.dx_alone), n)));
+    const auto statistics = [](const auto& saved) {
+      return std::vector<typename Layer::Saved::Statistic>{saved.mean()(0), saved.mean_lo()(0), saved.rstd()(0)};
+    };
+    EXPECT_TRUE(same(statistics(alone.saved), statistics(among.saved)));
+    EXPECT_TRUE(same(flat(alone.gradients.weight), flat(among.gradients.weight)));
+    EXPECT_TRUE(same(flat(alone.gradients.bias), flat(among.gradients.bias)));
+  }
 }
 
 // few_rows_test has rows of all lengths and kinds; here are layers and tensors of all kinds.
@@ -110,6 +121,53 @@ TEST(OneRow, IsTheSameAsAmongOthers) {
     expect_alone_as_among_others<Tensor<float, 3>>(randomized(tn::LayerNorm<float, 2>({1, n})), {1, n});
     expect_alone_as_among_others<Tensor<long double>>(randomized(tn::LayerNorm<long double>(n)), {n});
   }
+}
+
+/// The first and the last of three axes are normalized.
+struct OuterAxes {
+  static constexpr tn::AxisRole role(int axis, int) { return axis == 1 ? tn::AxisRole::kept : tn::AxisRole::reduced_affine; }
+};
+/// Of two axes the first is.
+struct FirstAxis {
+  static constexpr tn::AxisRole role(int axis, int) { return axis == 1 ? tn::AxisRole::kept : tn::AxisRole::reduced_affine; }
+};
+
+// Weights are RowMajor over the axes, and not all rows are: of ColMajor tensors with several axes they are in another order than x's memory.
+TEST(OneRow, MeetsItsParametersInTheirOrder) {
+  constexpr Index a = 3, b = 8, n = a * b;
+  const auto expected_layer = randomized(tn::LayerNorm<float>(n));
+  const auto x = support::random_values<float>(n, 1), dy = support::random_values<float>(n, 2);
+  using Rows = Tensor<float>;
+  const Results<Rows, tn::LayerNorm<float>> expected(expected_layer, support::tensor_of<Rows>({1, n}, x), support::tensor_of<Rows>({1, n}, dy));
+  const auto expect = [&]<class X, class Layer>(const Layer& unset, const Shape& shape) {
+    const Layer layer = randomized(unset);
+    const Results<X, Layer> got(layer, support::tensor_of<X>(shape, x), support::tensor_of<X>(shape, dy));
+    const auto near = [&](const auto& values, const auto& wanted) { return support::all_near(values, wanted, 1e-5L); };
+    EXPECT_TRUE(near(logical(got.y), logical(expected.y)));
+    EXPECT_TRUE(near(logical(got.dx), logical(expected.dx)));
+    EXPECT_TRUE(near(logical(got.dx_alone), logical(expected.dx)));
+    EXPECT_TRUE(near(flat(got.gradients.weight), flat(expected.gradients.weight)));
+    EXPECT_TRUE(near(flat(got.gradients.bias), flat(expected.gradients.bias)));
+  };
+  const tn::Normalization<float, OuterAxes> outer({a, b});
+  const tn::Normalization<float, FirstAxis> first_axis({n});
+  const tn::LayerNorm<float, 2> last_axes({a, b});
+  expect.operator()<Tensor<float, 3>>(outer, {a, 1, b});
+  expect.operator()<Tensor<float, 3, Eigen::ColMajor>>(outer, {a, 1, b});
+  expect.operator()<Tensor<float>>(first_axis, {n, 1});
+  expect.operator()<Tensor<float, 2, Eigen::ColMajor>>(first_axis, {n, 1});
+  expect.operator()<Tensor<float, 3>>(last_axes, {1, a, b});
+  expect.operator()<Tensor<float, 3, Eigen::ColMajor>>(last_axes, {1, a, b});
+}
+
+// A bias alone is one beside a weight of 1.
+TEST(OneRow, MayHaveABiasAlone) {
+  const auto x = support::tensor_of<Tensor<float>>({1, 24}, support::random_values<float>(24, 1));
+  tn::LayerNorm<float> layer(24);
+  layer.bias().setRandom();
+  auto y = x;
+  tn::layer_norm(x, y, tn::none, layer.bias());
+  EXPECT_TRUE(same_bits(logical(y), logical(layer.infer(x))));
 }
 
 // A row has the same memory in either storage order.
@@ -180,7 +238,7 @@ class OneRowRefuses : public testing::Test {
   template <class Error = std::invalid_argument, class F>
   void expect_refused(const std::string& text, const F& call) {
     const auto before = memory_;
-    const std::vector<double> mean(saved_.mean().data(), saved_.mean().data() + saved_.size());
+    const tn::SavedStats<float> saved = saved_;
     try {
       call();
       ADD_FAILURE() << "not refused: " << text;
@@ -188,11 +246,14 @@ class OneRowRefuses : public testing::Test {
       EXPECT_NE(std::string(error.what()).find(text), std::string::npos) << error.what();
     }
     EXPECT_TRUE(same_bits(before, memory_)) << text;
-    EXPECT_EQ(mean, std::vector<double>(saved_.mean().data(), saved_.mean().data() + saved_.size())) << text;
+    EXPECT_EQ(flat(saved.mean()), flat(saved_.mean())) << text;
+    EXPECT_EQ(flat(saved.rstd()), flat(saved_.rstd())) << text;
+    EXPECT_TRUE(std::ranges::equal(saved.shape(), saved_.shape()) && saved.kind() == saved_.kind() && saved.samples() == saved_.samples()) << text;
   }
 };
 
 TEST_F(OneRowRefuses, OutputsThatOverlap) {
+  tn::layer_norm(row(0), row(7 * kSize), saved_);
   const auto y_on = [&](Index at) { tn::layer_norm(row(kSize), row(at), saved_, vector(3 * kSize), vector(5 * kSize)); };
   expect_refused("y partially overlaps x", [&] { y_on(1); });
   expect_refused("y partially overlaps x", [&] { y_on(2 * kSize - 1); });
@@ -218,22 +279,37 @@ TEST_F(OneRowRefuses, GradientsThatOverlap) {
   with(apart, weights, biases);
 }
 
-// They may lie on what is read, and are added to last.
-TEST_F(OneRowRefuses, NoGradientsOnWhatIsRead) {
+// What they are added to may be what is read, and is written last.
+TEST_F(OneRowRefuses, NoParameterGradientsOnWhatIsRead) {
   tn::layer_norm(row(0), row(7 * kSize), saved_, vector(3 * kSize), vector(3 * kSize));
   const auto before = memory_;
   tn::layer_norm_backward(row(kSize), row(0), saved_, vector(3 * kSize), row(6 * kSize), vector(4 * kSize), vector(5 * kSize));
   const auto expected = memory_;
   for (const Index on : {Index(0), kSize, 3 * kSize}) {
-    memory_ = before;
-    const auto read = vector(on).eval();
-    tn::layer_norm_backward(row(kSize), row(0), saved_, vector(3 * kSize), row(6 * kSize), vector(on), vector(5 * kSize));
-    for (Index i = 0; i < kSize; ++i) {
-      EXPECT_EQ(memory_[std::size_t(6 * kSize + i)], expected[std::size_t(6 * kSize + i)]);
-      const float sum = expected[std::size_t(4 * kSize + i)] - before[std::size_t(4 * kSize + i)];
-      EXPECT_NEAR(memory_[std::size_t(on + i)], read[i] + sum, 1e-5F);
+    for (const bool bias : {false, true}) {
+      memory_ = before;
+      const auto read = vector(on).eval();
+      const Index own = (bias ? 5 : 4) * kSize;  // where that gradient lay before
+      tn::layer_norm_backward(row(kSize), row(0), saved_, vector(3 * kSize), row(6 * kSize), vector(bias ? 4 * kSize : on),
+                              vector(bias ? on : 5 * kSize));
+      for (Index i = 0; i < kSize; ++i) {
+        EXPECT_EQ(memory_[std::size_t(6 * kSize + i)], expected[std::size_t(6 * kSize + i)]);
+        EXPECT_NEAR(memory_[std::size_t(on + i)], read[i] + expected[std::size_t(own + i)] - before[std::size_t(own + i)], 1e-5F);
+      }
     }
   }
+  // Of the bias alone: the sum is dy.
+  const auto dbias = vector(5 * kSize).eval();
+  tn::layer_norm_backward(row(kSize), row(0), saved_, vector(3 * kSize), row(6 * kSize), tn::none, vector(5 * kSize));
+  for (Index i = 0; i < kSize; ++i) EXPECT_EQ(memory_[std::size_t(5 * kSize + i)], dbias[i] + memory_[std::size_t(kSize + i)]);
+}
+
+TEST_F(OneRowRefuses, NothingWhereMemoryFails) {
+  if (!support::kCountsAllocations) GTEST_SKIP() << "allocations are the sanitizer's";
+  const auto before = memory_;
+  EXPECT_THROW(support::allocations_in([&] { tn::layer_norm(row(0), row(7 * kSize), saved_); }, 1), std::bad_alloc);
+  EXPECT_TRUE(saved_.empty());
+  EXPECT_TRUE(same_bits(before, memory_));
 }
 
 TEST_F(OneRowRefuses, OtherShapesAndStatistics) {

@@ -179,7 +179,7 @@ class Lanes<T, kLanes, kLanes> {
   }
   TENSORNORM_INLINE T sum() const {
 #if !defined(__clang__) && defined(__x86_64__)
-    if constexpr (sizeof(Vector) == 16) {  // of halves of this g++ makes memory, and of two numbers a slower instruction
+    if constexpr (sizeof(Vector) == 16) {  // g++ writes it to memory to read a half, and adds two numbers by a slow instruction
       const auto added = [](const Vector& lanes, const Integers& others) TENSORNORM_INLINE_LAMBDA {
         return Vector(lanes + __builtin_shuffle(lanes, others));
       };

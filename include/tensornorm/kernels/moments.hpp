@@ -110,7 +110,7 @@ TENSORNORM_INLINE void block_sums(const T* x, Index n, A pivot, bool centered, V
   }
 }
 
-/// block_sums() of a vector at most, without its loops: the same bits.
+/// block_sums() of a vector at most, without its loops: the same bits of what is to be used.
 template <class A, class I, class T>
 TENSORNORM_INLINE void vector_sums(const T* x, Index n, A pivot, VirtualLanes<A, I>& sum, VirtualLanes<A, I>& squares) {
   using L = VirtualLanes<A, I>;
@@ -149,8 +149,8 @@ TENSORNORM_INLINE FoldLanes<A, S, I> folded_lanes(const VirtualLanes<A, I>& lane
   return FoldLanes<A, S, I>::load(values);
 }
 
-/// Sums of one block in S: the plain sum, by a tree, and the squares by lanes. `alone`: nothing else is waited for, and a block of a vector at
-/// most has a way of its own; among others, longer ones take up to 1.05 times as long for it.
+/// Sums of one block in S: the plain sum, by a tree, and the squares by lanes. `alone`: x is all of a call,
+/// and a vector at most has a way of its own, for which rows among others would take up to 1.05 times as long.
 template <class A, class S, class I>
 struct BlockTotals {
   S sum;

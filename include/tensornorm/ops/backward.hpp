@@ -18,7 +18,8 @@ void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<co
   if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
   const auto got = saved.shape();
   bool same = got.size() == shape.size();
-  for (std::size_t i = 0; same && i < shape.size(); ++i) same = got[i] == shape[i];  // std::equal() reads what has just been written in parts at once
+  // Not by std::equal(): to read as one vector what has just been written by parts takes a wait.
+  for (std::size_t i = 0; same && i < shape.size(); ++i) same = got[i] == shape[i];
   if (!same)
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got ",
                            ShapeText{got.data(), int(got.size())});
@@ -77,8 +78,8 @@ TENSORNORM_INLINE kernels::BackwardArguments<T> backward_arguments(const Normali
 /// run: false only checks, and takes the memory that the same call will then not ask for.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
 void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
-                             const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
-                             Scalar* dweight, Scalar* dbias, bool normalized, const Device& device, bool run = true) {
+                           const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
+                           Scalar* dweight, Scalar* dbias, bool normalized, const Device& device, bool run = true) {
   check_same_shape(context.call, "dx", x, dx);
   check_same_shape(context.call, "dy", x, dy);
   if (x.size() == 0) check_gradient_layout(context.call, dy, x, dx);
@@ -133,7 +134,8 @@ void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& pol
   differentiate_by(*plan);
 }
 
-/// differentiate() of one row, which needs no plan. Returns false, and has done nothing, where it is not such, or something is to be refused.
+/// differentiate() of one row, which needs no plan. Returns false, and has done nothing, where x is no such row, or something is to be refused.
+/// Errors: check_saved()'s.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
 TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
                                              const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
@@ -144,17 +146,9 @@ TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& con
   if (!lie_in_place_or_apart(n, dx.data, dy.data, x.data) || !lie_apart(n, dx.data, weight, bias, dweight, dbias)) return false;
   if (!lie_apart(n, dweight, weight, x.data, dy.data, dbias) || !lie_apart(n, dbias, weight, x.data, dy.data)) return false;
   check_saved(context.call, saved, kept_shape<P, kRank>(policy, x.shape).span(), kind_of_statistics<kRank>(policy, context.rule), n, kRowMajor);
-  if (saved.constant()) return false;
   auto args = backward_arguments(context, dy, x, saved, dx, n, dweight != nullptr);
   args.weight = weight;
-  using Arguments = kernels::BackwardArguments<T>;
-  bool left;
-  kernels::dispatch(kernels::OneRowBackward<Arguments>{args, n, dweight, dbias, left});
-  if (left) [[unlikely]] {
-    const auto nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, dy.stride, dx.stride}, policy);
-    const RowWalk walk = make_row_walk(nest, without_params(nest));
-    kernels::dispatch(kernels::RowBackward<Arguments>{args, walk, kernels::Store::ordinary, false, 0, 1, {}, dweight, dbias, 0});
-  }
+  kernels::dispatch(kernels::OneRowBackward<kernels::BackwardArguments<T>>{args, n, dweight, dbias});
   return true;
 }
 

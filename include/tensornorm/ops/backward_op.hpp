@@ -238,11 +238,8 @@ class BackwardOp {
     if constexpr (std::is_same_v<A, Scalar>)
       if (direct_) scratch = {gradients_.weight, gradients_.bias};
     if constexpr (std::is_same_v<A, Scalar> || takes_narrow<T, Scalar>)
-      if (direct_ && plan_.store == kernels::Store::ordinary) {
-        bool left;
-        kernels::dispatch(kernels::OneRowBackward<Arguments>{args_, plan_.row.run.extent, scratch.dweight, scratch.dbias, left});
-        if (!left) return;
-      }
+      if (direct_ && plan_.store == kernels::Store::ordinary)
+        return kernels::dispatch(kernels::OneRowBackward<Arguments>{args_, plan_.row.run.extent, scratch.dweight, scratch.dbias});
     if (!direct_) {
       scratch.lay_out(plan_, args_, memory);
       RowScratch::clear(scratch.dweight, plan_.beside);

@@ -178,11 +178,7 @@ class ForwardOp {
           return kernels::dispatch(kernels::FrozenRunForward<Arguments>{args_, plan_.row, plan_.staged, first, last,
                                                                         made_memory_ + worker * plan_.coefficients_made()});
       } else {
-        if (plan_.one_row) {
-          bool left;
-          kernels::dispatch(kernels::OneRowForward<Arguments>{args_, plan_.row.length, plan_.row.run.param != 0, left});
-          if (!left) return;
-        }
+        if (plan_.one_row) return kernels::dispatch(kernels::OneRowForward<Arguments>{args_, plan_.row.length, plan_.row.run.param != 0});
         if (plan_.short_rows) return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, first, last});
       }
       kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last, plan_.fetched_of_next});

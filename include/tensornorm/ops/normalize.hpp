@@ -131,7 +131,8 @@ void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy,
   run(plan, x.data, y.data);
 }
 
-/// normalize_by_batch() of one row, which needs no plan. Returns false, and has done nothing, where it is not such, or something is to be refused.
+/// normalize_by_batch() of one row, which needs no plan. Returns false, and has done nothing, where x is no such row, or something is to be
+/// refused. Errors: std::bad_alloc, of `saved`.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
 TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
                                          const TensorView<T, kRank>& y, SavedStats<Scalar>* saved) {
@@ -139,22 +140,10 @@ TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context
   const Index n = short_row<P, kRowMajor>(x, y);
   if (n == 0 || y.data == nullptr || (weight == nullptr && bias != nullptr)) return false;
   if (!lie_in_place_or_apart(n, y.data, x.data) || !lie_apart(n, y.data, weight, bias)) return false;
-  kernels::ForwardArguments<T> args;
-  args.x = x.data;
-  args.y = y.data;
-  args.weight = weight;
-  args.bias = bias;
-  args.rule = context.rule;
-  args.samples = n;
+  kernels::ForwardArguments<T> args{.x = x.data, .y = y.data, .weight = weight, .bias = bias, .rule = context.rule, .samples = n, .statistics = {}};
   if (saved != nullptr)
     args.statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), n, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
-  bool left;
-  kernels::dispatch(kernels::OneRowForward<kernels::ForwardArguments<T>>{args, n, weight != nullptr, left});
-  if (left) [[unlikely]] {
-    const auto nest = make_loop_nest<kRank, kRowMajor>(x.shape, {x.stride, y.stride, y.stride}, policy);
-    const RowWalk walk = make_row_walk(weight != nullptr ? nest : without_params(nest), without_params(nest));
-    kernels::dispatch(kernels::RowForward<kernels::ForwardArguments<T>>{args, walk, kernels::Store::ordinary, false, 0, 1});
-  }
+  kernels::dispatch(kernels::OneRowForward<kernels::ForwardArguments<T>>{args, n, weight != nullptr});
   return true;
 }
 

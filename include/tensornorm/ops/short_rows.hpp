@@ -186,7 +186,7 @@ struct ShortRowForward {
   TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }
 };
 
-/// RowForward of a single statistic of one short run, without its loops. One that is not ordinary is left to RowForward, and `left` says so.
+/// RowForward of a single statistic of one short run, without its loops. One that is not ordinary goes to RowForward.
 template <class Args>
 struct OneRowForward {
   using T = typename Args::Element;
@@ -196,7 +196,6 @@ struct OneRowForward {
   const Args& args;
   Index n;      ///< at most a block
   bool beside;  ///< parameters change within the row
-  bool& left;
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
@@ -205,18 +204,21 @@ struct OneRowForward {
     const A pivot = centered ? first_pivot<A, I>(x, n) : A(0);
     const BlockTotals<A, S, I> block(x, n, pivot, centered, true);
     const ShortSlice<A, S> slice(pivot, block.sum, block.squares.sum());
-    left = !slice.template is_ordinary<T>(n, centered);
-    if (left) return;
+    if (!slice.template is_ordinary<T>(n, centered)) return in_full();
     const Welford<S> state = slice.state(n, centered);
     const S variance = args.rule.variance(state.m2(), n), rstd = args.rule.rstd(variance);
-    left = !is_near<A, T>(rstd);
-    if (left) return;
+    if (!is_near<A, T>(rstd)) return in_full();
     write_statistic<S>(args.statistics, 0, state.mean(), state.mean_lo(), rstd, variance);
     if (args.y == nullptr) return;
     const Center<A, S> center(state.mean(), state.mean_lo(), rstd);
     with_map<I>(args, beside, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
       transform_run<A, I>(x, args.y, n, map(coefficients(args, center, 0, beside), 0), {}, Store::ordinary);
     });
+  }
+
+ private:
+  TENSORNORM_RARE void in_full() const {
+    dispatch(RowForward<Args>{args, RowWalk::of_one_row(n, beside), Store::ordinary, false, 0, 1});
   }
 };
 

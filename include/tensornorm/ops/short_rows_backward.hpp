@@ -152,7 +152,7 @@ struct ShortRowBackward {
 };
 
 /// RowBackward of a single row beside its parameters, whose gradients are added where they are wanted, without its loops. One whose x needs a
-/// scale is left to RowBackward, and `left` says so. The same bits as of RowBackward.
+/// scale goes to RowBackward. The same bits as of RowBackward.
 template <class Args>
 struct OneRowBackward {
   using T = typename Args::Element;
@@ -160,17 +160,15 @@ struct OneRowBackward {
   using S = typename Args::S;
 
   const Args& args;
-  Index n;
+  Index n;             ///< of any row
   A *dweight, *dbias;  ///< as RowBackward has them
-  bool& left;
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
     GradientCenter<A, S> center(args, 0);
-    left = center.factor != A(1);
-    if (left) return;
+    if (center.factor != A(1)) return in_full();
     GradientSums<S> sums, rests;
     with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P* to_weight, P* to_bias) TENSORNORM_INLINE_LAMBDA {
       const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, to_weight, to_bias};
@@ -185,6 +183,11 @@ struct OneRowBackward {
       // Constants: dx does not depend on x.
       transform_run<A, I>(args.constant ? args.dy : args.x, args.dx, n, map, {}, Store::ordinary);
     });
+  }
+
+ private:
+  TENSORNORM_RARE void in_full() const {
+    dispatch(RowBackward<Args>{args, RowWalk::of_one_row(n, true), Store::ordinary, false, 0, 1, {}, dweight, dbias, 0});
   }
 };
 

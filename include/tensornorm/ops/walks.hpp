@@ -39,6 +39,15 @@ struct RowWalk {
   Loop run{};           ///< a slice, or, where the parameter changes within a statistic, what it is cut into
   bool affine = false;  ///< a parameter changes within a statistic
 
+  /// Of a single statistic, a run of n elements; beside: parameters change within it.
+  static RowWalk of_one_row(Index n, bool beside) {
+    RowWalk walk;
+    walk.length = n;
+    walk.run = {n, {1, 1, 1}, 0, beside ? 1 : 0};
+    walk.affine = beside;
+    return walk;
+  }
+
   /// Statistics are of one run each, of at most so many elements.
   bool is_one_run(Index most) const { return runs.depth == 0 && slices.depth == 0 && run.extent <= most; }
   /// There are several statistics, each of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes
