@@ -10,6 +10,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <type_traits>
 #include <vector>
@@ -80,8 +81,8 @@ void expect_alone_as_among_others(const Layer& layer, Shape shape) {
   shape.insert(shape.begin(), 1);
   Shape two = shape;
   two[0] = 2;
-  for (const std::string& kind : {"ordinary", "constant", "NaN", "tiny", "huge"}) {
-    SCOPED_TRACE(std::string(layer.name()) + " of " + std::to_string(sizeof(T)) + " bytes, " + testing::PrintToString(shape) + ", " + kind);
+  for (const std::string_view kind : {"ordinary", "constant", "NaN", "tiny", "huge"}) {
+    SCOPED_TRACE(std::string(layer.name()) + " of " + std::to_string(sizeof(T)) + " bytes, " + testing::PrintToString(shape) + ", " + std::string(kind));
     auto x = support::random_values<T>(2 * n, 1), dy = support::random_values<T>(2 * n, 2);
     if (kind == "constant") std::fill_n(x.begin(), n, T(3));
     if (kind == "NaN") x[std::size_t(n - 1)] = std::numeric_limits<T>::quiet_NaN();
