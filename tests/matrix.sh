@@ -41,9 +41,9 @@ not_fast_math+=':*.TheDeviationsOfManySetsAreAddedUpTwiceAsPrecisely:*.AveragesO
 not_fast_math+=':*.NaNsAndInfinitiesAreData:*.MomentumOneForgetsWhatWasNotFinite:*.TheMeanIsNotRoundedToTheScalar'
 not_fast_math+=':*.AveragesOfTheLargestNumbers:*.ARowIsTheSameAmongFewAndAmongMany:*.EachFeatureMovesAsAlone'
 # For valgrind, which is slow: none with an operator new of their own, none that need long double's 80 bits.
-memory='^(core\.tensor|ops\.(functional|remembered_plan|schedule)|layers\.(backward_holders|few_rows|group_norm|layer_norm|misuse|one_row|repeated_calls|transposed_rows|weighted_rows))'
+memory='^(core\.tensor|ops\.(functional|remembered_plan|schedule)|layers\.(backward_holders|few_rows|group_norm|layer_norm|misuse|repeated_calls|transposed_rows|weighted_rows))'
 # Without threads, which qemu-i386 does not come back from.
-with_threads='-Scratch.*:ParallelFor.CoversEachPieceOnce:ParallelFor.AllocatesNothing:UsefulThreads.*:ThreadsOf*'
+with_threads='-Scratch.*:ParallelFor.CoversEachPieceOnce:ParallelFor.AllocatesNothing:UsefulThreads.*:ThreadsOf*:OneRow.NeedsNoMemory'
 i686='^(core\.|axes\.|kernels\.|stats\.|ops\.(finished|forward|functional|gradient|moments|schedule|backward)|support\.|properties\.'
 i686+='|layers\.(batch|group|instance|layer|rms)_norm|layers\.(few_rows|one_row|transposed_rows|weighted_rows|normalization|laws|narrow|scalar|faults|value|scales|long_sums|environment)'
 i686+='|layers\.backward_(test|golden|holders)|accuracy$)'
