@@ -183,8 +183,9 @@ class Lanes<T, kLanes, kLanes> {
       const auto added = [](const Vector& lanes, const Integers& others) TENSORNORM_INLINE_LAMBDA {
         return Vector(lanes + __builtin_shuffle(lanes, others));
       };
-      if constexpr (kLanes == 4) return added(added(v, Integers{2, 3, 2, 3}), Integers{1, 1, 1, 1})[0];
-      else return added(v, Integers{1, 1})[0];
+      // All lanes are sums of lanes, or one that is not used might overflow.
+      if constexpr (kLanes == 4) return added(added(v, Integers{2, 3, 0, 1}), Integers{1, 0, 3, 2})[0];
+      else return added(v, Integers{1, 0})[0];
     } else
 #endif
     if constexpr (kLanes > 2) {

@@ -149,8 +149,8 @@ TENSORNORM_INLINE FoldLanes<A, S, I> folded_lanes(const VirtualLanes<A, I>& lane
   return FoldLanes<A, S, I>::load(values);
 }
 
-/// Sums of one block in S: the plain sum, by a tree, and the squares by lanes. `alone`: x is all of a call,
-/// and a vector at most has a way of its own, for which rows among others would take up to 1.05 times as long.
+/// Sums of one block in S: the plain sum, by a tree, and the squares by lanes. `alone`: x is all of a call.
+/// A vector at most then has a way of its own; with it, rows among others would take up to 1.05 times as long.
 template <class A, class S, class I>
 struct BlockTotals {
   S sum;

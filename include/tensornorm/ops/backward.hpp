@@ -134,7 +134,7 @@ void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& pol
   differentiate_by(*plan);
 }
 
-/// differentiate() of one row, which needs no plan. Returns false, and has done nothing, where x is no such row, or something is to be refused.
+/// differentiate() of one row, which needs no plan. Returns false, and has done nothing, where the call is another one, or to be refused: by plan.
 /// Errors: check_saved()'s.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
 TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,

@@ -131,8 +131,8 @@ void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy,
   run(plan, x.data, y.data);
 }
 
-/// normalize_by_batch() of one row, which needs no plan. Returns false, and has done nothing, where x is no such row, or something is to be
-/// refused. Errors: std::bad_alloc, of `saved`.
+/// normalize_by_batch() of one row, which needs no plan. Returns false, and has done nothing, where the call is another one, or to be
+/// refused: by plan. Errors: std::bad_alloc, of `saved`.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
 TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
                                          const TensorView<T, kRank>& y, SavedStats<Scalar>* saved) {

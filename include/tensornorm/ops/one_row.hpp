@@ -4,6 +4,7 @@
 #include <tensornorm/axes/roles.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/kernels/scale.hpp>
+#include <type_traits>
 
 namespace tensornorm {
 

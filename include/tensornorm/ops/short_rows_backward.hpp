@@ -160,7 +160,7 @@ struct OneRowBackward {
   using S = typename Args::S;
 
   const Args& args;
-  Index n;             ///< of any row
+  Index n;             ///< any number of elements
   A *dweight, *dbias;  ///< as RowBackward has them
 
   template <class I>
@@ -173,7 +173,7 @@ struct OneRowBackward {
     with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P* to_weight, P* to_bias) TENSORNORM_INLINE_LAMBDA {
       const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, to_weight, to_bias};
       if (args.gradients) row_gradient_sums<true, true, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
-      else row_gradient_sums<true, false, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
+      else if (!args.constant) row_gradient_sums<true, false, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
     });
     if (args.dx == nullptr) return;
     center.finish(args, sums);
