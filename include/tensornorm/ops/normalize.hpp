@@ -140,7 +140,13 @@ TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context
   const Index n = short_row<P, kRowMajor>(x, y);
   if (n == 0 || y.data == nullptr || (weight == nullptr && bias != nullptr)) return false;
   if (!lie_in_place_or_apart(n, y.data, x.data) || !lie_apart(n, y.data, weight, bias)) return false;
-  kernels::ForwardArguments<T> args{.x = x.data, .y = y.data, .weight = weight, .bias = bias, .rule = context.rule, .samples = n, .statistics = {}};
+  kernels::ForwardArguments<T> args;  // one by one: at once, of so few, g++ 12 writes zeros first
+  args.x = x.data;
+  args.y = y.data;
+  args.weight = weight;
+  args.bias = bias;
+  args.rule = context.rule;
+  args.samples = n;
   if (saved != nullptr)
     args.statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), n, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
   kernels::dispatch(kernels::OneRowForward<kernels::ForwardArguments<T>>{args, n, weight != nullptr});
