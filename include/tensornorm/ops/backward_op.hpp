@@ -5,6 +5,7 @@
 #include <tensornorm/ops/column_backward.hpp>
 #include <tensornorm/ops/short_rows_backward.hpp>
 #include <tensornorm/ops/forward_op.hpp>
+#include <tensornorm/ops/one_row.hpp>
 
 namespace tensornorm {
 
@@ -192,12 +193,8 @@ class BackwardOp {
   /// The gradients of one row, beside it, are as many terms: they are added where the caller has them. Not where that is memory still
   /// to be read.
   bool adds_directly(const Scalar* weight) const {
-    const auto apart = [&](const auto* values, Index size) {
-      return !ranges_overlap(gradients_.weight, plan_.params, values, size) &&
-             (gradients_.bias == nullptr || !ranges_overlap(gradients_.bias, plan_.params, values, size));
-    };
-    return gradients_.weight != nullptr && plan_.order.in_one_run() && apart(weight, weight != nullptr ? plan_.params : 0) &&
-           apart(args_.x, plan_.size) && apart(args_.dy, plan_.size);
+    const auto is_apart = [&](const Scalar* to) { return lie_apart(plan_.params, to, weight, args_.x, args_.dy); };  // as many of each
+    return gradients_.weight != nullptr && plan_.order.in_one_run() && is_apart(gradients_.weight) && is_apart(gradients_.bias);
   }
 
   /// Arrays of a worker of the row form, one value per parameter.
