@@ -42,8 +42,10 @@ void write_part(std::ostream& out, const Part& part) {
 }
 
 /// Throws Error with the parts joined into "<layer>::<function>: <parts>"; without exceptions prints that and aborts.
+///
+/// By value, or what a call is made of would be in memory for the sake of a message that hardly anybody reads.
 template <class Error = std::invalid_argument, class... Parts>
-[[noreturn]] void fail(const Call& call, const Parts&... parts) {
+[[noreturn]] void fail(Call call, Parts... parts) {
   std::ostringstream text;
   text << call.layer << "::" << call.function << ": ";
   (write_part(text, parts), ...);

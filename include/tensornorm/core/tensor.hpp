@@ -91,6 +91,17 @@ struct TensorView {
     return n;
   }
   TensorView<const Scalar, kRank> as_const() const { return {data, shape, stride, added}; }
+  /// A copy, number by number: what is copied whole is kept in memory for it.
+  TensorView copy() const {
+    TensorView to;
+    to.data = data;
+    for (int i = 0; i < kRank; ++i) {
+      to.shape[i] = shape[i];
+      to.stride[i] = stride[i];
+    }
+    to.added = added;
+    return to;
+  }
   /// Of the caller's rank 2, the last two axes: a matrix, whose rows may have gaps between them.
   bool is_matrix() const { return kRank - added == 2; }
   /// The shape as the caller knows it.
@@ -176,7 +187,7 @@ constexpr bool require_gradient_operands() {
 
 /// Strides in elements of a tensor that is nothing but its elements.
 template <bool kRowMajor, class Shape>
-Shape strides_without_gaps(const Shape& shape) {
+inline Shape strides_without_gaps(const Shape& shape) {
   const int rank = int(shape.size());
   Shape strides;
   Index stride = 1;
@@ -191,7 +202,7 @@ Shape strides_without_gaps(const Shape& shape) {
 /// The view of a tensor or matrix; its scalar is const where the elements may not be written.
 template <class X>
   requires(traits_of<X>::readable)
-auto view_of(X&& x) {
+inline auto view_of(X&& x) {
   using Traits = traits_of<X>;
   constexpr int rank = Traits::rank;
   constexpr bool writable = Traits::writable && !std::is_const_v<std::remove_reference_t<X>>;
@@ -241,10 +252,10 @@ void check_same_shape(const Call& call, const char* name, const TensorView<A, kR
 }
 
 template <class A, class B>
-bool ranges_overlap(const A* a, Index a_size, const B* b, Index b_size) {
-  const auto first_a = reinterpret_cast<std::uintptr_t>(a), first_b = reinterpret_cast<std::uintptr_t>(b);
-  return first_a < first_b + std::uintptr_t(b_size) * sizeof(B) && first_b < first_a + std::uintptr_t(a_size) * sizeof(A) &&
-         a_size > 0 && b_size > 0;
+inline bool ranges_overlap(const A* a, Index a_size, const B* b, Index b_size) {
+  const std::uintptr_t distance = reinterpret_cast<std::uintptr_t>(a) - reinterpret_cast<std::uintptr_t>(b);
+  const std::uintptr_t before = std::uintptr_t(a_size) * sizeof(A) - 1, bytes = before + std::uintptr_t(b_size) * sizeof(B);
+  return a_size > 0 && b_size > 0 && distance + before < bytes;  // -before <= distance < b's bytes
 }
 
 /// Side-by-side blocks of one strided matrix interleave in memory without sharing an element.

@@ -191,6 +191,14 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
   }
 }
 
+/// transform_run() of all that a call has, by ordinary stores: a single vector without the loops.
+template <class A, class I, class T, class Y, class Map>
+TENSORNORM_INLINE void transform_alone(const T* x, Y* y, Index n, const Map& map) {
+  using L = HardwareLanes<A, I>;
+  if (n == L::width) map(L::load(x), 0, WholeLoader<L>{}).store(y);
+  else transform_run<A, I>(x, y, n, map, {}, Store::ordinary);
+}
+
 /// Vectors of a run that are all formed before any of them is written, at most.
 inline constexpr int kFewVectors = 4;
 

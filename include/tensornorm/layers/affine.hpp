@@ -98,13 +98,19 @@ class Affine {
   }
   /// Errors: std::invalid_argument where a tensor is not of the parameters' shape.
   void check(const Call& call, const char* name, const Tensor& tensor, bool exists) const {
-    if (!exists) return;
-    Shape got;
-    for (int i = 0; i < kRank; ++i) got[i] = Index(tensor.dimensions()[std::size_t(i)]);
-    if (got != shape_) fail(call, name, ": expected ", ShapeText{shape_.data(), kRank}, ", got ", ShapeText{got.data(), kRank});
+    if (exists && shape_of(tensor) != shape_) refuse(call, name, tensor);
   }
 
  private:
+  static Shape shape_of(const Tensor& tensor) {
+    Shape shape;
+    for (int i = 0; i < kRank; ++i) shape[i] = Index(tensor.dimensions()[std::size_t(i)]);
+    return shape;
+  }
+  [[noreturn]] TENSORNORM_RARE void refuse(Call call, const char* name, const Tensor& tensor) const {
+    const Shape got = shape_of(tensor);
+    fail(call, name, ": expected ", ShapeText{shape_.data(), kRank}, ", got ", ShapeText{got.data(), kRank});
+  }
   /// Errors: std::logic_error where the layer was moved from.
   void check_whole(const Call& call) const {
     if (shape_[0] == 0) fail<std::logic_error>(call, "expected a layer, got one that was moved from");

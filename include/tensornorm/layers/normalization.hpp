@@ -162,23 +162,9 @@ class Normalization {
   }
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
   template <class T, int kRank>
-  void check_shape(const Call& call, const TensorView<T, kRank>& x) const {
-    if constexpr (SplitsAnAxis<Policy>)
-      if (policy_.groups < 1) fail(call, "expected the policy's groups >= 1, got ", policy_.groups);
-    const auto got = affine_shape<Policy, kRank>(policy_, x.shape);
-    if (!kLastAxes && kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
-      fail(call, "expected C=", affine_.size(), " at dimension ", got.axes[0] - x.added, ", got ", got.extents[0], " (x: ", x.text(), ")");
-    if constexpr (SplitsAnAxis<Policy>) {
-      const Index channels = x.shape[policy_.split_axis(kRank)];
-      if (channels % policy_.groups != 0) fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
-    }
-    bool same = got.size() == affine_.size();
-    for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
-    if (named_ > 1) same &= got.rank == named_ && std::equal(extents_.begin(), extents_.begin() + named_, got.extents.begin());
-    if (same) return;
-    const bool column = kLastAxes && kParameterRank == 1 && named_ <= 1 && kRank == 2 && x.shape[0] == affine_.size() && x.shape[1] == 1;
-    fail(call, kLastAxes ? "expected normalized_shape " : "expected affine axes of shape ", shape_text(), ", got ",
-         ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")", column ? "; one sample is a row, not a column" : "");
+  TENSORNORM_INLINE void check_shape(const Call& call, const TensorView<T, kRank>& x) const {
+    if constexpr (axes_of_a_row<Policy, kRank>() == 0) check_shape_in_full(call, x);
+    else if (!fits(x)) refuse(call, x.copy());
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
@@ -192,6 +178,36 @@ class Normalization {
   /// LayerNorm and RMSNorm, whose parameters' shape PyTorch calls normalized_shape.
   static constexpr bool kLastAxes = std::is_same_v<Policy, LayerAxes<kParameterRank>>;
 
+  /// What check_shape() asks, but for an axis that is split.
+  template <class T, int kRank>
+  TENSORNORM_INLINE bool fits(const TensorView<T, kRank>& x) const {
+    const auto got = affine_shape<Policy, kRank>(policy_, x.shape);
+    bool same = got.size() == affine_.size();
+    for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
+    if (named_ > 1) same &= got.rank == named_ && std::equal(extents_.begin(), extents_.begin() + named_, got.extents.begin());
+    return same;
+  }
+  /// By value, as fail().
+  template <class T, int kRank>
+  TENSORNORM_RARE void refuse(Call call, TensorView<T, kRank> x) const {
+    check_shape_in_full(call, x);
+  }
+  template <class T, int kRank>
+  void check_shape_in_full(const Call& call, const TensorView<T, kRank>& x) const {
+    if constexpr (SplitsAnAxis<Policy>)
+      if (policy_.groups < 1) fail(call, "expected the policy's groups >= 1, got ", policy_.groups);
+    const auto got = affine_shape<Policy, kRank>(policy_, x.shape);
+    if (!kLastAxes && kParameterRank == 1 && got.rank == 1 && got.extents[0] != affine_.size())
+      fail(call, "expected C=", affine_.size(), " at dimension ", got.axes[0] - x.added, ", got ", got.extents[0], " (x: ", x.text(), ")");
+    if constexpr (SplitsAnAxis<Policy>) {
+      const Index channels = x.shape[policy_.split_axis(kRank)];
+      if (channels % policy_.groups != 0) fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
+    }
+    if (fits(x)) return;
+    const bool column = kLastAxes && kParameterRank == 1 && named_ <= 1 && kRank == 2 && x.shape[0] == affine_.size() && x.shape[1] == 1;
+    fail(call, kLastAxes ? "expected normalized_shape " : "expected affine axes of shape ", shape_text(), ", got ",
+         ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")", column ? "; one sample is a row, not a column" : "");
+  }
   ShapeText shape_text() const {
     return named_ > 0 ? ShapeText{extents_.data(), named_} : ShapeText{affine_.shape().data(), kParameterRank};
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <bit>
 #include <tensornorm/ops/backward_op.hpp>
 #include <tensornorm/ops/normalize.hpp>
@@ -10,17 +11,14 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// Errors: std::logic_error where `saved` is not of this shape, kind and storage order, of an x of `size` elements. Of x of another rank, with
-/// an axis of one element less for example, other axes are not asked for.
-template <class Scalar>
-void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, unsigned kind, Index size, bool row_major) {
+/// check_saved() of what is not such at first sight. By value, as fail().
+template <class Scalar, class Shape>
+TENSORNORM_RARE void check_other_saved(Call call, const SavedStats<Scalar>& saved, Shape of, unsigned kind, Index size, bool row_major) {
+  const std::span<const Index> shape = of.span();
   const ShapeText expected{shape.data(), int(shape.size())};
   if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
   const auto got = saved.shape();
-  bool same = got.size() == shape.size();
-  // Not by std::equal(): to read as one vector what has just been written by parts takes a wait.
-  for (std::size_t i = 0; same && i < shape.size(); ++i) same = got[i] == shape[i];
-  if (!same)
+  if (!std::equal(got.begin(), got.end(), shape.begin(), shape.end()))
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got ",
                            ShapeText{got.data(), int(got.size())});
   const bool other_axes = std::bit_width(saved.kind()) == std::bit_width(kind) && saved.kind() / 2 != kind / 2;
@@ -32,6 +30,12 @@ void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<co
   if (!saved.constant() && saved.samples() * saved.size() != size)
     fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected each of ", size / saved.size(),
                            " elements of x, got each of ", saved.samples());
+}
+/// Errors: std::logic_error where `saved` is not of this shape, kind and storage order, of an x of `size` elements. Of x of another rank, with
+/// an axis of one element less for example, other axes are not asked for.
+template <class Scalar, class Shape>
+TENSORNORM_INLINE void check_saved(const Call& call, const SavedStats<Scalar>& saved, const Shape& shape, unsigned kind, Index size, bool row_major) {
+  if (!saved.are(shape.span(), kind, size, row_major)) check_other_saved(call, saved, shape, kind, size, row_major);
 }
 
 /// The view of dx; one of x's shape without memory where dx is tn::none.
@@ -63,14 +67,16 @@ template <class T, int kRank, class Scalar>
 TENSORNORM_INLINE kernels::BackwardArguments<T> backward_arguments(const NormalizeContext<Scalar>& context, const TensorView<const T, kRank>& dy,
                                                                    const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
                                                                    const TensorView<T, kRank>& dx, Index samples, bool gradients) {
-  return {.x = x.data,  // at once: zeros are written by a slow instruction first otherwise
-          .dy = dy.data,
-          .dx = dx.data,
-          .rule = context.rule,
-          .samples = samples,
-          .statistics = {saved.mean().data(), saved.mean_lo().data(), saved.rstd().data(), nullptr},
-          .constant = saved.constant(),
-          .gradients = gradients};
+  kernels::BackwardArguments<T> args;
+  args.x = x.data;
+  args.dy = dy.data;
+  args.dx = dx.data;
+  args.rule = context.rule;
+  args.samples = samples;
+  args.statistics = saved.arrays();
+  args.constant = saved.constant();
+  args.gradients = gradients;
+  return args;
 }
 
 /// differentiate() of any x, or of the norm itself: `normalized`.
@@ -84,7 +90,7 @@ void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& pol
   check_same_shape(context.call, "dy", x, dy);
   if (x.size() == 0) check_gradient_layout(context.call, dy, x, dx);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  check_saved(context.call, saved, kept.span(), kind_of_statistics<kRank>(policy, context.rule), x.size(), kRowMajor);
+  check_saved(context.call, saved, kept, kind_of_statistics<kRank>(policy, context.rule), x.size(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
   const auto plan_for = [&]<class Of, int kSlowest>(const auto& of_dy, const auto& of_x, const auto& of_dx) -> const Of& {
     return backward_plan<Of, kRowMajor, kSlowest>(
@@ -145,7 +151,7 @@ TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& con
   if (n == 0 || weight == nullptr || (dweight == nullptr && dbias != nullptr)) return false;
   if (!lie_in_place_or_apart(n, dx.data, dy.data, x.data) || !lie_apart(n, dx.data, weight, bias, dweight, dbias)) return false;
   if (!lie_apart(n, dweight, weight, x.data, dy.data, dbias) || !lie_apart(n, dbias, weight, x.data, dy.data)) return false;
-  check_saved(context.call, saved, kept_shape<P, kRank>(policy, x.shape).span(), kind_of_statistics<kRank>(policy, context.rule), n, kRowMajor);
+  check_saved(context.call, saved, kept_shape_of_one_row<P, kRank>, kind_of_statistics<kRank>(policy, context.rule), n, kRowMajor);
   auto args = backward_arguments(context, dy, x, saved, dx, n, dweight != nullptr);
   args.weight = weight;
   kernels::dispatch(kernels::OneRowBackward<kernels::BackwardArguments<T>>{args, n, dweight, dbias});
@@ -163,9 +169,15 @@ template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class 
 TENSORNORM_INLINE void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
                                      const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
                                      Scalar* dweight, Scalar* dbias, const Device& device) {
-  if constexpr (may_be_one_row<P, T, kRank, Scalar, kRowMajor>())
+  if constexpr (may_be_one_row<P, T, kRank, Scalar, kRowMajor>()) {
     if (differentiate_one_row<kRowMajor>(context, policy, dy, x, saved, dx, dweight, dbias)) return;
-  differentiate_by_plan<kRowMajor>(context, policy, dy, x, saved, dx, dweight, dbias, false, device);
+    const NormalizeContext<Scalar> its_context = context;  // copies, as in normalize_by_batch()
+    const TensorView<const T, kRank> its_dy = dy.copy(), its_x = x.copy();
+    const TensorView<T, kRank> its_dx = dx.copy();
+    differentiate_by_plan<kRowMajor>(its_context, policy, its_dy, its_x, saved, its_dx, dweight, dbias, false, device);
+  } else {
+    differentiate_by_plan<kRowMajor>(context, policy, dy, x, saved, dx, dweight, dbias, false, device);
+  }
 }
 
 /// differentiate() with y in the place of x: norm = (y - bias) / weight is formed first, in dx where it can be, else in memory of its own,
@@ -181,7 +193,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_rows_apart(context.call, "y", y);  // as forward wrote it
   if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);  // where the norm may be written
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
-  check_saved(context.call, saved, kept.span(), kind_of_statistics<kRank>(policy, context.rule), y.size(), kRowMajor);
+  check_saved(context.call, saved, kept, kind_of_statistics<kRank>(policy, context.rule), y.size(), kRowMajor);
   const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();
   using A = accumulator_t<Scalar>;
   using S = statistic_t<T>;

@@ -28,6 +28,8 @@ struct BackwardArguments {
   bool constant = false;    ///< the statistics do not depend on x
   bool normalized = false;  ///< x holds the norm itself
   bool gradients = false;   ///< weight and bias gradients are wanted
+
+  TENSORNORM_INLINE BackwardArguments() {}  ///< not constexpr, as that of ForwardArguments
 };
 
 /// f(weight, dweight, dbias): those beside a run, from `param` on, of whichever type they are; dbias may be null, and the two of them where

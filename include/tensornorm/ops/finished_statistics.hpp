@@ -139,10 +139,10 @@ TENSORNORM_INLINE void store_centers(const V& mean, const V& mean_lo, const V& r
   rstd.store(rstd_of);
 }
 
-/// What finish_statistic() makes of ordinary sums, in lanes V of several statistics: each the same bits as there.
+/// What finish_statistic() makes of ordinary sums; of numbers, or of lanes V of several statistics: each the same bits as there.
 template <class V>
 struct FinishedStatistics {
-  V mean, mean_lo, rstd, variance;
+  V mean = V(0), mean_lo = V(0), rstd, variance;
 
   /// About a pivot; where the rule is not centered, about 0.
   TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& squares)

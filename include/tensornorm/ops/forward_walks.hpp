@@ -27,6 +27,9 @@ struct ForwardArguments {
   StatisticsRule rule;
   Index samples = 1;
   StatisticsArrays<S> statistics;  ///< written; or, by the frozen walks, read
+
+  /// Not constexpr, as it would be by default: of an object known when it is compiled g++ 12 makes zeros by a slow instruction first.
+  TENSORNORM_INLINE ForwardArguments() {}
 };
 
 inline namespace TENSORNORM_ABI {

@@ -63,7 +63,7 @@ inline constexpr StatisticsSource kStatisticsOfX = reduces_rows<P, kRank, kRowMa
 /// What a backward call can tell of the normalization that saved statistics: averaged_axes(), and whether the variance is about the mean.
 /// Neither eps nor the estimator.
 template <int kRank, AxisPolicy P>
-unsigned kind_of_statistics(const P& policy, const StatisticsRule& rule) {
+TENSORNORM_INLINE unsigned kind_of_statistics(const P& policy, const StatisticsRule& rule) {
   return 2 * averaged_axes<P, kRank>(policy) + (rule.centered ? 1 : 0);
 }
 
@@ -140,7 +140,7 @@ TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context
   const Index n = short_row<P, kRowMajor>(x, y);
   if (n == 0 || y.data == nullptr || (weight == nullptr && bias != nullptr)) return false;
   if (!lie_in_place_or_apart(n, y.data, x.data) || !lie_apart(n, y.data, weight, bias)) return false;
-  kernels::ForwardArguments<T> args;  // one by one: at once, of so few, g++ 12 writes zeros first
+  kernels::ForwardArguments<T> args;
   args.x = x.data;
   args.y = y.data;
   args.weight = weight;
@@ -148,7 +148,7 @@ TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context
   args.rule = context.rule;
   args.samples = n;
   if (saved != nullptr)
-    args.statistics = saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), n, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
+    args.statistics = saved->prepare(kept_shape_of_one_row<P, kRank>.span(), n, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
   kernels::dispatch(kernels::OneRowForward<kernels::ForwardArguments<T>>{args, n, weight != nullptr});
   return true;
 }
@@ -163,9 +163,16 @@ template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class 
 TENSORNORM_INLINE void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
                                           const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running,
                                           const Device& device) {
-  if constexpr (std::is_null_pointer_v<Running> && may_be_one_row<P, T, kRank, Scalar, kRowMajor>())
+  if constexpr (std::is_null_pointer_v<Running> && may_be_one_row<P, T, kRank, Scalar, kRowMajor>()) {
     if (normalize_one_row<kRowMajor>(context, policy, x, y, saved)) return;
-  normalize_by_plan<kRowMajor>(context, policy, x, y, lone_sample, saved, running, device);
+    // Copies: of what is referred to nothing would stay in registers, though a call of one row has no use for more.
+    const NormalizeContext<Scalar> its_context = context;
+    const TensorView<const T, kRank> its_x = x.copy();
+    const TensorView<T, kRank> its_y = y.copy();
+    normalize_by_plan<kRowMajor>(its_context, policy, its_x, its_y, lone_sample, saved, running, device);
+  } else {
+    normalize_by_plan<kRowMajor>(context, policy, x, y, lone_sample, saved, running, device);
+  }
 }
 
 /// Saves given statistics as constants.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
-#include <tensornorm/axes/roles.hpp>
+#include <tensornorm/axes/role_shapes.hpp>
 #include <tensornorm/core/tensor.hpp>
 #include <tensornorm/kernels/scale.hpp>
 #include <type_traits>
@@ -13,21 +13,35 @@ inline namespace TENSORNORM_ABI {
 // A call of one short row needs neither a plan nor memory, and looking for the plan would take as long as its kernel: the loops are known from
 // the types, but for the length.
 
-/// Tensors of this type may be one row: P averages the axes away that carry the parameters, and these lie in memory in the order of the
-/// parameters, which kernels take as they are.
-template <AxisPolicy P, class T, int kRank, class Scalar, bool kRowMajor>
-constexpr bool may_be_one_row() {
-  if constexpr (SplitsAnAxis<P> || !StaticRoles<P, kRank> || !std::is_same_v<accumulator_t<T>, Scalar>) {
-    return false;
+/// The axes that P averages away, if they are those that carry the parameters, in whole; else 0, as where that is known at run time only.
+template <AxisPolicy P, int kRank>
+constexpr int axes_of_a_row() {
+  if constexpr (SplitsAnAxis<P> || !StaticRoles<P, kRank>) {
+    return 0;
   } else {
     int affine = 0;
     for (int axis = 0; axis < kRank; ++axis) {
-      if (is_affine(P::role(axis, kRank)) != is_reduced(P::role(axis, kRank))) return false;
+      if (is_affine(P::role(axis, kRank)) != is_reduced(P::role(axis, kRank))) return 0;
       affine += is_affine(P::role(axis, kRank)) ? 1 : 0;
     }
-    return kRowMajor || affine == 1;
+    return affine;
   }
 }
+/// Tensors of this type may be one row: its elements lie in memory in the order of the parameters, which kernels take as they are.
+template <AxisPolicy P, class T, int kRank, class Scalar, bool kRowMajor>
+constexpr bool may_be_one_row() {
+  constexpr int axes = axes_of_a_row<P, kRank>();
+  return std::is_same_v<accumulator_t<T>, Scalar> && (axes == 1 || (axes > 1 && kRowMajor));
+}
+
+/// The shape of the statistics of one row, which then is no work of a call.
+template <AxisPolicy P, int kRank>
+inline constexpr AxisExtents<kRank> kept_shape_of_one_row = [] {
+  AxisExtents<kRank> kept{};
+  for (int axis = 0; axis < kRank; ++axis)
+    if (!is_reduced(P::role(axis, kRank))) kept.push(axis, 1);
+  return kept;
+}();
 
 /// The elements of a tensor that is one row without gaps, all of a single statistic; 0 where it is not.
 template <AxisPolicy P, bool kRowMajor, class T, int kRank>
@@ -54,10 +68,11 @@ TENSORNORM_INLINE Index short_row(const TensorView<T, kRank>& x, const TensorVie
   return fits && ((others.shape == x.shape && length_of_row<P, kRowMajor>(others) == n) && ...) ? n : 0;
 }
 
-/// n values at `out` have no memory in common with as many at each of the others. Null ones have none.
+/// n values at `out` have no memory in common with as many at each of the others. Null ones have none:
+/// nothing lies so close to them.
 template <class Out, class... Others>
 TENSORNORM_INLINE bool lie_apart(Index n, const Out* out, const Others*... others) {
-  return out == nullptr || ((others == nullptr || !ranges_overlap(out, n, others, n)) && ...);
+  return out == nullptr || (!ranges_overlap(out, n, others, n) && ...);
 }
 /// Or they are those of each.
 template <class T, class... Ins>

@@ -203,16 +203,16 @@ struct OneRowForward {
     const bool centered = args.rule.centered;
     const A pivot = centered ? first_pivot<A, I>(x, n) : A(0);
     const BlockTotals<A, S, I> block(x, n, pivot, centered, true);
-    const ShortSlice<A, S> slice(pivot, block.sum, block.squares.sum());
-    if (!slice.template is_ordinary<T>(n, centered)) return in_full();
-    const Welford<S> state = slice.state(n, centered);
-    const S variance = args.rule.variance(state.m2(), n), rstd = args.rule.rstd(variance);
-    if (!is_near<A, T>(rstd)) return in_full();
-    write_statistic<S>(args.statistics, 0, state.mean(), state.mean_lo(), rstd, variance);
+    const S squares = block.squares.sum();
+    if (!ShortSlice<A, S>(pivot, block.sum, squares).template is_ordinary<T>(n, centered)) return in_full();
+    const FinishedStatistics<S> finished(args.rule, n, S(pivot), block.sum, squares);
+    if (!is_near<A, T>(finished.rstd)) return in_full();
+    write_statistic<S>(args.statistics, 0, finished.mean, finished.mean_lo, finished.rstd, finished.variance);
     if (args.y == nullptr) return;
-    const Center<A, S> center(state.mean(), state.mean_lo(), rstd);
+    const Center<A, S> center(finished.mean, finished.mean_lo, finished.rstd);
     with_map<I>(args, beside, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
-      transform_run<A, I>(x, args.y, n, map(coefficients(args, center, 0, beside), 0), {}, Store::ordinary);
+      auto of_row = map(coefficients(args, center, 0, beside), 0);
+      transform_alone<A, I>(x, args.y, n, of_row);
     });
   }
 

@@ -181,7 +181,7 @@ struct OneRowBackward {
       WeightedGradientMap<L, T, U, PerElement<L, P>> map(args.dy, uniform<A, I>(center.mean), uniform<A, I>(static_cast<A>(center.rstd)),
                                                          uniform<A, I>(center.slope), uniform<A, I>(center.offset), {weight});
       // Constants: dx does not depend on x.
-      transform_run<A, I>(args.constant ? args.dy : args.x, args.dx, n, map, {}, Store::ordinary);
+      transform_alone<A, I>(args.constant ? args.dy : args.x, args.dx, n, map);
     });
   }
 

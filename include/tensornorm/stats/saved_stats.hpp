@@ -44,15 +44,26 @@ class SavedStats {
   bool row_major() const { return row_major_; }
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
   Values mean_lo() const { return Values(values_.data() + size(), size()); }
+  /// For the layers: where all of these lie. Not of an empty one.
+  StatisticsArrays<const Statistic> arrays() const {
+    return {values_.data(), values_.data() + size_, values_.data() + 2 * size_, nullptr};
+  }
+  /// For the layers: they are of this shape, kind and storage order, of so many elements of x in all, unless they were given.
+  bool are(std::span<const Index> shape, unsigned kind, Index elements, bool row_major) const {
+    bool same = !empty() && rank_ == int(shape.size()) && kind_ == kind;
+    // Not by std::equal(): to read as one vector what has just been written by parts takes a wait.
+    for (std::size_t i = 0; same && i < shape.size(); ++i) same = shape_[i] == shape[i];
+    return same && (rank_ <= 1 || row_major_ == row_major) && (constant() || *samples_ * size_ == elements);
+  }
   /// For the layers: what tells these from another normalization's of the same shape, as prepare() was told.
   unsigned kind() const { return kind_; }
   /// For the layers: makes room for statistics of this shape and returns where they go. `samples`: none where they are given, constants.
   /// `kind`: kind_of_statistics().
-  StatisticsArrays<Statistic> prepare(std::span<const Index> shape, std::optional<Index> samples, unsigned kind, bool row_major = true) {
+  TENSORNORM_INLINE StatisticsArrays<Statistic> prepare(std::span<const Index> shape, std::optional<Index> samples, unsigned kind, bool row_major = true) {
     Index size = 1;
     for (Index extent : shape) size *= extent;
     values_.resize(std::size_t(3 * size));
-    std::copy(shape.begin(), shape.end(), shape_.begin());
+    for (std::size_t i = 0; i < shape.size(); ++i) shape_[i] = shape[i];  // not by std::copy(), as in are()
     rank_ = int(shape.size());
     size_ = size;
     samples_ = samples;
