@@ -199,7 +199,7 @@ inline Shape strides_without_gaps(const Shape& shape) {
   return strides;
 }
 
-/// The view of a tensor or matrix; its scalar is const where the elements may not be written.
+/// The view of a tensor or matrix; its scalar is const where the elements may not be written. inline: a hint, which a template is none of.
 template <class X>
   requires(traits_of<X>::readable)
 inline auto view_of(X&& x) {

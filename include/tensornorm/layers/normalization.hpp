@@ -7,6 +7,7 @@
 #include <tensornorm/layers/affine.hpp>
 #include <tensornorm/ops/backward.hpp>
 #include <tensornorm/ops/normalize.hpp>
+#include <tensornorm/ops/one_row.hpp>
 
 namespace tensornorm {
 
@@ -164,7 +165,7 @@ class Normalization {
   template <class T, int kRank>
   TENSORNORM_INLINE void check_shape(const Call& call, const TensorView<T, kRank>& x) const {
     if constexpr (axes_of_a_row<Policy, kRank>() == 0) check_shape_in_full(call, x);
-    else if (!fits(x)) refuse(call, x.copy());
+    else if (!fits(affine_shape<Policy, kRank>(policy_, x.shape))) refuse(call, x.copy());
   }
 
   friend std::ostream& operator<<(std::ostream& out, const Normalization& layer) {
@@ -178,16 +179,15 @@ class Normalization {
   /// LayerNorm and RMSNorm, whose parameters' shape PyTorch calls normalized_shape.
   static constexpr bool kLastAxes = std::is_same_v<Policy, LayerAxes<kParameterRank>>;
 
-  /// What check_shape() asks, but for an axis that is split.
-  template <class T, int kRank>
-  TENSORNORM_INLINE bool fits(const TensorView<T, kRank>& x) const {
-    const auto got = affine_shape<Policy, kRank>(policy_, x.shape);
+  /// The affine axes are of the parameters' shape.
+  template <int kRank>
+  TENSORNORM_INLINE bool fits(const AxisExtents<kRank>& got) const {
     bool same = got.size() == affine_.size();
     for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
     if (named_ > 1) same &= got.rank == named_ && std::equal(extents_.begin(), extents_.begin() + named_, got.extents.begin());
     return same;
   }
-  /// By value, as fail().
+  /// What does not fit. By value, as fail().
   template <class T, int kRank>
   TENSORNORM_RARE void refuse(Call call, TensorView<T, kRank> x) const {
     check_shape_in_full(call, x);
@@ -203,7 +203,7 @@ class Normalization {
       const Index channels = x.shape[policy_.split_axis(kRank)];
       if (channels % policy_.groups != 0) fail(call, "expected channels divisible by the policy's groups = ", policy_.groups, ", got ", channels);
     }
-    if (fits(x)) return;
+    if (fits(got)) return;
     const bool column = kLastAxes && kParameterRank == 1 && named_ <= 1 && kRank == 2 && x.shape[0] == affine_.size() && x.shape[1] == 1;
     fail(call, kLastAxes ? "expected normalized_shape " : "expected affine axes of shape ", shape_text(), ", got ",
          ShapeText{got.extents.data(), got.rank}, " (x: ", x.text(), ")", column ? "; one sample is a row, not a column" : "");

@@ -11,10 +11,10 @@ namespace tensornorm {
 
 inline namespace TENSORNORM_ABI {
 
-/// check_saved() of what is not such at first sight. By value, as fail().
-template <class Scalar, class Shape>
-TENSORNORM_RARE void check_other_saved(Call call, const SavedStats<Scalar>& saved, Shape of, unsigned kind, Index size, bool row_major) {
-  const std::span<const Index> shape = of.span();
+/// check_saved() of what is not such at first sight.
+template <class Scalar>
+TENSORNORM_RARE void check_other_saved(Call call, const SavedStats<Scalar>& saved, std::span<const Index> shape, unsigned kind, Index size,
+                                       bool row_major) {
   const ShapeText expected{shape.data(), int(shape.size())};
   if (saved.empty()) fail<std::logic_error>(call, "backward needs the saved statistics of a forward call: expected shape ", expected, ", got none");
   const auto got = saved.shape();
@@ -33,9 +33,10 @@ TENSORNORM_RARE void check_other_saved(Call call, const SavedStats<Scalar>& save
 }
 /// Errors: std::logic_error where `saved` is not of this shape, kind and storage order, of an x of `size` elements. Of x of another rank, with
 /// an axis of one element less for example, other axes are not asked for.
-template <class Scalar, class Shape>
-TENSORNORM_INLINE void check_saved(const Call& call, const SavedStats<Scalar>& saved, const Shape& shape, unsigned kind, Index size, bool row_major) {
-  if (!saved.are(shape.span(), kind, size, row_major)) check_other_saved(call, saved, shape, kind, size, row_major);
+template <class Scalar>
+TENSORNORM_INLINE void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, unsigned kind, Index size,
+                                   bool row_major) {
+  if (!saved.are(shape, kind, size, row_major)) check_other_saved(call, saved, shape, kind, size, row_major);
 }
 
 /// The view of dx; one of x's shape without memory where dx is tn::none.
@@ -90,7 +91,7 @@ void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& pol
   check_same_shape(context.call, "dy", x, dy);
   if (x.size() == 0) check_gradient_layout(context.call, dy, x, dx);
   const auto kept = kept_shape<P, kRank>(policy, x.shape);
-  check_saved(context.call, saved, kept, kind_of_statistics<kRank>(policy, context.rule), x.size(), kRowMajor);
+  check_saved(context.call, saved, kept.span(), kind_of_statistics<kRank>(policy, context.rule), x.size(), kRowMajor);
   const bool gradients = dweight != nullptr || dbias != nullptr;
   const auto plan_for = [&]<class Of, int kSlowest>(const auto& of_dy, const auto& of_x, const auto& of_dx) -> const Of& {
     return backward_plan<Of, kRowMajor, kSlowest>(
@@ -151,7 +152,7 @@ TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& con
   if (n == 0 || weight == nullptr || (dweight == nullptr && dbias != nullptr)) return false;
   if (!lie_in_place_or_apart(n, dx.data, dy.data, x.data) || !lie_apart(n, dx.data, weight, bias, dweight, dbias)) return false;
   if (!lie_apart(n, dweight, weight, x.data, dy.data, dbias) || !lie_apart(n, dbias, weight, x.data, dy.data)) return false;
-  check_saved(context.call, saved, kept_shape_of_one_row<P, kRank>, kind_of_statistics<kRank>(policy, context.rule), n, kRowMajor);
+  check_saved(context.call, saved, kept_shape_of_one_row<P, kRank>.span(), kind_of_statistics<kRank>(policy, context.rule), n, kRowMajor);
   auto args = backward_arguments(context, dy, x, saved, dx, n, dweight != nullptr);
   args.weight = weight;
   kernels::dispatch(kernels::OneRowBackward<kernels::BackwardArguments<T>>{args, n, dweight, dbias});
@@ -193,7 +194,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
   check_rows_apart(context.call, "y", y);  // as forward wrote it
   if (dx.data != nullptr) check_rows_apart(context.call, "dx", dx);  // where the norm may be written
   const auto kept = kept_shape<P, kRank>(policy, y.shape);
-  check_saved(context.call, saved, kept, kind_of_statistics<kRank>(policy, context.rule), y.size(), kRowMajor);
+  check_saved(context.call, saved, kept.span(), kind_of_statistics<kRank>(policy, context.rule), y.size(), kRowMajor);
   const Index params = affine_shape<P, kRank>(policy, y.shape).size(), statistics = saved.size();
   using A = accumulator_t<Scalar>;
   using S = statistic_t<T>;

@@ -139,7 +139,7 @@ TENSORNORM_INLINE void store_centers(const V& mean, const V& mean_lo, const V& r
   rstd.store(rstd_of);
 }
 
-/// What finish_statistic() makes of ordinary sums; of numbers, or of lanes V of several statistics: each the same bits as there.
+/// What finish_statistic() makes of ordinary sums, of one statistic or in lanes V of several: each the same bits as there.
 template <class V>
 struct FinishedStatistics {
   V mean = V(0), mean_lo = V(0), rstd, variance;
@@ -155,7 +155,7 @@ struct FinishedStatistics {
           return sums;
         }) {}
 
-  /// Where they are asked for, from the k-th on.
+  /// Lanes of them where they are asked for, from the k-th on.
   template <class S>
   TENSORNORM_INLINE void write(const StatisticsArrays<S>& to, Index k) const {
     if (to.mean != nullptr) mean.store(to.mean + k);

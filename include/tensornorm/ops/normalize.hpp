@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <tensornorm/axes/role_shapes.hpp>
 #include <tensornorm/core/tensor.hpp>

@@ -68,8 +68,8 @@ TENSORNORM_INLINE Index short_row(const TensorView<T, kRank>& x, const TensorVie
   return fits && ((others.shape == x.shape && length_of_row<P, kRowMajor>(others) == n) && ...) ? n : 0;
 }
 
-/// n values at `out` have no memory in common with as many at each of the others. Null ones have none:
-/// nothing lies so close to them.
+/// n values at `out` have no memory in common with as many at each of the others. Null ones have none: if
+/// anything lies so close to them, the call goes by plan.
 template <class Out, class... Others>
 TENSORNORM_INLINE bool lie_apart(Index n, const Out* out, const Others*... others) {
   return out == nullptr || (!ranges_overlap(out, n, others, n) && ...);

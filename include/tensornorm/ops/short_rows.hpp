@@ -211,7 +211,7 @@ struct OneRowForward {
     if (args.y == nullptr) return;
     const Center<A, S> center(finished.mean, finished.mean_lo, finished.rstd);
     with_map<I>(args, beside, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
-      auto of_row = map(coefficients(args, center, 0, beside), 0);
+      auto of_row = map(coefficients(args, center, 0, beside), 0);  // not const: see Lanes
       transform_alone<A, I>(x, args.y, n, of_row);
     });
   }
