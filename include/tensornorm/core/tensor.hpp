@@ -185,18 +185,17 @@ constexpr bool require_gradient_operands() {
   }
 }
 
-/// Strides in elements of a tensor that is nothing but its elements.
+/// Strides in elements of a tensor that is nothing but its elements. Where they are wanted: copied at once, what has just been written one by
+/// one is waited for.
 template <bool kRowMajor, class Shape>
-inline Shape strides_without_gaps(const Shape& shape) {
+inline void set_strides_without_gaps(const Shape& shape, Shape& strides) {
   const int rank = int(shape.size());
-  Shape strides;
   Index stride = 1;
   for (int i = 0; i < rank; ++i) {
     const int axis = kRowMajor ? rank - 1 - i : i;
     strides[axis] = stride;
     stride *= shape[axis];
   }
-  return strides;
 }
 
 /// The view of a tensor or matrix; its scalar is const where the elements may not be written. inline: a hint, which a template is none of.
@@ -215,7 +214,7 @@ inline auto view_of(X&& x) {
   } else {
     const Eigen::DSizes<Eigen::Index, rank> extents(x.dimensions());
     for (int i = 0; i < rank; ++i) view.shape[i] = Index(extents[std::size_t(i)]);
-    view.stride = strides_without_gaps<Traits::row_major>(view.shape);
+    set_strides_without_gaps<Traits::row_major>(view.shape, view.stride);
   }
   return view;
 }

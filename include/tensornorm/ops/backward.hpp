@@ -60,7 +60,7 @@ void check_gradient_layout(const Call& call, const TensorView<const T, kRank>& d
 template <class Plan, bool kRowMajor, int kSlowest, AxisPolicy P, class T, int kRank>
 const Plan& backward_plan(const Call& call, const P& policy, const TensorView<const T, kRank>& dy, const TensorView<const T, kRank>& x,
                           const TensorView<T, kRank>& dx, const typename Plan::Options& options) {
-  return plan_of<Plan, kRowMajor, kSlowest>(policy, x.shape, {x.stride, dy.stride, dx.stride}, options, [&] { check_gradient_layout(call, dy, x, dx); });
+  return plan_of<Plan, kRowMajor, kSlowest>(policy, x.shape, {&x.stride, &dy.stride, &dx.stride}, options, [&] { check_gradient_layout(call, dy, x, dx); });
 }
 
 /// What kernels are told of a call, but for the parameters.
@@ -172,7 +172,7 @@ TENSORNORM_INLINE void differentiate(const NormalizeContext<Scalar>& context, co
                                      Scalar* dweight, Scalar* dbias, const Device& device) {
   if constexpr (may_be_one_row<P, T, kRank, Scalar, kRowMajor>()) {
     if (differentiate_one_row<kRowMajor>(context, policy, dy, x, saved, dx, dweight, dbias)) return;
-    const NormalizeContext<Scalar> its_context = context;  // copies, as in normalize_by_batch()
+    const NormalizeContext<Scalar> its_context = context.copy();  // copies, as in normalize_by_batch()
     const TensorView<const T, kRank> its_dy = dy.copy(), its_x = x.copy();
     const TensorView<T, kRank> its_dx = dx.copy();
     differentiate_by_plan<kRowMajor>(its_context, policy, its_dy, its_x, saved, its_dx, dweight, dbias, false, device);
@@ -216,8 +216,8 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
     inverse[p] = A(1) / weight_of(p);
     inverse[params + p] = A(0) - bias_of(p) / weight_of(p);
   }
-  const TensorView<T, kRank> norm{into_dx ? dx.data : reinterpret_cast<T*>(memory + norm_at), y.shape,
-                                   into_dx ? dx.stride : strides_without_gaps<kRowMajor>(y.shape)};
+  TensorView<T, kRank> norm{into_dx ? dx.data : reinterpret_cast<T*>(memory + norm_at), y.shape, dx.stride};
+  if (!into_dx) set_strides_without_gaps<kRowMajor>(y.shape, norm.stride);
   if (dx.data != nullptr) {
     check_in_place_or_apart(context.call, "dx", dx, "dy", dy);
     check_in_place_or_apart(context.call, "dx", dx, "y", y);

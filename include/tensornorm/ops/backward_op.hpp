@@ -226,10 +226,9 @@ class BackwardOp {
     using Arguments = kernels::BackwardArguments<T>;
     if constexpr (!Plan::rows_only)
       if (plan_.walk == Walk::column) {
-        kernels::ColumnBackwardScratch<A, S> scratch;
-        scratch.lay_out(plan_.column, args_.x, memory);
-        return kernels::dispatch(
-            kernels::ColumnBackward<Arguments>{args_, plan_.column, plan_.store, first, last, totals, plan_.order.within(), scratch, crew_});
+        kernels::ColumnBackward<Arguments> job{args_, plan_.column, plan_.store, first, last, totals, plan_.order.within(), {}, crew_};
+        job.scratch.lay_out(plan_.column, args_.x, memory);
+        return kernels::dispatch(job);
       }
     RowScratch scratch;
     if constexpr (std::is_same_v<A, Scalar>)

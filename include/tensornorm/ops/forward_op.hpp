@@ -169,9 +169,9 @@ class ForwardOp {
       if constexpr (!Plan::rows_only)
         if (plan_.walk == Walk::column) {
           const ColumnWalk& column = plan_.column;
-          kernels::ColumnScratch<A, S> scratch;
-          scratch.lay_out(column, args_.x, column_memory_ + std::size_t(worker) * plan_.column_bytes);
-          return kernels::dispatch(kernels::ColumnForward<Arguments>{args_, column, plan_.store, Plan::frozen, first, last, scratch, crew_});
+          kernels::ColumnForward<Arguments> job{args_, column, plan_.store, Plan::frozen, first, last, {}, crew_};
+          job.scratch.lay_out(column, args_.x, column_memory_ + std::size_t(worker) * plan_.column_bytes);  // there: a copy of it would wait
+          return kernels::dispatch(job);
         }
       if constexpr (Plan::frozen) {
         if (meets_again_)

@@ -26,6 +26,9 @@ struct NormalizeContext {
   Call call;
   StatisticsRule rule;
   Parameters<Scalar> parameters;
+
+  /// As TensorView::copy().
+  NormalizeContext copy() const { return {{call.layer, call.function}, rule, {parameters.weight, parameters.bias}}; }
 };
 
 /// x has the axes that the policy names.
@@ -51,7 +54,7 @@ template <StatisticsSource kSource, bool kRowMajor, int kSlowest = 0, AxisPolicy
 const ForwardPlan<T, Scalar, kSource>& forward_plan(const Call& call, const P& policy, const TensorView<const T, kRank>& x,
                                                     const TensorView<T, kRank>& y, const Parameters<Scalar>& parameters) {
   return plan_of<ForwardPlan<T, Scalar, kSource>, kRowMajor, kSlowest>(
-      policy, x.shape, {x.stride, y.stride, y.stride},
+      policy, x.shape, {&x.stride, &y.stride, &y.stride},
       {.weight = parameters.weight != nullptr, .bias = parameters.bias != nullptr, .writes = y.data != nullptr, .in_place = x.data == y.data,
        .aligned = is_aligned(y.data)},
       [&] { check_layout(call, x, y); });
@@ -167,7 +170,7 @@ TENSORNORM_INLINE void normalize_by_batch(const NormalizeContext<Scalar>& contex
   if constexpr (std::is_null_pointer_v<Running> && may_be_one_row<P, T, kRank, Scalar, kRowMajor>()) {
     if (normalize_one_row<kRowMajor>(context, policy, x, y, saved)) return;
     // Copies: of what is referred to nothing would stay in registers, though a call of one row has no use for more.
-    const NormalizeContext<Scalar> its_context = context;
+    const NormalizeContext<Scalar> its_context = context.copy();
     const TensorView<const T, kRank> its_x = x.copy();
     const TensorView<T, kRank> its_y = y.copy();
     normalize_by_plan<kRowMajor>(its_context, policy, its_x, its_y, lone_sample, saved, running, device);

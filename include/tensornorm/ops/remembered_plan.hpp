@@ -20,11 +20,11 @@ inline constexpr int kPlansKept = 8;
 /// the analysis takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the
 /// thread's next call for the same types.
 ///
-/// check(): what the strides have to be beside the shape, asked before a plan is made.
+/// strides: where those of each operand lie. check(): what they have to be beside the shape, asked before a plan is made.
 ///
 /// Errors   std::bad_alloc, in a thread's first call for these types. What check() throws.
 template <class Plan, bool kRowMajor, int kSlowest = 0, AxisPolicy P, int kRank, class Check>
-const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArray<Extents<kRank>, kMaxOperands>& strides,
+const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArray<const Extents<kRank>*, kMaxOperands>& strides,
                     const typename Plan::Options& options, const Check& check) {
   static_assert(std::is_trivially_destructible_v<Plan>);
   struct Key {
@@ -46,7 +46,9 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
   Index groups = 0;
   if constexpr (SplitsAnAxis<P>) groups = Index(policy.groups);
   const auto serves = [&](const Key& key) {
-    return key.shape == shape && key.strides == strides && key.groups == groups && key.options == options;
+    bool same = key.shape == shape && key.groups == groups && key.options == options;
+    for (int k = 0; k < kMaxOperands; ++k) same = same && key.strides[k] == *strides[k];
+    return same;
   };
   const int made = StaticRoles<P, kRank> ? several.made : 0;
   if (made == 0 || !serves(*several.key)) [[unlikely]] {
@@ -58,8 +60,9 @@ const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArr
         i = several.oldest;
         several.oldest = (i + 1) % kPlansKept;
       }
-      ::new (static_cast<void*>(several.plans[i])) Plan(make_loop_nest<kRank, kRowMajor, kSlowest>(shape, strides, policy), options);
-      several.keys[i] = {shape, strides, groups, options};
+      const Key key{shape, {*strides[0], *strides[1], *strides[2]}, groups, options};
+      ::new (static_cast<void*>(several.plans[i])) Plan(make_loop_nest<kRank, kRowMajor, kSlowest>(shape, key.strides, policy), options);
+      several.keys[i] = key;
       several.made = std::max(several.made, i + 1);
     }
     several.key = &several.keys[i];
