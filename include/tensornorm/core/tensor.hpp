@@ -185,8 +185,7 @@ constexpr bool require_gradient_operands() {
   }
 }
 
-/// Strides in elements of a tensor that is nothing but its elements. Where they are wanted: copied at once, what has just been written one by
-/// one is waited for.
+/// Sets strides in elements of a tensor that is nothing but its elements. Not returned: a copy, made by vectors, would wait for each of them.
 template <bool kRowMajor, class Shape>
 inline void set_strides_without_gaps(const Shape& shape, Shape& strides) {
   const int rank = int(shape.size());

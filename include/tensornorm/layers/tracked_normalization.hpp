@@ -233,7 +233,7 @@ class TrackedNormalization {
       }
       return one;
     } else {
-      return view;
+      return view.copy();
     }
   }
 

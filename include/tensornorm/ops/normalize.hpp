@@ -27,7 +27,7 @@ struct NormalizeContext {
   StatisticsRule rule;
   Parameters<Scalar> parameters;
 
-  /// As TensorView::copy().
+  /// As TensorView::copy(); the rule, which is the layer's, whole.
   NormalizeContext copy() const { return {{call.layer, call.function}, rule, {parameters.weight, parameters.bias}}; }
 };
 

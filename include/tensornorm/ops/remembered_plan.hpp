@@ -14,19 +14,19 @@ inline namespace TENSORNORM_ABI {
 /// Calls of one type, of different shapes say, that a thread keeps the plans of: the layers of a network take turns.
 inline constexpr int kPlansKept = 8;
 
-/// The plan of a call: Plan(nest, options), with the nest of make_loop_nest<..., kSlowest>(shape, strides, policy). The size of x is not 0.
+/// The plan of a call: Plan(nest, options), with the nest of make_loop_nest<..., kSlowest>(shape, the strides, policy). The size of x is not 0.
 ///
 /// A thread keeps the last ones it made for each type of call, and a call like one of these is not analysed again: in a call of 16 elements
 /// the analysis takes longer than all else. Policies whose roles are known at run time only are asked every time. Valid until the
 /// thread's next call for the same types.
 ///
-/// strides: where those of each operand lie. check(): what they have to be beside the shape, asked before a plan is made.
+/// strides: where those of each operand lie, read during the call. check(): what they have to be beside the shape, asked before a plan is made.
 ///
 /// Errors   std::bad_alloc, in a thread's first call for these types. What check() throws.
 template <class Plan, bool kRowMajor, int kSlowest = 0, AxisPolicy P, int kRank, class Check>
 const Plan& plan_of(const P& policy, const Extents<kRank>& shape, const FixedArray<const Extents<kRank>*, kMaxOperands>& strides,
                     const typename Plan::Options& options, const Check& check) {
-  static_assert(std::is_trivially_destructible_v<Plan>);
+  static_assert(std::is_trivially_destructible_v<Plan> && kMaxOperands == 3);
   struct Key {
     Extents<kRank> shape;
     FixedArray<Extents<kRank>, kMaxOperands> strides;
