@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <optional>
 #include <span>
@@ -63,7 +64,7 @@ class SavedStats {
     Index size = 1;
     for (Index extent : shape) size *= extent;
     values_.resize(std::size_t(3 * size));
-    for (std::size_t i = 0; i < shape.size(); ++i) shape_[i] = shape[i];  // not by std::copy(), as in are()
+    std::copy(shape.begin(), shape.end(), shape_.begin());
     rank_ = int(shape.size());
     size_ = size;
     samples_ = samples;
