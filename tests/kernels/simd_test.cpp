@@ -9,6 +9,7 @@
 #include <algorithm>
 #include <cfenv>
 #include <cmath>
+#include <cstdint>
 #include <iterator>
 #include <limits>
 #include <vector>
@@ -113,6 +114,134 @@ TYPED_TEST(Simd, QuotientsByZeroAreZero) {
       quotient_or_zero(L(T(1)), L::load(x.data())).store(inverse.data());
       EXPECT_EQ(std::fetestexcept(FE_DIVBYZERO | FE_INVALID), 0);
       this->expect_first(L::width, inverse, expected);
+    });
+  });
+}
+
+TYPED_TEST(Simd, QuotientsByACountAreThoseOfADivision) {
+  using T = TypeParam;
+  using Limits = std::numeric_limits<T>;
+  at_each_level([this](Level) {
+    auto x = this->values(1);
+    x[3] = Limits::max();
+    x[4] = Limits::denorm_min() * 5;
+    x[5] = Limits::min();
+    x[6] = Limits::infinity();
+    for (const Index n : {1, 2, 3, 4, 7, 8, 10, 16, 31, 32, 768, 1024, 1 << 24}) {
+      std::vector<T> expected, quotient(this->N);
+      for (const T value : x) {
+        expected.push_back(value / T(n));
+        EXPECT_TRUE(same_bits(std::vector{divided(value, n)}, std::vector{value / T(n)})) << value << " / " << n;
+      }
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+        divided(L::load(x.data()), n).store(quotient.data());
+        this->expect_first(L::width, quotient, expected);
+      });
+    }
+  });
+}
+
+/// Numbers between 1 and 4 whose roots lie next to the middle between two doubles: the squares of m + 1/2 less so small a k that, with a quarter,
+/// they are whole multiples of what doubles of their size are. 2-adic roots of 1 - 4 k are 2 m + 1.
+std::vector<double> with_roots_near_ties() {
+  std::vector<double> found;
+  for (const int digits : {52, 53})
+    for (int k = -64; k <= 64; k += 2) {
+      const std::uint64_t square = 1 - 4 * static_cast<std::uint64_t>(k), most = std::uint64_t{1} << (digits + 2);
+      std::vector<std::uint64_t> roots{1, 3, 5, 7};  // modulo 8, of which each odd number is one
+      for (std::uint64_t modulus = 16; modulus <= most; modulus *= 2) {
+        std::vector<std::uint64_t> lifted;
+        for (const std::uint64_t root : roots)
+          for (const std::uint64_t step : {std::uint64_t{0}, modulus / 4, modulus / 2, modulus / 4 * 3}) {
+            const std::uint64_t r = (root + step) % modulus;
+            if ((r * r - square) % modulus == 0 && std::find(lifted.begin(), lifted.end(), r) == lifted.end()) lifted.push_back(r);
+          }
+        roots = lifted;
+      }
+      for (const std::uint64_t root : roots)
+        for (std::uint64_t m = (root - 1) / 2; m < std::uint64_t{1} << 53; m += most / 2) {
+          const double middle = double(m), x = std::fma(middle, middle, middle), scale = std::ldexp(1.0, -104);
+          if (m >= std::uint64_t{1} << 52) found.push_back(x * scale);
+        }
+    }
+  return found;
+}
+
+/// Integers of 53 bits the inverses of which lie next to such a middle: 2^106 is 1 or 2 away from a multiple of them.
+std::vector<double> with_inverses_near_ties() {
+  const std::vector<std::uint64_t> found{9007199254740991, 9007199120523265, 4526458347800502, 4543885306550786, 4619723575576654, 4663060627120798,
+                                         4696637379339158, 4732570949897334, 5017593869129758, 5813097674954626, 6258053705355746, 6762858185200722};
+  std::vector<double> result;
+  for (const std::uint64_t b : found) {
+    std::uint64_t rest = 1;
+    for (int i = 0; i < 106; ++i) rest = 2 * rest % b;
+    EXPECT_LE(std::min(rest, b - rest), 2U) << b;
+    result.push_back(double(b));
+  }
+  return result;
+}
+
+TEST(SimdRoots, OfTheInverseAreRoundedAsQuotientAndRoot) {
+  std::vector<double> x = support::random_values<double>(1 << 16, 1, 2.5, 1.499);
+  const auto add_around = [&](double value) {
+    for (const double to : {0.0, std::numeric_limits<double>::infinity()}) {
+      double at = value;
+      for (int i = 0; i < 4; ++i, at = std::nextafter(at, to)) x.push_back(at);
+    }
+  };
+  const std::vector<double> roots = with_roots_near_ties();
+  EXPECT_GT(roots.size(), 50U);
+  x.insert(x.end(), roots.begin(), roots.end());
+  for (const double s : with_inverses_near_ties()) add_around(s * s);
+  for (const double power : {1.0, 2.0, 4.0}) add_around(power);
+  for (const int exponent : {-1074, -1000, -901, -899, -60, 0, 1, 62, 899, 901, 1020}) {
+    std::vector<double> scaled, expected;
+    for (const double value : x) scaled.push_back(std::ldexp(value, exponent));
+    for (const double value : {0.0, std::numeric_limits<double>::infinity(), 1e-300, 3.0}) scaled.push_back(value);
+    scaled.resize((scaled.size() + 7) / 8 * 8, 2.0);
+    for (const double value : scaled) expected.push_back(value == 0 ? 0 : 1 / std::sqrt(value));
+    at_each_level([&](Level) {
+      std::vector<double> actual(scaled.size());
+      run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+        using L = HardwareLanes<double, I>;
+        for (std::size_t i = 0; i < scaled.size(); i += std::size_t(L::width)) reciprocal_root(L::load(&scaled[i])).store(&actual[i]);
+      });
+      EXPECT_TRUE(same_bits(actual, expected)) << "exponent " << exponent;
+    });
+  }
+}
+
+TEST(SimdRoots, RaiseNoExceptionAndKeepNaN) {
+  at_each_level([](Level) {
+    const double infinity = std::numeric_limits<double>::infinity();
+    const std::vector<double> x{0, 1, infinity, 4, 1e-310, 1, 1, std::numeric_limits<double>::quiet_NaN()};
+    std::vector<double> actual(x.size());
+    std::feclearexcept(FE_ALL_EXCEPT);
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      using L = HardwareLanes<double, I>;
+      for (std::size_t i = 0; i < x.size(); i += std::size_t(L::width)) reciprocal_root(L::load(&x[i])).store(&actual[i]);
+    });
+    EXPECT_EQ(std::fetestexcept(FE_DIVBYZERO | FE_INVALID | FE_OVERFLOW), 0);
+    EXPECT_EQ(actual[0], 0);
+    EXPECT_EQ(actual[2], 0);
+    EXPECT_EQ(actual[3], 0.5);
+    EXPECT_TRUE(std::isnan(actual[7]));
+  });
+}
+
+TEST(SimdRounded, DoublesBecomeAVectorOfFloats) {
+  const std::vector<double> x = support::random_values<double>(virtual_width<float>, 3, 0.1, 1e30);
+  const std::vector<float> expected(x.begin(), x.end());
+  at_each_level([&](Level) {
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      using L = HardwareLanes<float, I>;
+      using F = Lanes<double, L::width, hardware_width<double, I>>;
+      std::vector<float> actual(expected.size());
+      for (std::size_t i = 0; i < x.size(); i += std::size_t(L::width)) rounded<L>(F::load(&x[i])).store(&actual[i]);
+      EXPECT_TRUE(same_bits(actual, expected));
+      std::vector<double> same(x.size());
+      for (std::size_t i = 0; i < x.size(); i += std::size_t(L::width)) rounded<F>(F::load(&x[i])).store(&same[i]);
+      EXPECT_TRUE(same_bits(same, x));
     });
   });
 }

@@ -113,6 +113,32 @@ void given_statistics_are_those_of_one_at_a_time(double small) {
     });
 }
 
+TEST(GivenStatistics, TellWhetherElementsAskForAScale) {
+  const std::vector<float> means(19, 0.5F), ordinary(19, 2.0F);
+  std::vector<double> mean(19), rstd(19);
+  const StatisticsArrays<double> to{mean.data(), nullptr, rstd.data(), nullptr};
+  const StatisticsRule rule{1e-90, VarianceEstimator::biased, EpsAddedTo::variance, true};
+  support::at_each_level([&](Level) {
+    const auto near = [&]<class T>(T, const std::vector<float>& variances, Index count) {
+      bool all = !(count > 0);
+      dispatch(GivenStatistics<double, float, T>{rule, means.data(), variances.data(), 1, to, count, &all});
+      return all;
+    };
+    EXPECT_TRUE(near(1.0F, ordinary, 19));
+    EXPECT_TRUE(near(1.0F, ordinary, 0));
+    for (const std::size_t at : {0U, 7U, 15U, 16U, 18U}) {
+      std::vector<float> variances = ordinary;
+      variances[at] = 0;  // whose rstd no float is
+      EXPECT_FALSE(near(1.0F, variances, 19)) << at;
+      EXPECT_TRUE(near(1.0F, variances, Index(at))) << at;
+      EXPECT_TRUE(near(Eigen::half(1), variances, 19)) << "halves are never scaled";
+      EXPECT_TRUE(near(1.0, variances, 19)) << "nor is there a wider type than double's";
+      variances[at] = std::numeric_limits<float>::quiet_NaN();
+      EXPECT_FALSE(near(1.0F, variances, 19)) << at;
+    }
+  });
+}
+
 TEST(GivenStatistics, AreThoseOfOneAtATime) {
   given_statistics_are_those_of_one_at_a_time<float>(1e-44);
   given_statistics_are_those_of_one_at_a_time<double>(1e-310);

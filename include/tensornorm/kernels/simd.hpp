@@ -157,6 +157,34 @@ TENSORNORM_INLINE Lanes<T, kLanes, kLanes> shuffled(const Lanes<T, kLanes, kLane
   }(std::make_integer_sequence<int, kLanes>());
 }
 
+/// Lanes of F rounded to as many of L: a vector in a register, as one written by halves would be waited for when it is read.
+template <class L, class F>
+TENSORNORM_INLINE L rounded(const F& wide) {
+  if constexpr (std::is_same_v<L, F>) {
+    return wide;
+  } else {
+#if defined(__clang__) || (defined(__x86_64__) && defined(__GNUC__))
+    if constexpr (L::width == L::hardware && F::width == 2 * F::hardware && sizeof(L) > 16) {
+      using Half = typename vector_of<typename L::Number, L::width / 2>::type;
+      const Half low = __builtin_convertvector(wide.lo.v, Half), high = __builtin_convertvector(wide.hi.v, Half);
+#if defined(__clang__)
+      return [&]<int... i>(std::integer_sequence<int, i...>) TENSORNORM_INLINE_LAMBDA {
+        return L(typename L::Vector(__builtin_shufflevector(low, high, i...)));
+      }(std::make_integer_sequence<int, L::width>());
+#else
+      L all;
+      if constexpr (sizeof(L) == 64) asm("vinsertf64x4 $1, %t2, %g1, %g0" : "=v"(all.v) : "v"(low), "v"(high));
+      else asm("vinsertf128 $1, %x2, %t1, %t0" : "=x"(all.v) : "x"(low), "x"(high));
+      return all;
+#endif
+    }
+#endif
+    typename L::Number values[std::size_t(L::width)];
+    wide.store(values);
+    return L::load(values);
+  }
+}
+
 template <class L>
 inline constexpr bool is_lanes = false;
 template <class T, int kWidth, int kHardware>

@@ -11,14 +11,14 @@ template <class V>
 struct CentralSums {
   V mean, mean_lo, m2;
 
-  TENSORNORM_INLINE CentralSums(const V& count, const V& pivot, const V& sum, const V& sum_of_squares)
-      : mean(pivot), mean_lo(sum / count), m2(kernels::not_below_zero(V(kernels::fused(V(V(0) - sum), mean_lo, sum_of_squares)))) {
+  TENSORNORM_INLINE CentralSums(Index count, const V& pivot, const V& sum, const V& sum_of_squares)
+      : mean(pivot), mean_lo(kernels::divided(sum, count)), m2(kernels::not_below_zero(V(kernels::fused(V(V(0) - sum), mean_lo, sum_of_squares)))) {
     kernels::settle(mean, mean_lo);
   }
   /// Where sum + rest is known, to more digits than V has: the mean comes out as exactly.
-  TENSORNORM_INLINE void refine(const V& count, const V& sum, const V& rest) {
-    const V shift = sum / count, left = kernels::fused(V(V(0) - shift), count, sum) + rest;
-    mean_lo = mean_lo + kernels::finite_or_zero(V(left / count));
+  TENSORNORM_INLINE void refine(Index count, const V& sum, const V& rest) {
+    const V shift = kernels::divided(sum, count), left = kernels::fused(V(V(0) - shift), kernels::number<V>(count), sum) + rest;
+    mean_lo = mean_lo + kernels::finite_or_zero(kernels::divided(left, count));
     kernels::settle(mean, mean_lo);
   }
 };
@@ -60,13 +60,13 @@ class Welford {
   TENSORNORM_INLINE void merge_sums(Index count, T pivot, T sum, T sum_of_squares) { merge(of_sums(count, pivot, sum, sum_of_squares)); }
   /// The set of `count` numbers of which those sums are known.
   TENSORNORM_INLINE static Welford of_sums(Index count, T pivot, T sum, T sum_of_squares) {
-    const CentralSums<T> sums(T(count), pivot, sum, sum_of_squares);
+    const CentralSums<T> sums(count, pivot, sum, sum_of_squares);
     return {count, sums.mean, sums.mean_lo, sums.m2};
   }
   /// The same where sum + rest is known.
   TENSORNORM_INLINE static Welford of_sums(Index count, T pivot, T sum, T rest, T sum_of_squares) {
-    CentralSums<T> sums(T(count), pivot, sum, sum_of_squares);
-    sums.refine(T(count), sum, rest);
+    CentralSums<T> sums(count, pivot, sum, sum_of_squares);
+    sums.refine(count, sum, rest);
     return {count, sums.mean, sums.mean_lo, sums.m2};
   }
 

@@ -18,6 +18,7 @@ struct ColumnForward {
   const ColumnWalk& walk;
   Store store;
   bool frozen;        ///< args.statistics are given
+  bool near;          ///< and none of them asks for a scale
   Index first, last;  ///< strips, counted through all problems
   using Scratch = ColumnScratch<A, S>;
   Scratch scratch;
@@ -27,8 +28,13 @@ struct ColumnForward {
   TENSORNORM_INLINE void operator()() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
-      const bool scaled = frozen ? given<I>(strip) : moments<I>(strip);
-      if (args.y != nullptr) normalize<I>(strip, scaled);
+      const bool plain = has_plain_columns(strip.columns), as_given = near && plain;
+      const bool scaled = as_given ? false : frozen ? given<I>(strip) : moments<I>(strip);
+      if (args.y == nullptr) continue;
+      const Scratch arrays = scratch.beside(args.y + strip.at.data[1]);
+      if (plain && !scaled) set_plain_coefficients<I>(arrays, strip, as_given);
+      else set_coefficients<I>(arrays, strip, scaled);
+      write_parts(strip, arrays, scaled);
     }
   }
 
@@ -114,22 +120,6 @@ struct ColumnForward {
   }
 
   /// Rows with the same coefficients, into which weight and bias go; or, where a parameter changes from row to row, with its own.
-  template <class I>
-  TENSORNORM_INLINE void normalize(const Strip& strip, bool scaled) const {
-    constexpr Index line = kLine<A>;
-    const Scratch arrays = scratch.beside(args.y + strip.at.data[1]);
-    expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
-    if (scaled) expand<&Loop::statistic>(strip.columns, arrays.factor, arrays.column_factor);
-    if (walk.affine) {
-      fill(arrays.weight, strip.width + line, A(1));
-      fill(arrays.bias, strip.width + line, A(-0.0));
-    } else {
-      expand_parameters(arrays, strip, strip.at.param, strip.width);
-    }
-    set_coefficients<I>(arrays, strip);
-    write_parts(strip, arrays, scaled);
-  }
-
   /// No template of I: see CutSums::set().
   void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
@@ -210,7 +200,16 @@ struct ColumnForward {
   /// Each column's scale = rstd * weight and shift = rest * rstd * weight + bias, rounded once as in the row form: which of the two runs
   /// depends on the number of examples, and may not be seen in them. Whole vectors: the arrays are padded.
   template <class I>
-  TENSORNORM_INLINE void set_coefficients(const Scratch& arrays, const Strip& strip) const {
+  TENSORNORM_INLINE void set_coefficients(const Scratch& arrays, const Strip& strip, bool scaled) const {
+    constexpr Index line = kLine<A>;
+    expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
+    if (scaled) expand<&Loop::statistic>(strip.columns, arrays.factor, arrays.column_factor);
+    if (walk.affine) {
+      fill(arrays.weight, strip.width + line, A(1));
+      fill(arrays.bias, strip.width + line, A(-0.0));
+    } else {
+      expand_parameters(arrays, strip, strip.at.param, strip.width);
+    }
     using L = HardwareLanes<A, I>;
     using F = Lanes<S, L::width, hardware_width<S, I>>;
     S *rstd = arrays.column_sums.plain, *rest = arrays.column_sums.centered;
@@ -220,6 +219,43 @@ struct ColumnForward {
     for (Index c = 0; c < strip.width; c += L::width) {
       const F weight = F::load(arrays.weight + c), bias = F::load(arrays.bias + c);
       store_coefficients(F::load(rstd + c), F::load(rest + c), weight, bias, arrays.column_scale + c, arrays.column_shift + c);
+    }
+  }
+
+  /// Each column of a row has the next statistic and, if any, the next parameters; the rows in a wide one have the same.
+  bool has_plain_columns(const LoopList& columns) const {
+    const Loop &outer = columns.loops[0], &inner = columns.loops[columns.depth - 1];
+    const bool parameters = args.weight != nullptr || args.bias != nullptr;
+    if (walk.affine || columns.depth > 2 || inner.statistic != 1 || (parameters && inner.param != 1)) return false;
+    return columns.depth == 1 || (outer.statistic == 0 && (!parameters || outer.param == 0));
+  }
+  /// set_coefficients() of such columns, none scaled: nothing is copied beside them before. `as_given`: from args.statistics.
+  template <class I>
+  TENSORNORM_INLINE void set_plain_coefficients(const Scratch& arrays, const Strip& strip, bool as_given) const {
+    using L = HardwareLanes<A, I>;
+    using F = Lanes<S, L::width, hardware_width<S, I>>;
+    const Index n = strip.columns.loops[strip.columns.depth - 1].extent;
+    const auto put = [&](Index c, const ScaleMap<L, Uniform<L>>& map) TENSORNORM_INLINE_LAMBDA {
+      map.mean.value.store(arrays.column_mean + c);
+      map.scale.value.store(arrays.column_scale + c);
+      map.shift.value.store(arrays.column_shift + c);
+    };
+    const auto set = [&](Index c, const auto& wide, const auto& load) TENSORNORM_INLINE_LAMBDA {
+      const Index param = strip.at.param + c;
+      if (as_given) put(c, map_of_columns<L, F>(args, param, strip.at.statistic + c, wide));
+      else put(c, map_of_columns<L, F>(args, param, load(arrays.mean + c), F(wide(arrays.squares.sum + c)), F(wide(arrays.sum.sum + c)), wide));
+    };
+    Index c = 0;
+    for (; c + L::width <= n; c += L::width) set(c, WholeLoader<F>{}, WholeLoader<L>{});
+    if constexpr (L::width > 1) {
+      if (c < n) {
+        set(c, FewLoader<F, S>{n - c}, FewLoader<L, A>{n - c});
+        c += L::width;
+      }
+    }
+    for (A* values : {arrays.column_mean, arrays.column_scale, arrays.column_shift}) {
+      for (Index made = n; made < strip.width; made *= 2) std::copy_n(values, std::min(made, strip.width - made), values + made);
+      fill(values + std::max(c, strip.width), kLine<A>, A(0));
     }
   }
 };

@@ -40,10 +40,14 @@ TENSORNORM_RARE Center<A, S> far_center(S hi, S lo, S rstd) {
   return {hi * factor, lo * factor, std::min(rstd / factor, S(Safe::coefficient)), factor};
 }
 
-/// An rstd that asks for no scale: S is no wider than A, or it is neither 0 nor far from 1.
+/// Elements of type T may ask for a scale of what they meet: S is wider than A.
+template <class A, class T, class S>
+inline constexpr bool may_be_far = may_scale<A, T> && !std::is_same_v<A, S>;
+
+/// An rstd that asks for no scale: it is neither 0 nor far from 1.
 template <class A, class T, class S>
 TENSORNORM_INLINE bool is_near(S rstd) {
-  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>) return rstd >= S(1 / SafeScale<A>::coefficient) && rstd <= S(SafeScale<A>::coefficient);
+  if constexpr (may_be_far<A, T, S>) return rstd >= S(1 / SafeScale<A>::coefficient) && rstd <= S(SafeScale<A>::coefficient);
   else return true;
 }
 
@@ -51,13 +55,13 @@ TENSORNORM_INLINE bool is_near(S rstd) {
 template <class A, class T, class V>
 TENSORNORM_INLINE bool all_near(const V& rstd) {
   using S = typename V::Number;
-  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>) return rstd.is_within(V(S(1 / SafeScale<A>::coefficient)), V(S(SafeScale<A>::coefficient)));
+  if constexpr (may_be_far<A, T, S>) return rstd.is_within(V(S(1 / SafeScale<A>::coefficient)), V(S(SafeScale<A>::coefficient)));
   else return true;
 }
 
 template <class A, class T, class S>
 TENSORNORM_INLINE Center<A, S> center_for(S hi, S lo, S rstd) {
-  if constexpr (may_scale<A, T> && !std::is_same_v<A, S>)
+  if constexpr (may_be_far<A, T, S>)
     if (!is_near<A, T>(rstd)) return far_center<A>(hi, lo, rstd);
   return {hi, lo, rstd};
 }
@@ -65,22 +69,6 @@ TENSORNORM_INLINE Center<A, S> center_for(S hi, S lo, S rstd) {
 template <class A, class T, class S>
 TENSORNORM_INLINE Center<A, S> center_of(const StatisticsArrays<S>& statistics, Index k) {
   return center_for<A, T>(statistics.mean[k], statistics.mean_lo != nullptr ? statistics.mean_lo[k] : S(0), statistics.rstd[k]);
-}
-
-/// No statistic needs its x scaled.
-template <class A, class T, class S>
-bool none_scaled(const StatisticsArrays<S>& statistics, Index count) {
-  for (Index k = 0; k < count; ++k)
-    if (center_of<A, T>(statistics, k).factor != A(1)) return false;
-  return true;
-}
-
-/// `count` of them are what their elements meet: center_for() changes none.
-template <class A, class T, class S>
-bool all_near(const StatisticsArrays<S>& statistics, Index count) {
-  bool near = true;
-  for (Index k = 0; k < count; ++k) near &= is_near<A, T>(statistics.rstd[k]);
-  return near;
 }
 
 /// Writes the statistic of a state of x * scale where it is asked for, in units of x.
@@ -146,12 +134,12 @@ struct FinishedStatistics {
 
   /// About a pivot; where the rule is not centered, about 0.
   TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& squares)
-      : FinishedStatistics(rule, samples, squares, [&]() TENSORNORM_INLINE_LAMBDA { return CentralSums<V>(number<V>(samples), pivot, sum, squares); }) {}
+      : FinishedStatistics(rule, samples, squares, [&]() TENSORNORM_INLINE_LAMBDA { return CentralSums<V>(samples, pivot, sum, squares); }) {}
   /// Where sum + rest is known.
   TENSORNORM_INLINE FinishedStatistics(const StatisticsRule& rule, Index samples, const V& pivot, const V& sum, const V& rest, const V& squares)
       : FinishedStatistics(rule, samples, squares, [&]() TENSORNORM_INLINE_LAMBDA {
-          CentralSums<V> sums(number<V>(samples), pivot, sum, squares);
-          sums.refine(number<V>(samples), sum, rest);
+          CentralSums<V> sums(samples, pivot, sum, squares);
+          sums.refine(samples, sum, rest);
           return sums;
         }) {}
 
@@ -179,8 +167,9 @@ struct FinishedStatistics {
   }
 };
 
-/// A job: means and variances of a caller as kernels take them; the variances are multiplied with `correction`.
-template <class S, class Value>
+/// A job: means and variances of a caller as kernels take them; the variances are multiplied with `correction`. `near`, if any, becomes whether
+/// no element of type T asks for a scale.
+template <class S, class Value, class T = S>
 struct GivenStatistics {
   using A = S;
 
@@ -189,9 +178,12 @@ struct GivenStatistics {
   S correction;
   const StatisticsArrays<S>& to;
   Index count;
+  bool* near = nullptr;
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
+    using Met = accumulator_t<T>;
+    bool all = true;
     const StatisticsArrays<S> arrays = to;  // stores might change the members
     const Value *const means = mean, *const variances = variance;
     const Index n = count;
@@ -201,14 +193,18 @@ struct GivenStatistics {
       for (; k + V::width <= n; k += V::width) {
         V::load(means + k).store(arrays.mean + k);
         if (arrays.mean_lo != nullptr) V().store(arrays.mean_lo + k);
-        rstd(V::load(variances + k)).store(arrays.rstd + k);
+        const V each = rstd(V::load(variances + k));
+        each.store(arrays.rstd + k);
+        all &= all_near<Met, T>(each);
       }
     }
     for (; k < n; ++k) {
       arrays.mean[k] = S(means[k]);
       if (arrays.mean_lo != nullptr) arrays.mean_lo[k] = S(0);
       arrays.rstd[k] = rstd(S(variances[k]));
+      all &= is_near<Met, T>(arrays.rstd[k]);
     }
+    if (near != nullptr) *near = all;
   }
 
  private:

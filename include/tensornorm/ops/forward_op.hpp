@@ -156,20 +156,23 @@ class ForwardOp {
 
   /// The i-th array of statistics asked for, one value for each of them.
   S* statistics_memory(int i) const { return statistics_memory_ + i * plan_.statistics; }
-  void set_statistics(const StatisticsArrays<S>& statistics) { args_.statistics = statistics; }
+  /// `near`: given ones, none of which asks for a scale.
+  void set_statistics(const StatisticsArrays<S>& statistics, bool near = false) {
+    args_.statistics = statistics;
+    near_ = near;
+  }
 
   void run() noexcept {
     using Arguments = kernels::ForwardArguments<T>;
     if constexpr (Plan::frozen) {
-      if (plan_.frozen_rows.rows > 0 && kernels::all_near<A, T>(args_.statistics, plan_.statistics))
-        return kernels::dispatch(kernels::FrozenRowsForward<Arguments>{args_, plan_.frozen_rows});
-      meets_again_ = meets_again_ && kernels::none_scaled<A, T>(args_.statistics, plan_.statistics);
+      if (near_ && plan_.frozen_rows.rows > 0) return kernels::dispatch(kernels::FrozenRowsForward<Arguments>{args_, plan_.frozen_rows});
+      meets_again_ = meets_again_ && near_;
     }
     parallel_for(device_, threads_, plan_.pieces, [this](Index worker, Index first, Index last) noexcept {
       if constexpr (!Plan::rows_only)
         if (plan_.walk == Walk::column) {
           const ColumnWalk& column = plan_.column;
-          kernels::ColumnForward<Arguments> job{args_, column, plan_.store, Plan::frozen, first, last, {}, crew_};
+          kernels::ColumnForward<Arguments> job{args_, column, plan_.store, Plan::frozen, near_, first, last, {}, crew_};
           job.scratch.lay_out(column, args_.x, column_memory_ + std::size_t(worker) * plan_.column_bytes);  // there: a copy of it would wait
           return kernels::dispatch(job);
         }
@@ -190,6 +193,7 @@ class ForwardOp {
   const Plan& plan_;
   const Device& device_;
   bool meets_again_;  ///< plan.meets_again, often enough for each thread, and none of its statistics to be scaled
+  bool near_ = false;
   Index threads_;
   Crew crew_;
   kernels::Coefficients<A>* made_memory_;

@@ -61,12 +61,35 @@ TENSORNORM_INLINE Coefficients<typename Args::A> coefficients(const Args& args, 
   return {center.mean, center.scale(w), center.shift(w, b)};
 }
 
+/// The shift of lanes, from their scale before it is rounded.
+template <class V>
+TENSORNORM_INLINE V shift_of(const V& rest, const V& factor, const V& bias) {
+  return fused(rest, factor, bias).or_where_zero(rest, bias);
+}
 /// The same of lanes: scale and shift.
 template <class V, class A>
 TENSORNORM_INLINE void store_coefficients(const V& rstd, const V& rest, const V& weight, const V& bias, A* scale, A* shift) {
   const V factor = rstd * weight;
   factor.store(scale);
-  fused(rest, factor, bias).or_where_zero(rest, bias).store(shift);
+  shift_of(rest, factor, bias).store(shift);
+}
+/// The same of columns that have parameters of their own, from `param` on: by Wide, as many as L has lanes.
+template <class L, class F, class Args, class Wide>
+TENSORNORM_INLINE ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, const L& mean, const F& rest, const F& rstd, const Wide& wide) {
+  using S = typename Args::S;
+  const F weight = args.weight != nullptr ? wide(args.weight + param) : F(S(1)), bias = args.bias != nullptr ? wide(args.bias + param) : F(S(-0.0));
+  const F factor = rstd * weight;
+  return {{mean}, {rounded<L>(factor)}, {rounded<L>(shift_of(rest, factor, bias))}};
+}
+/// The same, with given statistics of their own, from `statistic` on.
+template <class L, class F, class Args, class Wide>
+TENSORNORM_INLINE ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, Index statistic, const Wide& wide) {
+  using S = typename Args::S;
+  typename Args::A memory[std::size_t(L::width)];
+  const StatisticsArrays<S>& from = args.statistics;
+  const F mean = wide(from.mean + statistic);
+  const F rest = store_mean(mean, from.mean_lo != nullptr ? wide(from.mean_lo + statistic) : F(S(0)), memory);
+  return map_of_columns<L, F>(args, param, rounded<L>(mean), rest, F(wide(from.rstd + statistic)), wide);
 }
 /// The same of `count` runs of one statistic, whose parameters lie at `param` and every `step` elements from there on.
 template <class I, class Args, class C, class A>

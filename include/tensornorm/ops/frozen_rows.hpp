@@ -13,13 +13,13 @@ struct FrozenRows {
   Strides stride{};             ///< from row to row, per operand
 
   /// From so many on, arrays of coefficients take little beside the elements, which are then read in memory's order.
-  static constexpr Index kMostRows = 64, kMostColumns = 128, kMostElements = 4096;
+  static constexpr Index kMostRows = 64, kMostElements = 4096;
 
   FrozenRows() = default;
   FrozenRows(const LoopNest& nest, bool parameters) {
     const Loop& inner = nest.innermost();
     if (nest.depth > 2 || inner.statistic != 1 || (parameters && inner.param != 1)) return;
-    if (inner.extent > kMostColumns || nest.size() > kMostElements) return;
+    if (nest.size() > kMostElements) return;
     if (nest.depth == 2) {
       const Loop& outer = nest.loops[0];
       if (!reduces(outer) || outer.param != 0 || outer.extent > kMostRows) return;
@@ -66,12 +66,7 @@ struct FrozenRowsForward {
   /// The columns of a vector from c on.
   template <class L, class F, class Wide, class Load, class StoreLanes>
   TENSORNORM_INLINE void write(Index c, const Wide& wide, const Load& load, const StoreLanes& store) const {
-    A mean[std::size_t(L::width)], scale[std::size_t(L::width)], shift[std::size_t(L::width)];
-    const StatisticsArrays<S>& from = args.statistics;
-    const F rest = store_mean(wide(from.mean + c), from.mean_lo != nullptr ? wide(from.mean_lo + c) : F(S(0)), mean);
-    const F weight = args.weight != nullptr ? wide(args.weight + c) : F(S(1)), bias = args.bias != nullptr ? wide(args.bias + c) : F(S(-0.0));
-    store_coefficients(wide(from.rstd + c), rest, weight, bias, scale, shift);
-    ScaleMap<L, Uniform<L>> map{{L::load(mean)}, {L::load(scale)}, {L::load(shift)}};
+    auto map = map_of_columns<L, F>(args, c, c, wide);
     const T* x = args.x + c;
     T* y = args.y + c;
     for (Index r = rows.rows; r > 0; --r, x += rows.stride[0], y += rows.stride[1]) store(map(load(x), 0, load), y);

@@ -216,9 +216,10 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   ForwardOp op(plan, x.data, y.data, context.parameters, context.rule, device, 2);
   const StatisticsArrays<S> statistics{op.statistics_memory(0), nullptr, op.statistics_memory(1), nullptr};
   const S correction = unbiased ? S(plan.samples) / S(plan.samples - 1) : S(1);
-  kernels::dispatch(kernels::GivenStatistics<S, Value>{context.rule, mean, variance, correction, statistics, plan.statistics});
+  bool near = true;
+  kernels::dispatch(kernels::GivenStatistics<S, Value, T>{context.rule, mean, variance, correction, statistics, plan.statistics, &near});
   keep();
-  op.set_statistics(statistics);
+  op.set_statistics(statistics, near);
   op.run();
 }
 

@@ -22,15 +22,14 @@ struct StatisticsRule {
   /// Of one m2, or of lanes of them.
   template <class S>
   TENSORNORM_INLINE S variance(S m2, Index samples) const {
-    return m2 / kernels::number<S>(samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
+    return kernels::divided(m2, samples - (estimator == VarianceEstimator::unbiased ? 1 : 0));
   }
   /// rstd; 0 where there is nothing to divide by. Of one variance, or of lanes of them. `scale`: that of x * scale, from its variance.
   template <class S>
   TENSORNORM_INLINE S rstd(S variance, S scale = S(1)) const {
     using std::sqrt;
-    const S square = eps_added_to == EpsAddedTo::variance ? S(variance + S(eps) * scale * scale) : variance;
-    const S deviation = eps_added_to == EpsAddedTo::variance ? S(sqrt(square)) : S(sqrt(square) + S(eps) * scale);
-    return kernels::quotient_or_zero(S(1), deviation);
+    if (eps_added_to == EpsAddedTo::variance) return kernels::reciprocal_root(S(variance + S(eps) * scale * scale));
+    return kernels::quotient_or_zero(S(1), S(sqrt(variance) + S(eps) * scale));
   }
   /// The deviation behind an rstd, 0 where it is nothing beside eps. Of one rstd, or of lanes of them. `scale`: all of x * scale.
   template <class S>
@@ -56,7 +55,7 @@ struct StatisticsRule {
   /// What every dx of a statistic has added, from `sum` = sum of dy * weight: -rstd / n * sum.
   template <class S>
   TENSORNORM_INLINE S offset(S rstd, S sum, Index samples) const {
-    return centered ? S(S(0) - rstd * (sum / kernels::number<S>(samples))) : S(0);
+    return centered ? S(S(0) - rstd * kernels::divided(sum, samples)) : S(0);
   }
 
   /// The end of what a layer prints: the options that are not the default, but for eps.
