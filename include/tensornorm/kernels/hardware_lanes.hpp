@@ -144,8 +144,8 @@ class Lanes<T, kLanes, kLanes> {
   /// where a lane is not from 2^-900 to 2^900.
   ///
   /// 14 bits become the digits of g = sqrt(x) and h = 1 / (2 g) but for the last (Goldschmidt 1964), of which what is left of x decides, and the same
-  /// of 1 / g (Markstein 1990). The nudge is small enough to decide only where g is just below a power of two. The few x near enough to a tie
-  /// for a doubt are in the test.
+  /// of 1 / g (Markstein 1990). Where g is just below a power of two, the nudge makes up for what the first of the last two steps falls short; the
+  /// other corrects it anywhere else. The few x near enough to a tie for a doubt are in the test.
   TENSORNORM_INLINE static bool reciprocal_root(const Lanes& x, Lanes& root)
     requires(sizeof(Vector) == 64 && sizeof(T) == 8)
   {

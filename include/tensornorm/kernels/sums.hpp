@@ -117,7 +117,7 @@ template <class V>
 TENSORNORM_INLINE V divided(const V& a, Index n) {
   using S = typename number_of<V>::type;
   if constexpr (std::is_floating_point_v<S>)
-    if ((n & (n - 1)) == 0) return a * V(S(1) / S(n));
+    if (n > 0 && (n & (n - 1)) == 0) return a * V(S(1) / S(n));
   return a / number<V>(n);
 }
 

@@ -232,7 +232,7 @@ void differentiate_from_output(const NormalizeContext<Scalar>& context, const P&
     std::fill_n(unit, statistics, S(0));
     std::fill_n(unit + statistics, statistics, S(1));
     ForwardOp op(plan, y.data, norm.data, inverted, context.rule, device);
-    op.set_statistics({unit, nullptr, unit + statistics, nullptr});
+    op.set_given({unit, nullptr, unit + statistics, nullptr}, true);
     op.run();
   }
   differentiate_by_plan<kRowMajor>(context, policy, dy, norm.as_const(), saved, dx, dweight, dbias, true, device);

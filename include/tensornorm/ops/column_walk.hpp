@@ -119,7 +119,6 @@ struct ColumnForward {
     else return keep_all({args.rule, args.samples, pivot, sum, squares});
   }
 
-  /// Rows with the same coefficients, into which weight and bias go; or, where a parameter changes from row to row, with its own.
   /// No template of I: see CutSums::set().
   void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
@@ -197,6 +196,8 @@ struct ColumnForward {
     else fill(arrays.bias, width + kLine<A>, A(-0.0));
   }
 
+  /// Those of all rows, into which weight and bias go; or, where a parameter changes from row to row, without.
+  ///
   /// Each column's scale = rstd * weight and shift = rest * rstd * weight + bias, rounded once as in the row form: which of the two runs
   /// depends on the number of examples, and may not be seen in them. Whole vectors: the arrays are padded.
   template <class I>

@@ -156,8 +156,9 @@ class ForwardOp {
 
   /// The i-th array of statistics asked for, one value for each of them.
   S* statistics_memory(int i) const { return statistics_memory_ + i * plan_.statistics; }
-  /// `near`: given ones, none of which asks for a scale.
-  void set_statistics(const StatisticsArrays<S>& statistics, bool near = false) {
+  void set_statistics(const StatisticsArrays<S>& statistics) { args_.statistics = statistics; }
+  /// Those of a plan that is frozen; `near`: none of them asks for a scale.
+  void set_given(const StatisticsArrays<S>& statistics, bool near) {
     args_.statistics = statistics;
     near_ = near;
   }
@@ -192,8 +193,8 @@ class ForwardOp {
   kernels::ForwardArguments<T> args_;
   const Plan& plan_;
   const Device& device_;
-  bool meets_again_;  ///< plan.meets_again, often enough for each thread, and none of its statistics to be scaled
-  bool near_ = false;
+  bool near_ = false;  ///< given statistics none of which asks for a scale
+  bool meets_again_;   ///< plan.meets_again, often enough for each thread; once it runs, of such
   Index threads_;
   Crew crew_;
   kernels::Coefficients<A>* made_memory_;

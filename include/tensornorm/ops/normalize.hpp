@@ -219,7 +219,7 @@ void normalize_by_given(const NormalizeContext<Scalar>& context, const P& policy
   bool near = true;
   kernels::dispatch(kernels::GivenStatistics<S, Value, T>{context.rule, mean, variance, correction, statistics, plan.statistics, &near});
   keep();
-  op.set_statistics(statistics, near);
+  op.set_given(statistics, near);
   op.run();
 }
 
