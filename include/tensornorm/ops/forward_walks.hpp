@@ -75,7 +75,8 @@ TENSORNORM_INLINE void store_coefficients(const V& rstd, const V& rest, const V&
 }
 /// The same of columns that have parameters of their own, from `param` on: by Wide, as many as L has lanes.
 template <class L, class F, class Args, class Wide>
-TENSORNORM_INLINE ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, const L& mean, const F& rest, const F& rstd, const Wide& wide) {
+TENSORNORM_INLINE ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, const L& mean, const F& rest, const F& rstd,
+                                                         const Wide& wide) {
   using S = typename Args::S;
   const F weight = args.weight != nullptr ? wide(args.weight + param) : F(S(1)), bias = args.bias != nullptr ? wide(args.bias + param) : F(S(-0.0));
   const F factor = rstd * weight;
