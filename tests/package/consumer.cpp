@@ -4,10 +4,10 @@
 #include <tensornorm/tensornorm.hpp>
 
 int main() {
-  Eigen::Tensor<float, 2, Eigen::RowMajor> x(2, 3);
+  Eigen::Tensor<double, 2, Eigen::RowMajor> x(2, 3);
   x.setValues({{2, 2, 2}, {0, 0, 0}});
-  tensornorm::BatchNorm1d<float> layer(3, {.eps = 0});
-  const Eigen::Tensor<float, 2, Eigen::RowMajor> y = layer(x);
+  tensornorm::BatchNorm1d<double> layer(3, {.eps = 0});
+  const Eigen::Tensor<double, 2, Eigen::RowMajor> y = layer(x);
   bool right = true;
   for (int column = 0; column < 3; ++column) right = right && y(0, column) == 1 && y(1, column) == -1;
   std::printf("tensornorm %d.%d.%d, Eigen %d.%d.%d: %s\n", TENSORNORM_VERSION_MAJOR, TENSORNORM_VERSION_MINOR,
