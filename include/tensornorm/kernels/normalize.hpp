@@ -166,6 +166,13 @@ TENSORNORM_INLINE void stream_vectors(const T* x, Y* y, Index begin, Index end, 
   }
 }
 
+/// Asks for the last line of y[0, n) before the first is written, unless it is whole: what is stored to it as usual holds up the stores
+/// behind it until it is there, and a run of a few lines is over before that.
+template <class Y>
+TENSORNORM_INLINE void fetch_end(const Y* y, Index n) {
+  if (elements_past_line(y + n) != 0) fetch(y + (n - 1), false);
+}
+
 /// Whole lines of a part, the last of which is stored as usual, where streams are paced: of long runs (33 is faster than 24 and 49), whose last
 /// part has up to twice as many; and of what is gathered in the first level before it is written, whose stores wait with the others.
 inline constexpr Index kPacedLines = 33, kPacedGatheredLines = 49;
@@ -180,6 +187,7 @@ TENSORNORM_INLINE void transform_run(const T* x, Y* y, Index n, const Map& map, 
     store_few(map(few(x), 0, few), y, n);
   } else if (store == Store::streaming && n >= 2 * kLine<Y>) {
     const bool paced = paces_streams();
+    if (paced) fetch_end(y, n);
     const Index part = paced ? kPacedLines * kLine<Y> : n;
     for (Index begin = 0, end; begin < n; begin = end) {
       end = begin + elements_to_alignment(y + begin, kLine<Y>) + part;
