@@ -155,8 +155,8 @@ TENSORNORM_INLINE void fetch(const T* p, bool to_l2) {
 /// On AMD's processors fetch() asks as a load does, which waits where too many are under way: streaming stores outrun others, which are
 /// thrown away. On Intel's eval took 1.1 times as long so: stores past the caches may wait for the same buffers.
 TENSORNORM_INLINE bool fetches_to_l2() { return is_intel(); }
-/// On AMD's processors the last line of what is streamed is stored as usual, even a whole one, which waits until it has come from memory. So do
-/// the stores behind it, while reads go on: where nothing but streaming stores was under way, these held reads up, and took up to 1.5 times
+/// On AMD's processors the last whole line of what is streamed is stored as usual, which waits until it has come from memory. So do the
+/// stores behind it, while reads go on: where nothing but streaming stores was under way, these held reads up, and took up to 1.5 times
 /// as long. On Intel's it was slower.
 TENSORNORM_INLINE bool paces_streams() { return !is_intel(); }
 

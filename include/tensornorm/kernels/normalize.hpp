@@ -166,11 +166,11 @@ TENSORNORM_INLINE void stream_vectors(const T* x, Y* y, Index begin, Index end, 
   }
 }
 
-/// Asks for the last line of y[0, n) before the first is written, unless it is whole: what is stored to it as usual holds up the stores
-/// behind it until it is there, and a run of a few lines is over before that.
+/// Asks for the line that y[0, n) ends within, before the first is written: the ordinary store to a part of it would hold up those behind
+/// it. A last line that is whole is not asked for: that wait is the pace.
 template <class Y>
 TENSORNORM_INLINE void fetch_end(const Y* y, Index n) {
-  if (elements_past_line(y + n) != 0) fetch(y + (n - 1), false);
+  if (elements_past_line(y + n) != 0) fetch(y + (n - 1), fetches_to_l2());
 }
 
 /// Whole lines of a part, the last of which is stored as usual, where streams are paced: of long runs (33 is faster than 24 and 49), whose last
