@@ -51,11 +51,13 @@ TYPED_TEST(LayerNorm, EveryElementMeetsItsOwnWeight) {
   }
 }
 
-// Short rows are taken a few together where they are few, and one by one where they are many; unusual ones among them by themselves.
-TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
-  using Scalar = typename TypeParam::Scalar;
+// Short rows are taken a few together where they are few, and one by one, or together past the caches, where they are many; unusual ones among
+// them by themselves.
+template <class Scalar>
+void expect_same_rows(Index width, Index many) {
   using Rows = Eigen::Tensor<Scalar, 2, Eigen::RowMajor>;
-  constexpr Index width = 100, few = 45, many = 20000;
+  constexpr Index few = 45;
+  SCOPED_TRACE(width);
   const auto odd = [](Rows& x, Index first) {
     const auto fill = [&](Index row, auto value) {
       for (Index i = 0; i < width; ++i) x(first + row, i) = Scalar(value(x(first + row, i), i));
@@ -107,7 +109,7 @@ TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
     EXPECT_TRUE(begins(again, y_few)) << affine;
     for (Index row = 0; row < few; ++row) {
       const Rows one = x_few.slice(Eigen::array<Index, 2>{row, 0}, Eigen::array<Index, 2>{1, width});
-      EXPECT_EQ(std::memcmp(layer(one).data(), &y_few(row, 0), sizeof(Scalar) * width), 0) << row;
+      EXPECT_EQ(std::memcmp(layer(one).data(), &y_few(row, 0), sizeof(Scalar) * std::size_t(width)), 0) << row;
     }
     again = dy_few;
     auto gradients_again = layer.zero_gradients();
@@ -118,10 +120,15 @@ TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
     auto gradients_alone = layer.zero_gradients();
     layer.backward(dy_few, x_few, saved_few, tn::none, gradients_alone);
     for (const auto& gradients_of : {gradients_again, gradients_alone}) {
-      EXPECT_EQ(std::memcmp(gradients_of.weight.data(), gradients_few.weight.data(), sizeof(Scalar) * width), 0);
-      EXPECT_EQ(std::memcmp(gradients_of.bias.data(), gradients_few.bias.data(), sizeof(Scalar) * width), 0);
+      EXPECT_EQ(std::memcmp(gradients_of.weight.data(), gradients_few.weight.data(), sizeof(Scalar) * std::size_t(width)), 0);
+      EXPECT_EQ(std::memcmp(gradients_of.bias.data(), gradients_few.bias.data(), sizeof(Scalar) * std::size_t(width)), 0);
     }
   }
+}
+TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
+  // From the caches and from memory; from 512 floats, 256 doubles, on of several blocks; 1025: one by one.
+  for (const auto& [width, many] : {std::pair<Index, Index>{100, 20000}, {200, 24000}, {512, 8000}, {513, 8000}, {700, 2000}, {1024, 100}, {1025, 100}})
+    expect_same_rows<typename TypeParam::Scalar>(width, many);
 }
 
 // ---- worked cases ----

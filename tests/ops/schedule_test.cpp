@@ -636,6 +636,22 @@ TEST(FetchedOfNextRow, IsItsBeginningWhereTheLastLevelIsFar) {
   EXPECT_EQ(fetched_of_next_row(kShortestFetchedRow, kCache + 1, false, kCache), 0) << "the last level is near";
 }
 
+TEST(LongestRowTogether, IsShorterTheFurtherAwayItComesFrom) {
+  constexpr Index kFirst = Index{48} << 10, kSecond = Index{1} << 20, kLast = Index{32} << 20;
+  const auto longest = [](Index traffic, bool streams, bool far) {
+    return longest_row_together(traffic, streams, far, kFirst, kSecond, kLast);
+  };
+  for (const bool far : {false, true}) EXPECT_GT(longest(kSecond, false, far), Index{1} << 30);
+  EXPECT_EQ(longest(kSecond + 1, false, false), kRowTogether);
+  EXPECT_EQ(longest(kLast / 4, false, false), kRowTogether);
+  EXPECT_EQ(longest(kLast / 4 + 1, false, false), kShortRowTogether);
+  EXPECT_EQ(longest(kLast / 4, false, true), kRowTogetherFar);
+  EXPECT_EQ(longest(kLast / 4 + 1, false, true), kShortRunBytes);
+  EXPECT_EQ(longest(2 * kLast, true, false), kFirst / 16) << "eight rows, and as many that are fetched";
+  EXPECT_EQ(longest(2 * kLast + 1, true, false), kFirst / 16 * 7 / 8);
+  EXPECT_EQ(longest(kLast, true, true), 0) << "one by one";
+}
+
 TEST(WritesBesideNext, WhereTheCacheKeepsTwoStatisticsOrNotOne) {
   constexpr Index kCache = Index{2} << 20, kHalf = kCache / 2;
   const auto beside = [](Index bytes, Index arrays = 0) { return writes_beside_next(bytes, arrays, true, kCache); };
@@ -687,6 +703,8 @@ TEST(FirstColumns, AreWholeRowsOfAStrip) {
 }
 
 TEST(Caches, ArePlausible) {
+  EXPECT_GE(first_level_cache(), Index{8} << 10);
+  EXPECT_LE(first_level_cache(), Index{1} << 20);
   EXPECT_GE(second_level_cache(), Index{64} << 10);
   EXPECT_LE(second_level_cache(), Index{64} << 20);
   EXPECT_GE(last_level_cache(), Index{1} << 20);

@@ -31,23 +31,22 @@ struct ShortSlice {
   }
 };
 
-/// The sums of `count` statistics, at most kTogether, of one slice of n elements each, no more than a block, or of joined ones: about a pivot
-/// of each, or about 0.
+/// The sums of `count` statistics, at most kTogether, of one slice of n elements each, less than a chunk, or of joined ones, no more than a
+/// block: about a pivot of each, or about 0.
 ///
 /// Of one slice the same bits as of row_moments(). Of joined ones lanes are added up before a sum is taken.
 template <class A, class S, class I>
 struct ShortSums {
   using L = VirtualLanes<A, I>;
+  using Folded = FoldLanes<A, S, I>;
 
-  A pivots[kTogether], sums[kTogether];  // an array each: objects of several numbers, copied whole, wait for the stores of their parts
-  S squares[kTogether];
+  A pivots[kTogether];  // an array each: objects of several numbers, copied whole, wait for the stores of their parts
+  S sums[kTogether], squares[kTogether];
 
   /// x(j, i): slice j of the i-th.
   template <class F>
   TENSORNORM_INLINE ShortSums(Index count, Index slices, Index n, bool centered, const F& x) {
-    constexpr std::size_t w = L::width;
     alignas(64) A lanes[kTogether][w];
-    alignas(64) A square_lanes[kTogether][w];
     if (centered) {
       const Index begun = Index(std::bit_floor(std::size_t(slices)));
       const Beginning<A, I> beginning(n, begun);
@@ -62,6 +61,13 @@ struct ShortSums {
     } else {
       for (A& pivot : pivots) pivot = A(0);
     }
+    std::fill_n(sums, count, S(0));
+    if constexpr (!keeps_rest<A, S>)
+      if (n > kBlock<A>) {
+        add_blocks(count, n, centered, lanes, [&](Index i) TENSORNORM_INLINE_LAMBDA { return x(0, i); });
+        return;
+      }
+    alignas(64) A square_lanes[kTogether][w];
     for (Index j = 0; j < slices; ++j)
       for (Index i = 0; i < count; ++i) {
         L sum, square_sum;
@@ -73,10 +79,42 @@ struct ShortSums {
         sum.store(lanes[i]);
         square_sum.store(square_lanes[i]);
       }
-    sums_of_rows<L>(lanes, count, sums);
-    sums_of_rows<FoldLanes<A, S, I>>(square_lanes, count, squares);
+    add_sums(lanes, count);
+    sums_of_rows<Folded>(square_lanes, count, squares);
   }
-  TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], S(sums[i]), squares[i]}; }
+  TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], sums[i], squares[i]}; }
+
+ private:
+  static constexpr std::size_t w = L::width;
+
+  /// Slices of several blocks, which are folded as in chunk_sums().
+  template <class F>
+  TENSORNORM_INLINE void add_blocks(Index count, Index n, bool centered, A (*lanes)[w], const F& x) {
+    alignas(64) S square_lanes[kTogether][w];
+    for (Index first = 0; first < n; first += kBlock<A>) {
+      for (Index i = 0; i < count; ++i) {
+        L sum, square_sum;
+        block_sums<A, I>(x(i) + first, std::min(kBlock<A>, n - first), pivots[i], centered, sum, square_sum);
+        sum.store(lanes[i]);
+        Folded folded = folded_lanes<A, S, I>(square_sum);
+        if (first > 0) folded = Folded::load(square_lanes[i]) + folded;
+        folded.store(square_lanes[i]);
+      }
+      add_sums(lanes, count);
+    }
+    sums_of_rows<Folded>(square_lanes, count, squares);
+  }
+  /// The lanes of each row are a block's.
+  TENSORNORM_INLINE void add_sums(const A (*lanes)[w], Index count) {
+    A of_block[kTogether];
+    sums_of_rows<L>(lanes, count, of_block);
+    Index i = 0;
+    if constexpr (virtual_width<S> > 1) {
+      using V = HardwareLanes<S, I>;
+      for (; i + V::width <= count; i += V::width) (V::load(sums + i) + V::load(of_block + i)).store(sums + i);
+    }
+    for (; i < count; ++i) sums[i] = sums[i] + S(of_block[i]);
+  }
 };
 
 /// All are as ShortSlice::is_ordinary() asks, whose pivots may make this `share` of the squares; not where one of them might just be.

@@ -24,6 +24,8 @@ inline constexpr Index kCacheBytes = Index{512} << 10;
 /// Bytes of the shortest rows of which the next one's beginning is fetched before one is written (shorter ones were slower), and of that
 /// beginning (of rows of 32 KiB and more, all of it was slower).
 inline constexpr Index kShortestFetchedRow = 1536, kFetchedOfNextRow = 2048;
+/// Bytes of the longest rows that are taken together where the last level is near: in it, and out of it. And in one that is far.
+inline constexpr Index kRowTogether = 3584, kShortRowTogether = 1024, kRowTogetherFar = 2048;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
 inline constexpr Index kBesideNextBytes = Index{32} << 10;
 /// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row() and is_streamed_column();
@@ -34,10 +36,10 @@ inline constexpr Index kStreamedFar = 384;
 /// Statistics of fewer bytes that are given are written past a cache only where all of it is three times as large.
 inline constexpr Index kUnitBytes = Index{8} << 10;
 
-/// Bytes of the cache of level 2 or 3, as the system says; where it does not, `otherwise`.
+/// Bytes of the cache of a level (1: of data), as the system says; where it does not, `otherwise`.
 inline Index cache_size([[maybe_unused]] int level, Index otherwise) {
-#if defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
-  const long size = sysconf(level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
+#if defined(_SC_LEVEL1_DCACHE_SIZE) && defined(_SC_LEVEL2_CACHE_SIZE) && defined(_SC_LEVEL3_CACHE_SIZE)
+  const long size = sysconf(level == 1 ? _SC_LEVEL1_DCACHE_SIZE : level == 2 ? _SC_LEVEL2_CACHE_SIZE : _SC_LEVEL3_CACHE_SIZE);
   if (size > 0) return Index(size);
 #endif
   return otherwise;
@@ -48,6 +50,11 @@ inline Index cache_size([[maybe_unused]] int level, Index otherwise) {
 inline Index last_level_cache() {
   constexpr Index most = Index{32} << 20;
   static const Index bytes = std::min(cache_size(3, most), most);
+  return bytes;
+}
+
+inline Index first_level_cache() {
+  static const Index bytes = cache_size(1, Index{32} << 10);
   return bytes;
 }
 

@@ -51,7 +51,8 @@ struct ForwardPlan {
   FrozenRows frozen_rows;  ///< columns with given statistics, in the caches
   kernels::Store store;
   bool one_row;      ///< a single statistic of one short run
-  bool short_rows;   ///< statistics of one short run each, or of joined slices
+  bool short_rows = false;    ///< statistics of one short run each, or of joined slices
+  bool fetches_rows = false;  ///< the runs of those ask for the next ones
   bool meets_again;  ///< short runs with given statistics, the same ones again and again
   bool staged;       ///< those, written past the caches
   bool as_given = false;  ///< few rows of a 16-bit type beside parameters of it
@@ -106,8 +107,16 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
     fetched_of_next = fetched_of_next_row(row.length * element, options.in_place ? bytes : traffic) / element;
   one_row = !frozen && walk == Walk::row && store == kernels::Store::ordinary && row.kept.size() == 1 && row.is_one_run(kernels::kBlock<A>);
   const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
-  short_rows = !frozen && ((in_caches && row.is_short(kernels::kBlock<A>, traffic, element)) ||
-                           (walk == Walk::row && row.has_joined_slices(joined)));
+  if (!frozen && walk == Walk::row) {
+    const bool streams = store == kernels::Store::streaming;
+    const Index longest = longest_row_together(traffic, streams) / element;
+    short_rows = options.writes && row.kept.size() > 1 && row.is_one_run(std::min(longest, kernels::kShortRow<A, S>));
+    fetches_rows = short_rows && (streams || (leaves_cache(traffic) && !last_level_is_far()));
+    if (row.has_joined_slices(joined)) {
+      short_rows = true;
+      store = kernels::Store::ordinary;
+    }
+  }
   meets_again = in_caches && frozen && row.meets_again();
   staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
            store_of(bytes, is_streamed_run(row.gapless(1) * element, element)) == kernels::Store::streaming;
@@ -183,7 +192,7 @@ class ForwardOp {
                                                                         made_memory_ + worker * plan_.coefficients_made()});
       } else {
         if (plan_.one_row) return kernels::dispatch(kernels::OneRowForward<Arguments>{args_, plan_.row.length, plan_.row.run.param != 0});
-        if (plan_.short_rows) return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, first, last});
+        if (plan_.short_rows) return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, plan_.store, plan_.fetches_rows, first, last});
       }
       kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last, plan_.fetched_of_next});
     });

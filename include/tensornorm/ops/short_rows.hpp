@@ -12,6 +12,10 @@ inline namespace TENSORNORM_ABI {
 /// 4.5 ulp off.
 template <class A>
 inline constexpr JoinedSlices joined_slices{virtual_width<A>, keeps_rest<A, statistic_t<A>> ? 0 : kBlock<A>};
+/// Elements of a row that is taken together with others, at most. Where statistics are no wider than elements, which fold blocks with rests, a
+/// block.
+template <class A, class S>
+inline constexpr Index kShortRow = keeps_rest<A, S> ? kBlock<A> : 1024;
 /// Slices of a statistic at most: of a vector each they fill a block.
 inline constexpr Index kMostJoined = 32;
 
@@ -85,8 +89,8 @@ TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last
   }
 }
 
-/// RowForward where each statistic is of one short run, or of joined slices: of a few statistics first all sums, then all centers, then all
-/// elements. One that is not ordinary goes to RowForward. Of one run the same bits as of RowForward.
+/// RowForward where each statistic is of one short run, or of joined slices, which are not streamed: of a few statistics first all sums, then
+/// all centers, then all elements. One that is not ordinary goes to RowForward. Of one run the same bits as of RowForward.
 template <class Args>
 struct ShortRowForward {
   using T = typename Args::Element;
@@ -96,11 +100,14 @@ struct ShortRowForward {
 
   const Args& args;
   const RowWalk& walk;
+  Store store;
+  bool fetches;       ///< the runs of the next few statistics are asked for while these are written
   Index first, last;  ///< statistics in the order of memory
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
     for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_INLINE_LAMBDA { normalize<I>(few); });
+    if (store == Store::streaming) fence();
   }
 
  private:
@@ -121,12 +128,15 @@ struct ShortRowForward {
     if constexpr (finishes_in_lanes<S, I>())
       ordinary = few.count % kRowsInLanes == 0 && few.row.statistic == 1 && finish_in_lanes<I>(sums, few, all);
     if (!ordinary) ordinary = finish<I>(sums, few, all);
+    const Index next = fetches ? few.count * few.row.data[0] : 0;
     if (args.y != nullptr)
       with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
         for (Index j = 0; j < few.slices.count; ++j)
-          for (Index i = 0; i < few.count; ++i)
-            if (ordinary || all.ordinary[i])
-              transform_run<A, I>(few.run(args.x, 0, j, i), few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {}, Store::ordinary);
+          for (Index i = 0; i < few.count; ++i) {
+            const T* const x = few.run(args.x, 0, j, i);
+            if (fetches && store == Store::ordinary) fetch_run(x + next);
+            if (ordinary || all.ordinary[i]) transform_run<A, I>(x, few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {next}, store);
+          }
       });
     if (ordinary) return;
     for (Index i = 0; i < few.count; ++i)
@@ -182,6 +192,9 @@ struct ShortRowForward {
       all &= ordinary;
     }
     return all;
+  }
+  TENSORNORM_INLINE void fetch_run(const T* x) const {
+    for (Index i = 0; i < walk.length; i += kLine<T>) fetch(x + i, false);
   }
   TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }
 };
