@@ -58,7 +58,7 @@ void expect_same_rows(Index width, Index many) {
   using Rows = Eigen::Tensor<Scalar, 2, Eigen::RowMajor>;
   constexpr Index few = 45;
   SCOPED_TRACE(width);
-  const auto odd = [](Rows& x, Index first) {
+  const auto odd = [width](Rows& x, Index first) {
     const auto fill = [&](Index row, auto value) {
       for (Index i = 0; i < width; ++i) x(first + row, i) = Scalar(value(x(first + row, i), i));
     };

@@ -116,7 +116,7 @@ class BackwardWalksTest : public testing::Test {
       kernels::dispatch(kernels::CachedRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals});
     else if (by == By::short_rows)
       kernels::dispatch(kernels::ShortRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals, dweight, dbias,
-                                                                                beside ? nest.params : 0, places.padded});
+                                                                                beside ? nest.params : 0, places.padded, true});
     else
       kernels::dispatch(kernels::RowBackward<kernels::BackwardArguments<T>>{args, walk, Store::streaming, by == By::rows_beside_next, first,
                                                                             walk.kept.size(), totals, dweight, dbias,

@@ -459,18 +459,16 @@ TEST(RowWalk, GivenStatisticsAreMetAgain) {
   EXPECT_FALSE(meets_again({2, 5, 7, 9}, "rKrR")) << "parameters beside the elements";
 }
 
-TEST(RowWalk, ShortRunsAreTakenTogetherInTheCache) {
+TEST(RowWalk, ShortRunsAreTakenTogether) {
   const auto walk_of = [](const Shape& shape) {
     const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, "Kr");
     return make_row_walk(nest, without_params(nest));
   };
-  const Index cached = last_level_cache() / 4, element = sizeof(float);
-  EXPECT_TRUE(walk_of({9, 512}).is_short(512, cached, element));
-  EXPECT_FALSE(walk_of({9, 513}).is_short(512, cached, element));
-  EXPECT_FALSE(walk_of({9, 512}).is_short(512, cached + 1, element));
-  EXPECT_TRUE(walk_of({9, kShortRunBytes / element}).is_short(512, 100 * cached, element));
+  EXPECT_TRUE(walk_of({9, 512}).is_short(512));
+  EXPECT_FALSE(walk_of({9, 513}).is_short(512));
+  EXPECT_FALSE(walk_of({1, 512}).is_short(512)) << "one row";
   const LoopNest images = nest_of_roles<Eigen::RowMajor>({9, 4, 7, 2000}, "rKrr");
-  EXPECT_FALSE(make_row_walk(images, without_params(images)).is_short(1 << 20, 0, element)) << "nine slices";
+  EXPECT_FALSE(make_row_walk(images, without_params(images)).is_short(1 << 20)) << "nine slices";
 }
 
 TEST(ColumnWalk, KeptLoopsOutsideAreProblemsOfTheirOwn) {
@@ -646,10 +644,13 @@ TEST(LongestRowTogether, IsShorterTheFurtherAwayItComesFrom) {
   EXPECT_EQ(longest(kLast / 4, false, false), kRowTogether);
   EXPECT_EQ(longest(kLast / 4 + 1, false, false), kShortRowTogether);
   EXPECT_EQ(longest(kLast / 4, false, true), kRowTogetherFar);
-  EXPECT_EQ(longest(kLast / 4 + 1, false, true), kShortRunBytes);
+  EXPECT_EQ(longest(kLast / 4 + 1, false, true), kShortRowTogetherFar);
   EXPECT_EQ(longest(2 * kLast, true, false), kFirst / 16) << "eight rows, and as many that are fetched";
   EXPECT_EQ(longest(2 * kLast + 1, true, false), kFirst / 16 * 7 / 8);
   EXPECT_EQ(longest(kLast, true, true), 0) << "one by one";
+  EXPECT_FALSE(fetches_rows_together(kLast / 2, false, kLast / 2 / 3 * 4)) << "in the cache";
+  EXPECT_TRUE(fetches_rows_together(kLast / 2, false, kLast / 2));
+  EXPECT_FALSE(fetches_rows_together(kLast, true, kLast / 2)) << "the last level is far";
 }
 
 TEST(WritesBesideNext, WhereTheCacheKeepsTwoStatisticsOrNotOne) {

@@ -45,6 +45,7 @@ struct BackwardPlan {
   kernels::Store store;
   bool beside_next = false;   ///< see writes_beside_next()
   bool short_rows;            ///< statistics of one short run each, or of joined slices; beside parameters only where all are differentiated by
+  bool fetches_rows;          ///< as in ForwardPlan
   bool one_row;               ///< a single run beside its parameters, whose gradients are as many terms
   Index pieces;               ///< strips of columns, or statistics
   Index chunks;               ///< parts of the work that do not depend on each other
@@ -97,8 +98,10 @@ BackwardPlan<T, Scalar, kRowsOnly>::BackwardPlan(const LoopNest& nest, const Opt
     beside_next = writes_rows && store == kernels::Store::streaming &&
                   writes_beside_next(traffic_of(2, samples * element), traffic_of(kArrays, beside * Index(sizeof(A))));
   }
-  const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(kernels::kBlock<A>, traffic, element);
+  const Index longest = std::min(longest_row_together(traffic, false) / element, kernels::kBlock<A>);
+  const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(longest);
   short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));
+  fetches_rows = short_run && fetches_rows_together(traffic);
   differentiated = options.gradients ? order.affine().size() : 0;
   // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
   const bool apart = differentiated == statistics && !order.within();
@@ -244,7 +247,7 @@ class BackwardOp {
     }
     if (plan_.short_rows)
       kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, plan_.row, first, last, totals, scratch.dweight, scratch.dbias, plan_.beside,
-                                                              !direct_});
+                                                              !direct_, plan_.fetches_rows});
     else if (plan_.store == kernels::Store::ordinary && plan_.row.run.param == 0)
       kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, first, last, totals});
     else

@@ -110,8 +110,8 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
   if (!frozen && walk == Walk::row) {
     const bool streams = store == kernels::Store::streaming;
     const Index longest = longest_row_together(traffic, streams) / element;
-    short_rows = options.writes && row.kept.size() > 1 && row.is_one_run(std::min(longest, kernels::kShortRow<A, S>));
-    fetches_rows = short_rows && (streams || (leaves_cache(traffic) && !last_level_is_far()));
+    short_rows = options.writes && row.is_short(std::min(longest, kernels::kShortRow<A, S>));
+    fetches_rows = short_rows && (streams || fetches_rows_together(traffic));
     if (row.has_joined_slices(joined)) {
       short_rows = true;
       store = kernels::Store::ordinary;

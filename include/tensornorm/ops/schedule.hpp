@@ -74,14 +74,18 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool st
   return !in_place && aligned && large && streamed_run ? kernels::Store::streaming : kernels::Store::ordinary;
 }
 
-/// Bytes of the longest rows that are taken together forward: the further away what is read and written lies, the shorter. Past the caches, where
-/// the last level is near, while the first level keeps kRowsInLanes of them and as many that are fetched; of much more, with room to spare.
+/// Bytes of the longest rows that are taken together (short_rows.hpp): the further away what is read and written lies, the shorter. Past the
+/// caches, where the last level is near, while the first level keeps kRowsInLanes of them and as many that are fetched; of much more, with room to spare.
 inline Index longest_row_together(Index traffic, bool streams, bool far = last_level_is_far(), Index first = first_level_cache(),
                                   Index second = second_level_cache(), Index last = last_level_cache()) {
   if (streams) return far ? 0 : first / (2 * kernels::kRowsInLanes) * (traffic <= 2 * last ? 8 : 7) / 8;
   if (traffic <= second) return std::numeric_limits<Index>::max();
   if (traffic <= last / 4) return far ? kRowTogetherFar : kRowTogether;
-  return far ? kShortRunBytes : kShortRowTogether;
+  return far ? kShortRowTogetherFar : kShortRowTogether;
+}
+/// Whether these ask for the next ones. Where the last level is far, not tried.
+inline bool fetches_rows_together(Index traffic, bool far = last_level_is_far(), Index cache = lasting_cache()) {
+  return !far && leaves_cache(traffic, cache);
 }
 
 /// Row walks have the innermost loop reduced, and long or with few reduced steps around it. `traffic`: bytes read and written. Slices as

@@ -49,6 +49,8 @@ struct FewStatistics {
   TENSORNORM_INLINE T* run(T* data, int operand, Index j, Index i) const {
     return data + at.data[operand] + slices.data[operand][j] + i * row.data[operand];
   }
+  /// From a run to that of as many statistics further on.
+  TENSORNORM_INLINE Index to_next(int operand) const { return count * row.data[operand]; }
   TENSORNORM_INLINE Index statistic(Index i) const { return at.statistic + i * row.statistic; }
   TENSORNORM_INLINE Index param(Index i) const { return at.param + i * row.param; }
   /// Parameters of those from the i-th on in lanes: `none` where there are none.
@@ -87,6 +89,12 @@ TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last
     }
     if (k < last) group.next();
   }
+}
+
+/// Asks for a run that is read soon.
+template <class T>
+TENSORNORM_INLINE void fetch_run(const T* x, Index n) {
+  for (Index i = 0; i < n; i += kLine<T>) fetch(x + i, false);
 }
 
 /// RowForward where each statistic is of one short run, or of joined slices, which are not streamed: of a few statistics first all sums, then
@@ -128,13 +136,13 @@ struct ShortRowForward {
     if constexpr (finishes_in_lanes<S, I>())
       ordinary = few.count % kRowsInLanes == 0 && few.row.statistic == 1 && finish_in_lanes<I>(sums, few, all);
     if (!ordinary) ordinary = finish<I>(sums, few, all);
-    const Index next = fetches ? few.count * few.row.data[0] : 0;
+    const Index next = fetches ? few.to_next(0) : 0;
     if (args.y != nullptr)
       with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
         for (Index j = 0; j < few.slices.count; ++j)
           for (Index i = 0; i < few.count; ++i) {
             const T* const x = few.run(args.x, 0, j, i);
-            if (fetches && store == Store::ordinary) fetch_run(x + next);
+            if (fetches && store == Store::ordinary) fetch_run(x + next, n);
             if (ordinary || all.ordinary[i]) transform_run<A, I>(x, few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {next}, store);
           }
       });
@@ -192,9 +200,6 @@ struct ShortRowForward {
       all &= ordinary;
     }
     return all;
-  }
-  TENSORNORM_INLINE void fetch_run(const T* x) const {
-    for (Index i = 0; i < walk.length; i += kLine<T>) fetch(x + i, false);
   }
   TENSORNORM_RARE void alone(Index k) const { dispatch(RowForward<Args>{args, walk, Store::ordinary, false, k, k + 1}); }
 };

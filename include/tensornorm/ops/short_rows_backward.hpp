@@ -47,6 +47,7 @@ struct ShortRowBackward {
   A *dweight, *dbias;  ///< these and what follows: as RowBackward has them
   Index params;
   bool padded;
+  bool fetches;  ///< as in ShortRowForward
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
@@ -71,10 +72,14 @@ struct ShortRowBackward {
   TENSORNORM_INLINE void write(const FewStatistics& few, const FewCenters& centers, const Map& map) const {
     const Index n = walk.run.extent;
     for (Index j = 0; j < few.slices.count; ++j)
-      for (Index i = 0; i < few.count; ++i)
-        if (!centers.is_scaled(i))
-          transform_run<A, I>(few.run(args.x, 0, j, i), few.run(args.dx, 2, j, i), n, map(i, few.run(args.dy, 1, j, i)), {},
-                              Store::ordinary);
+      for (Index i = 0; i < few.count; ++i) {
+        const T *x = few.run(args.x, 0, j, i), *dy = few.run(args.dy, 1, j, i);
+        if (fetches) {
+          fetch_run(x + few.to_next(0), n);
+          fetch_run(dy + few.to_next(1), n);
+        }
+        if (!centers.is_scaled(i)) transform_run<A, I>(x, few.run(args.dx, 2, j, i), n, map(i, dy), {}, Store::ordinary);
+      }
   }
 
   /// One run each, beside its parameters.

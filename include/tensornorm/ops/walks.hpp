@@ -15,8 +15,6 @@ inline namespace TENSORNORM_ABI {
 inline constexpr Index kJoinedSliceElements = 3;
 /// Runs at most this long are normalized with coefficients made before, where those are met again; beside longer ones they cost nothing.
 inline constexpr Index kFrozenRun = 1024;
-/// Runs of so many bytes are short wherever they come from.
-inline constexpr Index kShortRunBytes = 256;
 
 enum class Walk { row, column };
 
@@ -50,12 +48,8 @@ struct RowWalk {
 
   /// Statistics are of one run each, of at most so many elements.
   bool is_one_run(Index most) const { return runs.depth == 0 && slices.depth == 0 && run.extent <= most; }
-  /// There are several statistics, each of one short run, of at most so many elements; of at most kShortRunBytes where `traffic`, the bytes
-  /// read and written, is more than a quarter of the last-level cache: rows taken together keep memory waiting.
-  bool is_short(Index most, Index traffic, Index element) const {
-    if (traffic > last_level_cache() / 4) most = std::min(most, kShortRunBytes / element);
-    return kept.size() > 1 && is_one_run(most);
-  }
+  /// There are several statistics, each of one short run, of at most so many elements.
+  bool is_short(Index most) const { return kept.size() > 1 && is_one_run(most); }
   /// Every statistic is of slices that are added up as one, with one parameter.
   bool has_joined_slices(const JoinedSlices& joined) const { return !affine && joined.hold(slices.size(), length); }
   /// Given statistics: short runs of one statistic and one parameter each, which only the innermost of `kept` leads on to others: the same
