@@ -126,8 +126,9 @@ void expect_same_rows(Index width, Index many) {
   }
 }
 TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
-  // From the caches and from memory; from 512 floats, 256 doubles, on of several blocks; 1025: one by one.
-  for (const auto& [width, many] : {std::pair<Index, Index>{100, 20000}, {200, 24000}, {512, 8000}, {513, 8000}, {700, 2000}, {1024, 100}, {1025, 100}})
+  // In the caches, in the last of them and out of them.
+  using Shape = std::pair<Index, Index>;
+  for (const auto& [width, many] : {Shape{100, 20000}, {200, 24000}, {512, 8000}, {513, 8000}, {700, 2000}, {1024, 100}, {1025, 100}})
     expect_same_rows<typename TypeParam::Scalar>(width, many);
 }
 

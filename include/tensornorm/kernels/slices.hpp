@@ -13,7 +13,7 @@ inline namespace TENSORNORM_ABI {
 
 // Short slices of contiguous elements: what row_moments() makes of them, without waiting for one before the next is begun.
 
-/// What row_moments() makes of one block, before it looks at the sums: see is_ordinary().
+/// What row_moments() makes of less than a chunk, before it looks at the sums: see is_ordinary().
 template <class A, class S>
 struct ShortSlice {
   A pivot;

@@ -24,7 +24,7 @@ inline constexpr Index kCacheBytes = Index{512} << 10;
 /// Bytes of the shortest rows of which the next one's beginning is fetched before one is written (shorter ones were slower), and of that
 /// beginning (of rows of 32 KiB and more, all of it was slower).
 inline constexpr Index kShortestFetchedRow = 1536, kFetchedOfNextRow = 2048;
-/// Bytes of the longest rows that are taken together: of those that the last level keeps (a quarter of it), and of others; where it is far, those
+/// Bytes of the longest rows that are taken together: where all is in a quarter of the last level, and where it is not; where it is far, those
 /// keep memory waiting.
 inline constexpr Index kRowTogether = 3584, kShortRowTogether = 1024, kRowTogetherFar = 2048, kShortRowTogetherFar = 256;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.

@@ -110,7 +110,7 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
   if (!frozen && walk == Walk::row) {
     const bool streams = store == kernels::Store::streaming;
     const Index longest = longest_row_together(traffic, streams) / element;
-    short_rows = options.writes && row.is_short(std::min(longest, kernels::kShortRow<A, S>));
+    short_rows = options.writes && row.is_short(std::min(longest, kernels::kLongestTogether<A, S>));
     fetches_rows = short_rows && (streams || fetches_rows_together(traffic));
     if (row.has_joined_slices(joined)) {
       short_rows = true;
@@ -192,7 +192,8 @@ class ForwardOp {
                                                                         made_memory_ + worker * plan_.coefficients_made()});
       } else {
         if (plan_.one_row) return kernels::dispatch(kernels::OneRowForward<Arguments>{args_, plan_.row.length, plan_.row.run.param != 0});
-        if (plan_.short_rows) return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, plan_.store, plan_.fetches_rows, first, last});
+        if (plan_.short_rows)
+          return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, plan_.store, plan_.fetches_rows, first, last});
       }
       kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last, plan_.fetched_of_next});
     });

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <limits>
 #include <numeric>
 #include <tensornorm/core/parallel.hpp>
 #include <tensornorm/kernels/lane_sums.hpp>

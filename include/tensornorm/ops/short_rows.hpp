@@ -15,7 +15,7 @@ inline constexpr JoinedSlices joined_slices{virtual_width<A>, keeps_rest<A, stat
 /// Elements of a row that is taken together with others, at most. Where statistics are no wider than elements, which fold blocks with rests, a
 /// block.
 template <class A, class S>
-inline constexpr Index kShortRow = keeps_rest<A, S> ? kBlock<A> : 1024;
+inline constexpr Index kLongestTogether = keeps_rest<A, S> ? kBlock<A> : 1024;
 /// Slices of a statistic at most: of a vector each they fill a block.
 inline constexpr Index kMostJoined = 32;
 
@@ -136,13 +136,14 @@ struct ShortRowForward {
     if constexpr (finishes_in_lanes<S, I>())
       ordinary = few.count % kRowsInLanes == 0 && few.row.statistic == 1 && finish_in_lanes<I>(sums, few, all);
     if (!ordinary) ordinary = finish<I>(sums, few, all);
-    const Index next = fetches ? few.to_next(0) : 0;
+    const bool more = fetches && few.k + few.count < last;
+    const Index next = more ? few.to_next(0) : 0;
     if (args.y != nullptr)
       with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
         for (Index j = 0; j < few.slices.count; ++j)
           for (Index i = 0; i < few.count; ++i) {
             const T* const x = few.run(args.x, 0, j, i);
-            if (fetches && store == Store::ordinary) fetch_run(x + next, n);
+            if (more && store == Store::ordinary) fetch_run(x + next, n);
             if (ordinary || all.ordinary[i]) transform_run<A, I>(x, few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {next}, store);
           }
       });
