@@ -38,10 +38,9 @@ struct ShortSlice {
 template <class A, class S, class I>
 struct ShortSums {
   using L = VirtualLanes<A, I>;
-  using Folded = FoldLanes<A, S, I>;
 
   A pivots[kTogether];  // an array each: objects of several numbers, copied whole, wait for the stores of their parts
-  S sums[kTogether], squares[kTogether];
+  S squares[kTogether];
 
   /// x(j, i): slice j of the i-th.
   template <class F>
@@ -61,10 +60,11 @@ struct ShortSums {
     } else {
       for (A& pivot : pivots) pivot = A(0);
     }
-    std::fill_n(sums, count, S(0));
     if constexpr (!keeps_rest<A, S>)
       if (n > kBlock<A>) {
-        add_blocks(count, n, centered, lanes, [&](Index i) TENSORNORM_INLINE_LAMBDA { return x(0, i); });
+        folds_ = true;
+        // Compiled for itself, or sums of one block would take 1.1 times as long.
+        dispatch_as<A>([&]<class J>() TENSORNORM_INLINE_LAMBDA { add_blocks<J>(count, n, centered, x); });
         return;
       }
     alignas(64) A square_lanes[kTogether][w];
@@ -79,41 +79,43 @@ struct ShortSums {
         sum.store(lanes[i]);
         square_sum.store(square_lanes[i]);
       }
-    add_sums(lanes, count);
-    sums_of_rows<Folded>(square_lanes, count, squares);
+    sums_of_rows<L>(lanes, count, of_block_);
+    sums_of_rows<FoldLanes<A, S, I>>(square_lanes, count, squares);
   }
-  TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], sums[i], squares[i]}; }
+  TENSORNORM_INLINE ShortSlice<A, S> operator[](Index i) const { return {pivots[i], folds_ ? folded_[i] : S(of_block_[i]), squares[i]}; }
+  /// The sums from the i-th on, in lanes of S.
+  template <class V>
+  TENSORNORM_INLINE V sums(Index i) const {
+    return folds_ ? V::load(folded_ + i) : V::load(of_block_ + i);
+  }
 
  private:
   static constexpr std::size_t w = L::width;
+  A of_block_[kTogether];
+  S folded_[kTogether];  ///< those of several blocks
+  bool folds_ = false;
 
   /// Slices of several blocks, which are folded as in chunk_sums().
-  template <class F>
-  TENSORNORM_INLINE void add_blocks(Index count, Index n, bool centered, A (*lanes)[w], const F& x) {
+  template <class J, class F>
+  TENSORNORM_INLINE void add_blocks(Index count, Index n, bool centered, const F& x) {
+    using Block = VirtualLanes<A, J>;
+    using Folded = FoldLanes<A, S, J>;
+    alignas(64) A lanes[kTogether][w];
     alignas(64) S square_lanes[kTogether][w];
+    std::fill_n(folded_, count, S(0));
     for (Index first = 0; first < n; first += kBlock<A>) {
       for (Index i = 0; i < count; ++i) {
-        L sum, square_sum;
-        block_sums<A, I>(x(i) + first, std::min(kBlock<A>, n - first), pivots[i], centered, sum, square_sum);
+        Block sum, square_sum;
+        block_sums<A, J>(x(0, i) + first, std::min(kBlock<A>, n - first), pivots[i], centered, sum, square_sum);
         sum.store(lanes[i]);
-        Folded folded = folded_lanes<A, S, I>(square_sum);
+        Folded folded = folded_lanes<A, S, J>(square_sum);
         if (first > 0) folded = Folded::load(square_lanes[i]) + folded;
         folded.store(square_lanes[i]);
       }
-      add_sums(lanes, count);
+      sums_of_rows<Block>(lanes, count, of_block_);
+      for (Index i = 0; i < count; ++i) folded_[i] = folded_[i] + S(of_block_[i]);
     }
     sums_of_rows<Folded>(square_lanes, count, squares);
-  }
-  /// The lanes of each row are a block's.
-  TENSORNORM_INLINE void add_sums(const A (*lanes)[w], Index count) {
-    A of_block[kTogether];
-    sums_of_rows<L>(lanes, count, of_block);
-    Index i = 0;
-    if constexpr (virtual_width<S> > 1) {
-      using V = HardwareLanes<S, I>;
-      for (; i + V::width <= count; i += V::width) (V::load(sums + i) + V::load(of_block + i)).store(sums + i);
-    }
-    for (; i < count; ++i) sums[i] = sums[i] + S(of_block[i]);
   }
 };
 

@@ -136,20 +136,29 @@ struct ShortRowForward {
     if constexpr (finishes_in_lanes<S, I>())
       ordinary = few.count % kRowsInLanes == 0 && few.row.statistic == 1 && finish_in_lanes<I>(sums, few, all);
     if (!ordinary) ordinary = finish<I>(sums, few, all);
-    const bool more = fetches && few.k + few.count < last;
-    const Index next = more ? few.to_next(0) : 0;
     if (args.y != nullptr)
       with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
-        for (Index j = 0; j < few.slices.count; ++j)
-          for (Index i = 0; i < few.count; ++i) {
-            const T* const x = few.run(args.x, 0, j, i);
-            if (more && store == Store::ordinary) fetch_run(x + next, n);
-            if (ordinary || all.ordinary[i]) transform_run<A, I>(x, few.run(args.y, 1, j, i), n, map(all[i], few.param(i)), {next}, store);
-          }
+        const auto map_of = [&](Index i) TENSORNORM_INLINE_LAMBDA { return map(all[i], few.param(i)); };
+        const auto is_taken = [&](Index i) TENSORNORM_INLINE_LAMBDA { return ordinary || all.ordinary[i]; };
+        if (store == Store::ordinary) write<Store::ordinary, I>(few, map_of, is_taken);
+        else write<Store::streaming, I>(few, map_of, is_taken);
       });
     if (ordinary) return;
     for (Index i = 0; i < few.count; ++i)
       if (!all.ordinary[i]) alone(few.k + i);
+  }
+
+  /// The elements of those that are taken, by map_of(i); where `fetches`, those of the next few statistics are asked for.
+  template <Store kStore, class I, class MapOf, class IsTaken>
+  TENSORNORM_INLINE void write(const FewStatistics& few, const MapOf& map_of, const IsTaken& is_taken) const {
+    const bool more = fetches && few.k + few.count < last;
+    const Index n = walk.length, next = more ? few.to_next(0) : 0;
+    for (Index j = 0; j < few.slices.count; ++j)
+      for (Index i = 0; i < few.count; ++i) {
+        const T* const x = few.run(args.x, 0, j, i);
+        if (kStore == Store::ordinary && more) fetch_run(x + next, n);
+        if (is_taken(i)) transform_run<A, I>(x, few.run(args.y, 1, j, i), n, map_of(i), {next}, kStore);
+      }
   }
 
   /// All of them; where one might not be ordinary, those before it at most. Nothing is computed of one that is not: it might overflow.
@@ -162,7 +171,7 @@ struct ShortRowForward {
     for (Index i = 0; i < few.count; ++i)
       if (sums.squares[i] == S(0) && !is_constant<I>(few, i, sums.pivots[i])) return false;
     for (Index i = 0; i < few.count; i += V::width) {
-      const V pivot = V::load(sums.pivots + i), sum = V::load(sums.sums + i), squares = V::load(sums.squares + i);
+      const V pivot = V::load(sums.pivots + i), sum = sums.template sums<V>(i), squares = V::load(sums.squares + i);
       if (!all_ordinary<A, T, true>(args.samples, args.rule.centered, row_pivot_share<A, S>(args.samples), pivot, sum, squares)) return false;
       const FinishedStatistics<V> finished(args.rule, args.samples, pivot, sum, squares);
       finished.write(args.statistics, few.statistic(i));
