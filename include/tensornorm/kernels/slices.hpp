@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <bit>
 #include <limits>
+#include <type_traits>
 #include <tensornorm/kernels/lane_sums.hpp>
 #include <tensornorm/kernels/moments.hpp>
 
@@ -28,6 +29,43 @@ struct ShortSlice {
   }
   TENSORNORM_INLINE Welford<S> state(Index n, bool centered) const {
     return centered ? Welford<S>::of_sums(n, S(pivot), sum, squares) : Welford<S>(n, S(0), S(0), squares);
+  }
+};
+
+/// Those of `count` statistics of one slice of several blocks each, `apart` elements after one another, folded as in chunk_sums().
+///
+/// A job of its own, or sums of one block beside it would take 1.1 times as long.
+template <class Accumulator, class S, class T>
+struct BlockedSums {
+  using A = Accumulator;
+  const T* x;
+  Index apart, count, n;
+  bool centered;
+  const A* pivots;
+  S *sums, *squares;
+
+  template <class I>
+  TENSORNORM_INLINE void operator()() const {
+    using L = VirtualLanes<A, I>;
+    using Folded = FoldLanes<A, S, I>;
+    constexpr std::size_t w = L::width;
+    alignas(64) A lanes[kTogether][w];
+    alignas(64) S square_lanes[kTogether][w];
+    A of_block[kTogether];
+    std::fill_n(sums, count, S(0));
+    for (Index first = 0; first < n; first += kBlock<A>) {
+      for (Index i = 0; i < count; ++i) {
+        L sum, square_sum;
+        block_sums<A, I>(x + i * apart + first, std::min(kBlock<A>, n - first), pivots[i], centered, sum, square_sum);
+        sum.store(lanes[i]);
+        Folded folded = folded_lanes<A, S, I>(square_sum);
+        if (first > 0) folded = Folded::load(square_lanes[i]) + folded;
+        folded.store(square_lanes[i]);
+      }
+      sums_of_rows<L>(lanes, count, of_block);
+      for (Index i = 0; i < count; ++i) sums[i] = sums[i] + S(of_block[i]);
+    }
+    sums_of_rows<Folded>(square_lanes, count, squares);
   }
 };
 
@@ -62,9 +100,10 @@ struct ShortSums {
     }
     if constexpr (!keeps_rest<A, S>)
       if (n > kBlock<A>) {
+        const auto* const first = x(0, 0);
+        using T = std::remove_cvref_t<decltype(*first)>;
+        dispatch(BlockedSums<A, S, T>{first, count > 1 ? x(0, 1) - first : 0, count, n, centered, pivots, folded_, squares});
         folds_ = true;
-        // Compiled for itself, or sums of one block would take 1.1 times as long.
-        dispatch_as<A>([&]<class J>() TENSORNORM_INLINE_LAMBDA { add_blocks<J>(count, n, centered, x); });
         return;
       }
     alignas(64) A square_lanes[kTogether][w];
@@ -94,29 +133,6 @@ struct ShortSums {
   A of_block_[kTogether];
   S folded_[kTogether];  ///< those of several blocks
   bool folds_ = false;
-
-  /// Slices of several blocks, which are folded as in chunk_sums().
-  template <class J, class F>
-  TENSORNORM_INLINE void add_blocks(Index count, Index n, bool centered, const F& x) {
-    using Block = VirtualLanes<A, J>;
-    using Folded = FoldLanes<A, S, J>;
-    alignas(64) A lanes[kTogether][w];
-    alignas(64) S square_lanes[kTogether][w];
-    std::fill_n(folded_, count, S(0));
-    for (Index first = 0; first < n; first += kBlock<A>) {
-      for (Index i = 0; i < count; ++i) {
-        Block sum, square_sum;
-        block_sums<A, J>(x(0, i) + first, std::min(kBlock<A>, n - first), pivots[i], centered, sum, square_sum);
-        sum.store(lanes[i]);
-        Folded folded = folded_lanes<A, S, J>(square_sum);
-        if (first > 0) folded = Folded::load(square_lanes[i]) + folded;
-        folded.store(square_lanes[i]);
-      }
-      sums_of_rows<Block>(lanes, count, of_block_);
-      for (Index i = 0; i < count; ++i) folded_[i] = folded_[i] + S(of_block_[i]);
-    }
-    sums_of_rows<Folded>(square_lanes, count, squares);
-  }
 };
 
 /// All are as ShortSlice::is_ordinary() asks, whose pivots may make this `share` of the squares; not where one of them might just be.
