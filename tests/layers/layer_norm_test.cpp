@@ -126,9 +126,9 @@ void expect_same_rows(Index width, Index many) {
   }
 }
 TYPED_TEST(LayerNorm, ARowIsTheSameAmongFewAndAmongMany) {
-  // In the caches, in the last of them and out of them.
+  // In the caches, in the last of them and out of them, as far as these are of usual sizes.
   using Shape = std::pair<Index, Index>;
-  for (const auto& [width, many] : {Shape{100, 20000}, {200, 24000}, {512, 8000}, {513, 8000}, {700, 2000}, {1024, 100}, {1025, 100}})
+  for (const auto& [width, many] : {Shape{100, 20000}, {200, 11000}, {512, 4200}, {513, 4200}, {700, 2000}, {1024, 100}, {1025, 100}})
     expect_same_rows<typename TypeParam::Scalar>(width, many);
 }
 

@@ -648,7 +648,7 @@ TEST(LongestRowTogether, IsShorterTheFurtherAwayItComesFrom) {
   EXPECT_EQ(longest(2 * kLast, true, false), kFirst / 16) << "eight rows, and as many that are fetched";
   EXPECT_EQ(longest(2 * kLast + 1, true, false), kFirst / 16 * 7 / 8);
   EXPECT_EQ(longest(kLast, true, true), 0) << "one by one";
-  EXPECT_FALSE(fetches_rows_together(kLast / 2, false, kLast / 2 / 3 * 4)) << "in the cache";
+  EXPECT_FALSE(fetches_rows_together(kLast / 2, false, kLast)) << "in the cache";
   EXPECT_TRUE(fetches_rows_together(kLast / 2, false, kLast / 2));
   EXPECT_FALSE(fetches_rows_together(kLast, true, kLast / 2)) << "the last level is far";
 }

@@ -182,7 +182,7 @@ TENSORNORM_INLINE PivotSums<S> chunk_sums(const T* x, Index n, A& pivot, A& scal
       const Index k = std::min(kBlock<A>, n - i);
       const BlockTotals<A, S, I> block(scale == A(1) ? x + i : copy.fill(x + i, k, scale), k, pivot, centered);
       total.sum = total.sum + block.sum;
-      if constexpr (kRegistersHoldMore) reload(total.sum);  // as in ShortSums
+      if constexpr (kRegistersHoldMore) reload(total.sum);  // as BlockedSums, which keeps it in memory
       if (i == 0) folded = block.squares;
       else accumulate<keeps_rest<A, S>>(folded, rest, block.squares);
     }

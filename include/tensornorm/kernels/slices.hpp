@@ -32,9 +32,9 @@ struct ShortSlice {
   }
 };
 
-/// Those of `count` statistics of one slice of several blocks each, `apart` elements after one another, folded as in chunk_sums().
+/// The sums of `count` statistics of one slice of several blocks each, `apart` elements from one to the next, folded as in chunk_sums().
 ///
-/// A job of its own, or sums of one block beside it would take 1.1 times as long.
+/// A job of its own: within the code for one block that would take 1.1 times as long.
 template <class Accumulator, class S, class T>
 struct BlockedSums {
   using A = Accumulator;

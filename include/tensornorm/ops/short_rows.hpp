@@ -148,15 +148,15 @@ struct ShortRowForward {
       if (!all.ordinary[i]) alone(few.k + i);
   }
 
-  /// The elements of those that are taken, by map_of(i); where `fetches`, those of the next few statistics are asked for.
+  /// The elements of those that are taken, by map_of(i); where it `fetches`, those of the next few statistics are asked for.
   template <Store kStore, class I, class MapOf, class IsTaken>
   TENSORNORM_INLINE void write(const FewStatistics& few, const MapOf& map_of, const IsTaken& is_taken) const {
-    const bool more = fetches && few.k + few.count < last;
-    const Index n = walk.length, next = more ? few.to_next(0) : 0;
+    const Index n = walk.length, left = fetches ? last - few.k - few.count : 0;
     for (Index j = 0; j < few.slices.count; ++j)
       for (Index i = 0; i < few.count; ++i) {
         const T* const x = few.run(args.x, 0, j, i);
-        if (kStore == Store::ordinary && more) fetch_run(x + next, n);
+        const Index next = i < left ? few.to_next(0) : 0;
+        if (kStore == Store::ordinary && next != 0) fetch_run(x + next, n);
         if (is_taken(i)) transform_run<A, I>(x, few.run(args.y, 1, j, i), n, map_of(i), {next}, kStore);
       }
   }

@@ -71,11 +71,11 @@ struct ShortRowBackward {
   template <class I, class Map>
   TENSORNORM_INLINE void write(const FewStatistics& few, const FewCenters& centers, const Map& map) const {
     const Index n = walk.run.extent;
-    const bool more = fetches && few.k + few.count < last;
+    const Index left = fetches ? last - few.k - few.count : 0;
     for (Index j = 0; j < few.slices.count; ++j)
       for (Index i = 0; i < few.count; ++i) {
         const T *x = few.run(args.x, 0, j, i), *dy = few.run(args.dy, 1, j, i);
-        if (more) {
+        if (i < left) {
           fetch_run(x + few.to_next(0), n);
           fetch_run(dy + few.to_next(1), n);
         }
