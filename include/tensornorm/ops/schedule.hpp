@@ -76,7 +76,8 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool st
 }
 
 /// Bytes of the longest rows that are taken together (short_rows.hpp): the further away what is read and written lies, the shorter. Past the
-/// caches, where the last level is near, while the first level keeps kRowsInLanes of them (of shorter ones more) and as many that are fetched; of much more, with room to spare.
+/// caches, where the last level is near, while the first level keeps kRowsInLanes of them (of shorter ones more) and as many that are
+/// fetched; of much more, with room to spare.
 inline Index longest_row_together(Index traffic, bool streams, bool far = last_level_is_far(), Index first = first_level_cache(),
                                   Index second = second_level_cache(), Index last = last_level_cache()) {
   if (streams) return far ? 0 : first / (2 * kernels::kRowsInLanes) * (traffic <= 2 * last ? 8 : 7) / 8;
