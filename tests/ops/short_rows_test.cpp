@@ -72,9 +72,11 @@ class ShortRowsTest : public testing::Test {
     return std::equal(a.begin(), a.end(), b.begin(), b.end(), alike);
   }
 
-  /// Ordinary rows, and among them those that are taken by themselves.
+  /// Of ordinary rows alone, which are finished in lanes.
+  static std::vector<T> ordinary_rows_of(Index n) { return support::random_values<T>(kRows * n, 1, 3, 2); }
+  /// And among them those that are taken by themselves.
   static std::vector<T> rows_of(Index n) {
-    auto x = support::random_values<T>(kRows * n, 1, 3, 2);
+    auto x = ordinary_rows_of(n);
     const auto row = [&](Index k, auto value) {
       for (Index i = 0; i < n; ++i) x[std::size_t(k * n + i)] = T(value(i, double(x[std::size_t(k * n + i)])));
     };
@@ -87,8 +89,6 @@ class ShortRowsTest : public testing::Test {
     row(20, [](Index i, double v) { return i == 0 ? std::numeric_limits<double>::infinity() : v; });
     return x;
   }
-  /// Of ordinary rows alone, which are finished in lanes.
-  static std::vector<T> ordinary_rows_of(Index n) { return support::random_values<T>(kRows * n, 1, 3, 2); }
 };
 using Scalars = testing::Types<float, double, Eigen::half, Eigen::bfloat16, long double>;
 TYPED_TEST_SUITE(ShortRowsTest, Scalars);

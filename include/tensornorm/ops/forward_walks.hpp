@@ -192,7 +192,7 @@ struct RowForward {
       if (k + 1 < last) kept.next();
       const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
-      if (k + 1 < last) fetch_beginning(args.x + kept.offsets().data[0]);
+      if (k + 1 < last) fetch_run(args.x + kept.offsets().data[0], fetched_of_next, true);
       if (store == Store::ordinary && walk.run.param == 0 && center.factor == A(1)) {
         write_runs<I>(center, at);
         continue;
@@ -205,10 +205,6 @@ struct RowForward {
   }
 
  private:
-  TENSORNORM_INLINE void fetch_beginning(const T* next) const {
-    for (Index i = 0; i < fetched_of_next; i += kLine<T>) fetch_to_l2(next + i);
-  }
-
   /// The runs of a statistic that have one weight each. The coefficients of a few of them are made before; the last few come first, but
   /// within them the processor fetches ahead of what is written.
   template <class I>

@@ -91,12 +91,6 @@ TENSORNORM_INLINE void for_each_few(const RowWalk& walk, Index first, Index last
   }
 }
 
-/// Asks for a run that is read soon.
-template <class T>
-TENSORNORM_INLINE void fetch_run(const T* x, Index n) {
-  for (Index i = 0; i < n; i += kLine<T>) fetch(x + i, false);
-}
-
 /// RowForward where each statistic is of one short run, or of joined slices, which are not streamed: of a few statistics first all sums, then
 /// all centers, then all elements. One that is not ordinary goes to RowForward. Of one run the same bits as of RowForward.
 template <class Args>
@@ -156,7 +150,7 @@ struct ShortRowForward {
       for (Index i = 0; i < few.count; ++i) {
         const T* const x = few.run(args.x, 0, j, i);
         const Index next = i < left ? few.to_next(0) : 0;
-        if (kStore == Store::ordinary && next != 0) fetch_run(x + next, n);
+        if (kStore == Store::ordinary && next != 0) fetch_run(x + next, n, false);
         if (is_taken(i)) transform_run<A, I>(x, few.run(args.y, 1, j, i), n, map_of(i), {next}, kStore);
       }
   }

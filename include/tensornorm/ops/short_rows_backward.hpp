@@ -76,8 +76,8 @@ struct ShortRowBackward {
       for (Index i = 0; i < few.count; ++i) {
         const T *x = few.run(args.x, 0, j, i), *dy = few.run(args.dy, 1, j, i);
         if (i < left) {
-          fetch_run(x + few.to_next(0), n);
-          fetch_run(dy + few.to_next(1), n);
+          fetch_run(x + few.to_next(0), n, false);
+          fetch_run(dy + few.to_next(1), n, false);
         }
         if (!centers.is_scaled(i)) transform_run<A, I>(x, few.run(args.dx, 2, j, i), n, map(i, dy), {}, Store::ordinary);
       }
