@@ -152,7 +152,7 @@ TENSORNORM_INLINE void fetch(const T* p, bool to_l2) {
   __builtin_prefetch(p, 0, 3);
 #endif
 }
-/// Asks for all lines of a run that is read soon.
+/// Asks for a run that is read soon.
 template <class T>
 TENSORNORM_INLINE void fetch_run(const T* x, Index n, bool to_l2) {
   for (Index i = 0; i < n; i += kLine<T>) fetch(x + i, to_l2);
