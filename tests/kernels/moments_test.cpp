@@ -2,7 +2,7 @@
 // The moments kernels against two passes in long double, over sizes about every boundary, misalignments and means.
 #include <gtest/gtest.h>
 
-#include <tensornorm/kernels/column_sums.hpp>
+#include <tensornorm/kernels/column_moment_sums.hpp>
 #include <tensornorm/kernels/moments.hpp>
 
 #include <cmath>

@@ -170,7 +170,7 @@ TEST(ChooseWalk, AStatisticWhoseWeightsComeAgainSoonIsColumns) {
     ASSERT_EQ(few.walk, Walk::column) << channels;
     EXPECT_EQ(few.column.problems.size(), 8);
     EXPECT_EQ(few.column.statistics, 1);
-    EXPECT_EQ(few.column.moment_rows * few.column.width + few.column.moment_tail, 28 * 28 * channels);
+    EXPECT_EQ(few.column.moment_rows * few.column.moment_width + few.column.moment_tail, 28 * 28 * channels);
   }
   EXPECT_EQ(plan({8, 28, 28, kWeightPeriod}, "krrR").walk, Walk::row);
   const auto few_pixels = plan({8, 2, 2, 48}, "krrR");
@@ -330,6 +330,28 @@ TEST(ColumnWalk, CoefficientsThatComeAgainAreHeld) {
     EXPECT_EQ(held({2, 40, 6, 2}, "kRrk", wide), 12) << "short ones";
     EXPECT_EQ(held({2, 40, 2, 3}, "kRrk", wide), wide ? 0 : 6) << "less than half of a vector";
   }
+}
+
+// Rows of few channels that go on in the next one: three or four lines of them are a row to their statistics, or six or eight backward.
+TEST(ColumnWalk, MomentsOfFewChannelsAreHeld) {
+  const auto width_of = [](Index channels, const HeldLines& held, const char* letters = "rrK") {
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>({16, 500, channels}, letters);
+    const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float), held);
+    EXPECT_EQ(walk.problems.size() * (walk.moment_rows * walk.moment_width + walk.moment_tail), nest.size());
+    EXPECT_EQ(walk.moment_stride(0), walk.moment_width == walk.width ? walk.row_stride[0] : walk.moment_width);
+    return walk.moment_width;
+  };
+  const HeldLines forward{16, 4}, backward{16, 8};
+  for (const auto& held : {forward, backward}) {
+    for (const Index channels : {2, 4, 8, 16, 32, 64}) EXPECT_EQ(width_of(channels, held), 64) << channels;
+    for (const Index channels : {3, 6, 12, 24, 48}) EXPECT_EQ(width_of(channels, held), 48) << channels;
+    EXPECT_EQ(width_of(3, held, "krK"), 48) << "instances of their own";
+  }
+  for (const Index channels : {96, 128}) EXPECT_EQ(width_of(channels, backward), channels);
+  EXPECT_GT(width_of(96, forward), 500) << "a wide row";
+  for (const Index channels : {5, 10, 80, 112, 130, 256}) EXPECT_GT(width_of(channels, backward), 500) << channels;
+  EXPECT_GT(width_of(64, {}), 500) << "none are held";
+  EXPECT_EQ(width_of(32, HeldLines{8, 4}), 32) << "doubles";
 }
 
 // What two passes go over is cut into parts for several threads, by its size alone: an image among others as one alone.

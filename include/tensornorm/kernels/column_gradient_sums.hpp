@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <tensornorm/kernels/backward.hpp>
-#include <tensornorm/kernels/column_sums.hpp>
+#include <tensornorm/kernels/dispatch.hpp>
+#include <tensornorm/kernels/held_columns.hpp>
 #include <type_traits>
 #include <utility>
 
@@ -17,6 +18,9 @@ inline namespace TENSORNORM_ABI {
 template <bool kFromMemory, class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
                                             const TileSums<A>& tile, S* plain, S* centered) {
+  if constexpr (holds_columns<A, I, keeps_rest<A, S>>)
+    if (x_stride == width && dy_stride == width && are_held<A>(width, kHeldGradientLines<A, S>))
+      return dispatch(HeldGradientSums<A, S, T>{x, dy, rows, width, mean, tile, plain, centered});
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
   constexpr bool one_register = HardwareLanes<A, I>::width == L::width;
   // Rows that are in a cache are taken one by one, in memory's order, where a line of them is one register: that the sums are read and
@@ -25,8 +29,8 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
   constexpr Index together = row_by_row ? 1 : kSweepRows<2>;
   const auto term = [&](Index r, Index c, const auto& load, L& p, L& q) TENSORNORM_INLINE_LAMBDA {
     if constexpr (kFromMemory) {
-      fetch_to_l2(dy + (r + together) * dy_stride + c);
-      fetch_to_l2(x + (r + together) * x_stride + c);
+      fetch_to_l2(dy + r * dy_stride + c + std::max(together * dy_stride, kFetchAhead<T>));
+      fetch_to_l2(x + r * x_stride + c + std::max(together * x_stride, kFetchAhead<T>));
     }
     const L g = load(dy + r * dy_stride + c);
     p = p + g;

@@ -57,7 +57,12 @@ struct RowSums {
 
   template <Index k, class Load, class Term>
   TENSORNORM_INLINE void add(Index row, Index c, const Load& load, const Term& term) {
-    term(row, c, load, k % 2 == 0 ? even : odd, k % 4 == 0 ? first : k % 4 == 1 ? second : k % 4 == 2 ? third : fourth);
+    add_term<k>([&](H& p, H& q) TENSORNORM_INLINE_LAMBDA { term(row, c, load, p, q); });
+  }
+  /// add(p, q): adds the terms of the k-th row, or of another as many fours of rows on, to two of the sums.
+  template <Index k, class Add>
+  TENSORNORM_INLINE void add_term(const Add& add) {
+    add(k % 2 == 0 ? even : odd, k % 4 == 0 ? first : k % 4 == 1 ? second : k % 4 == 2 ? third : fourth);
   }
   TENSORNORM_INLINE void add_to(H& p, H& q) const {
     p = p + (even + odd);
@@ -139,23 +144,6 @@ TENSORNORM_INLINE void add_columns(Index rows, Index width, const Term& term, co
     }
     fold_tile<A, S, I>(tile, width, plain, centered);
   }
-}
-
-/// Column kernel: for each of `width` columns adds, over the rows, (x - pivot[c]) to sum[c] and its square to squares[c].
-///
-/// sum and squares are padded to whole vectors. kFromMemory: x is in no cache, and the next rows are fetched while some are added: each
-/// is a stream of its own, over before the processor has seen that it is one.
-template <bool kFromMemory, class A, class S, class I, class T>
-TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, const TileSums<A>& tile, S* sum,
-                                      S* squares) {
-  using H = HardwareLanes<A, I>;
-  const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {
-    if constexpr (kFromMemory) fetch_to_l2(x + (r + kSweepRows<1>) * row_stride + c);
-    const H d = load(x + r * row_stride + c) - load(pivot + c);  // 0 where there is no column
-    p = p + d;
-    q.fma(d, d);
-  };
-  add_columns<H, kSweepRows<1>, true, true, A, S, I>(rows, width, term, tile, sum, squares);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -30,13 +30,14 @@ struct ColumnBackward {
   TENSORNORM_INLINE void operator()() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
+      const Strip summed = walk.affine ? strip : strip_of_moments(walk, strip);
       const GradientCenterArrays<A, S>& centers = scratch.centers;
       const auto [in_lanes, scaled] = centers.template set<I>(args, strip.at.statistic, 1, strip.statistics);
-      expand<&Loop::statistic>(strip.columns, centers.mean, scratch.column_mean);
-      if (scaled) expand<&Loop::statistic>(strip.columns, centers.factor, scratch.column_factor);
+      expand<&Loop::statistic>(summed.columns, centers.mean, scratch.column_mean);
+      if (scaled) expand<&Loop::statistic>(summed.columns, centers.factor, scratch.column_factor);
       if (args.gradients || !args.constant) {
-        if (walk.affine) affine_sums<I>(strip, scaled);
-        else plain_sums<I>(strip, scaled, in_lanes);
+        if (walk.affine) affine_sums<I>(summed, scaled);
+        else plain_sums<I>(summed, scaled, in_lanes);
       }
       if (args.dx != nullptr) differentiate<I>(strip, scaled && !args.constant, in_lanes);
     }
@@ -62,13 +63,14 @@ struct ColumnBackward {
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, bool scaled) const {
     ScaledBlock<A, T> copy;
     for_each_block<A, T>(walk, range, 0, strip.width, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
-      Index stride = walk.row_stride[0];
-      const T *x = args.x + strip.at.data[0] + row * stride + c, *dy = args.dy + strip.at.data[1] + row * walk.row_stride[1] + c;
+      const Index dy_stride = walk.moment_stride(1);
+      Index stride = walk.moment_stride(0);
+      const T *x = args.x + strip.at.data[0] + row * stride + c, *dy = args.dy + strip.at.data[1] + row * dy_stride + c;
       if (scaled) {
         x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
         stride = width;
       }
-      column_gradient_sums<kFromMemory, A, S, I>(x, dy, rows, stride, walk.row_stride[1], width, scratch.column_mean + c, sums.tile.from(c),
+      column_gradient_sums<kFromMemory, A, S, I>(x, dy, rows, stride, dy_stride, width, scratch.column_mean + c, sums.tile.from(c),
                                                  sums.plain + c, sums.centered + c);
     });
   }

@@ -38,10 +38,10 @@ void place_beside(const T* y, std::initializer_list<A**> arrays) {
 }
 
 /// Elements after a line of memory at which arrays begin that are read beside columns of x, so that their vectors are aligned where those
-/// of x are: at 0 where rows are not whole vectors, or have weights of their own.
+/// of x are: at 0 where rows are not whole vectors, have weights of their own, or are a few lines, and parts of vectors no small part of them.
 template <class A, class T>
 Index past_line(const ColumnWalk& walk, const T* x) {
-  return walk.affine || walk.row_stride[0] % kWholeVectors != 0 ? 0 : elements_past_line(x) % kLine<A>;
+  return walk.affine || walk.moment_width != walk.width || walk.row_stride[0] % kWholeVectors != 0 ? 0 : elements_past_line(x) % kLine<A>;
 }
 
 /// Columns of a strip: all of its `width`, or the lines of them in which one is marked.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <tensornorm/kernels/column_moment_sums.hpp>
 #include <tensornorm/kernels/sample_pivots.hpp>
 #include <tensornorm/ops/column_cuts.hpp>
 #include <tensornorm/ops/forward_walks.hpp>
@@ -60,7 +61,7 @@ struct ColumnMoments {
   template <class I>
   TENSORNORM_INLINE bool set(const Strip& strip) const {
     const T* x = args.x + strip.at.data[0];
-    if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.row_stride[0], strip.columns, scratch.pivot, strip.statistics);
+    if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.moment_stride(0), strip.columns, scratch.pivot, strip.statistics);
     else std::fill_n(scratch.pivot, strip.statistics, A(0));
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     ColumnChoice<A> columns{strip.width};
@@ -89,7 +90,7 @@ struct ColumnMoments {
   TENSORNORM_INLINE void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
     ScaledBlock<A, T> copy;
     for_each_block<A, T>(walk, range, from, to, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_INLINE_LAMBDA {
-      Index stride = walk.row_stride[0];
+      Index stride = walk.moment_stride(0);
       const T* x = args.x + strip.at.data[0] + row * stride + c;
       if (scaled) {
         x = copy.fill(x, rows, stride, width, scratch.column_factor + c);
@@ -184,7 +185,7 @@ struct ColumnMoments {
   template <class I>
   TENSORNORM_INLINE void find_differing(const Strip& strip, const RowRange& range, Index from, Index to, A* differing) const {
     using L = HardwareLanes<A, I>;
-    const Index stride = walk.row_stride[0];
+    const Index stride = walk.moment_stride(0);
     for_each_block<A, T>(walk, range, from, to, false, [&](Index row, Index rows, Index begin, Index width) TENSORNORM_INLINE_LAMBDA {
       const T* x = args.x + strip.at.data[0] + row * stride;
       for (Index r = 0; r < rows; ++r, x += stride)

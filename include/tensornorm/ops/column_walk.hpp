@@ -82,7 +82,7 @@ struct ColumnForward {
   template <class I>
   TENSORNORM_INLINE bool moments(const Strip& strip) const {
     const ColumnMoments<Args> sums{args, walk, store == Store::streaming, scratch, crew};
-    return finish<I>(strip, sums.template set<I>(strip));
+    return finish<I>(strip, sums.template set<I>(strip_of_moments(walk, strip)));
   }
   /// The centers of a strip's statistics; whether one of them needs its x scaled. scaled: sums are of x times scratch.factor.
   template <class I>

@@ -6,6 +6,7 @@
 #include <limits>
 #include <numeric>
 #include <tensornorm/core/parallel.hpp>
+#include <tensornorm/kernels/held_columns.hpp>
 #include <tensornorm/kernels/lane_sums.hpp>
 #include <tensornorm/kernels/normalize.hpp>
 #include <tensornorm/ops/walks.hpp>
@@ -169,6 +170,18 @@ inline Index whole_vectors(Index most, Index width) {
   return most < step ? most : most / step * step;
 }
 
+/// Lines of rows whose columns have their sums held in registers: the elements of one, and how many at most. None.
+struct HeldLines {
+  Index elements = 1, most = 0;
+
+  /// Columns of rows of `period` that follow each other without a gap, which are so many lines: three or four, or else as few as can be; 0 where
+  /// there are none such.
+  Index columns(Index period) const {
+    const Index step = std::lcm(elements, period), few = kernels::kHeldMomentLines * elements, columns = step > few ? step : few / step * step;
+    return elements > 1 && kernels::is_held(columns / elements, most) ? columns : 0;
+  }
+};
+
 /// How many adjoining rows of so many elements, each with a parameter of its own, the loops around them repeat often enough: columns of a wider
 /// row, as GroupNorm's channels in a ColMajor tensor. 1 where there are none such. `first`: the first loop without gaps.
 inline Index rows_met_again(const LoopNest& nest, Index elements, int first) {
@@ -185,7 +198,7 @@ inline Index rows_met_again(const LoopNest& nest, Index elements, int first) {
 }
 
 /// once: the elements are read once, the statistics being given.
-inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element, bool once = false) {
+inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element, const HeldLines& held = {}, bool once = false) {
   ColumnWalk walk;
   int outermost = 0;
   while (outermost < merged.depth && !reduces(merged.loops[outermost])) ++outermost;
@@ -262,8 +275,16 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   if (walk.gapless) walk.stretch = std::max<Index>(kStretchBytes / (walk.width * element), 1);
   const Index bytes = traffic_of(element, walk.moment_rows * walk.strip_width());
   walk.cached = bytes <= kCacheBytes;
+  walk.moment_width = walk.width;
   if (walk.groups.depth == 0 && !walk.affine)
     walk.cuts = std::clamp<Index>(std::min(bytes / kCutBytes, walk.moment_rows / kFewestCutRows), 1, kMostCuts);
+  const Index narrow = together > 1 && walk.gapless ? held.columns(walk.period) : 0;
+  if (narrow > 0 && narrow < walk.width) {
+    walk.moment_width = narrow;
+    const Index elements = all_rows * walk.period;
+    walk.moment_rows = elements / narrow;
+    walk.moment_tail = elements % narrow;
+  }
   return walk;
 }
 

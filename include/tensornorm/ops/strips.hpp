@@ -45,6 +45,15 @@ inline LoopList first_columns(const Strip& strip, Index width) {
   return columns;
 }
 
+/// The strip as its statistics see it.
+inline Strip strip_of_moments(const ColumnWalk& walk, const Strip& strip) {
+  if (walk.moment_width == walk.width) return strip;
+  Strip narrow = strip;
+  narrow.columns = first_columns(strip, walk.moment_width);
+  narrow.width = walk.moment_width;
+  return narrow;
+}
+
 /// Calls f(at, first, last) for the stretches of rows of a strip (of its groups, those in `range`): the offsets of a group, numbers in it.
 ///
 /// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.

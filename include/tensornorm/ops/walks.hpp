@@ -92,8 +92,9 @@ struct ColumnWalk {
   LoopList columns;        ///< loops inside a wide row
   Index group_rows = 1;    ///< wide rows of a group
   Index group_tail = 0;    ///< columns of the partial one after them
-  Index moment_rows = 1;   ///< wide rows of all groups together, as the statistics see them
+  Index moment_rows = 1;   ///< rows of all groups together, as the statistics see them
   Index moment_tail = 0;   ///< columns of the partial one after them
+  Index moment_width = 1;  ///< columns of one of those: of a wide row, or of as many rows in it as have their sums in registers
   Strides row_stride{};    ///< from wide row to wide row, per operand
   Index row_param = 0;     ///< from wide row to wide row, in the parameters
   Index width = 1;         ///< columns of a wide row
@@ -122,7 +123,9 @@ struct ColumnWalk {
   Index second_pass_stride() const { return cached ? 0 : stretch > 1 ? row_stride[0] : -row_stride[0]; }
   /// Rows of a group, the partial one included.
   Index rows_of_group() const { return group_rows + (group_tail > 0 ? 1 : 0); }
-  /// Those of all groups together, as the statistics see them.
+  /// From one of the rows that the statistics see to the next, in an operand.
+  Index moment_stride(int operand) const { return moment_width == width ? row_stride[operand] : moment_width; }
+  /// Those of all groups together.
   Index rows_of_moments() const { return moment_rows + (moment_tail > 0 ? 1 : 0); }
   /// Columns of row r, in a strip of `strip_width`; only a walk of one strip has a partial row.
   Index width_of_row(Index r, Index strip_width) const { return r < group_rows ? strip_width : group_tail; }

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: MIT
+// Columns whose sums are held in registers have the bits of others: of every width, from every place in a line, and nothing beside their
+// elements is read.
+#include <gtest/gtest.h>
+
+#include <tensornorm/kernels/column_gradient_sums.hpp>
+#include <tensornorm/kernels/column_moment_sums.hpp>
+
+#include <algorithm>
+#include <limits>
+#include <string>
+#include <type_traits>
+#include <vector>
+
+#include "support/instruction_sets.hpp"
+#include "support/logical.hpp"
+
+namespace tensornorm::kernels {
+namespace {
+
+using support::at_each_level;
+
+template <class T>
+class HeldColumns : public testing::Test {
+ protected:
+  using A = accumulator_t<T>;
+  using S = statistic_t<T>;
+  static constexpr Index w = virtual_width<A>, kBeside = 3;
+
+  /// Sums that begin with others, as those of the rows after a first part do.
+  struct Sums {
+    std::vector<S> plain, centered;
+    std::vector<A> rests, centered_rests;
+    explicit Sums(Index width)
+        : plain(std::size_t(width + w), S(0.5)), centered(plain), rests(plain.size()), centered_rests(rests) {
+      for (std::size_t i = 0; keeps_rest<A, S> && i < std::size_t(width); ++i) rests[i] = centered_rests[i] = A(1) / A(i + 3) * A(0x1p-60);
+    }
+    TileSums<A> tile() { return {rests.data(), centered_rests.data()}; }
+    bool operator==(const Sums& other) const {
+      return plain == other.plain && centered == other.centered && rests == other.rests && centered_rests == other.centered_rests;
+    }
+  };
+
+  /// Rows of `width` elements, `offset` elements past a line, with NaN before and after them; or in a vector as long as they are, in which a
+  /// sanitizer sees what is read beside them.
+  class Rows {
+   public:
+    Rows(const std::vector<T>& values, Index offset, bool alone) : room_(alone ? values : std::vector<T>()) {
+      first_ = room_.data();
+      if (alone) return;
+      room_.assign(values.size() + 4 * kLine<T>, std::numeric_limits<T>::quiet_NaN());
+      first_ = room_.data() + kLine<T>;
+      first_ += elements_to_alignment(first_, kLine<T>) + offset;
+      std::copy(values.begin(), values.end(), first_);
+    }
+    const T* data() const { return first_; }
+
+   private:
+    std::vector<T> room_;
+    T* first_;
+  };
+
+  /// The same rows with something beside each, which are no held ones.
+  static std::vector<T> apart(const std::vector<T>& rows, Index width) {
+    std::vector<T> result;
+    for (std::size_t i = 0; i < rows.size(); i += std::size_t(width)) {
+      result.insert(result.end(), rows.begin() + std::ptrdiff_t(i), rows.begin() + std::ptrdiff_t(i) + width);
+      result.insert(result.end(), std::size_t(kBeside), std::numeric_limits<T>::quiet_NaN());
+    }
+    return result;
+  }
+  template <bool kFromMemory>
+  static Sums moments(const T* x, Index rows, Index stride, Index width, const std::vector<A>& pivot) {
+    Sums sums(width);
+    dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      column_moments<kFromMemory, A, S, I>(x, rows, stride, width, pivot.data(), sums.tile(), sums.plain.data(), sums.centered.data());
+    });
+    return sums;
+  }
+  template <bool kFromMemory>
+  static Sums gradients(const T* x, const T* dy, Index rows, Index stride, Index width, const std::vector<A>& mean) {
+    Sums sums(width);
+    dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
+      column_gradient_sums<kFromMemory, A, S, I>(x, dy, rows, stride, stride, width, mean.data(), sums.tile(), sums.plain.data(),
+                                                 sums.centered.data());
+    });
+    return sums;
+  }
+};
+using Scalars = testing::Types<float, double, Eigen::bfloat16>;
+TYPED_TEST_SUITE(HeldColumns, Scalars);
+
+TYPED_TEST(HeldColumns, TheSameBitsAsOthers) {
+  using Sum = typename TestFixture::A;
+  for (Index lines = kFewestHeldLines; lines <= kHeldGradientLines<Sum, typename TestFixture::S>; ++lines)
+    for (const Index rows : {1, 2, 3, 7, 8, 16, 21, 31, 32, 33, 39, 100}) {
+      if (!is_held(lines, kHeldGradientLines<Sum, typename TestFixture::S>)) continue;
+      constexpr Index line = virtual_width<Sum>;
+      const Index width = lines * line;
+      const auto x = support::random_values<TypeParam>(rows * width, 1, 3, 2), dy = support::random_values<TypeParam>(rows * width, 2, 0, 1);
+      const auto pivot = support::random_values<Sum>(width, 3, 3, 1);
+      const auto x_apart = TestFixture::apart(x, width), dy_apart = TestFixture::apart(dy, width);
+      at_each_level([&](Level) {
+        const Index stride = width + TestFixture::kBeside;
+        const auto moments = TestFixture::template moments<false>(x_apart.data(), rows, stride, width, pivot);
+        const auto gradients = TestFixture::template gradients<false>(x_apart.data(), dy_apart.data(), rows, stride, width, pivot);
+        for (const auto& [offset, of_dy] : {std::pair<Index, Index>{0, 0}, {1, 1}, {line / 4, line / 4}, {line - 1, line - 1}, {1, 2}, {0, 3}, {-1, -1}}) {
+          SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(width) + " from " + std::to_string(offset) + ", " + std::to_string(of_dy));
+          const typename TestFixture::Rows at_x(x, offset, offset < 0), at_dy(dy, of_dy, offset < 0);
+          EXPECT_EQ(moments, TestFixture::template moments<true>(at_x.data(), rows, width, width, pivot));
+          EXPECT_EQ(moments, TestFixture::template moments<false>(at_x.data(), rows, width, width, pivot));
+          EXPECT_EQ(gradients, TestFixture::template gradients<true>(at_x.data(), at_dy.data(), rows, width, width, pivot));
+          EXPECT_EQ(gradients, TestFixture::template gradients<false>(at_x.data(), at_dy.data(), rows, width, width, pivot));
+        }
+      });
+    }
+}
+
+}  // namespace
+}  // namespace tensornorm::kernels
