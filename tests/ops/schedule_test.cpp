@@ -339,13 +339,27 @@ TEST(ColumnWalk, MomentsOfFewChannelsAreHeld) {
     const ColumnWalk walk = make_column_walk(nest, without_params(nest), sizeof(float), held);
     EXPECT_EQ(walk.problems.size() * (walk.moment_rows * walk.moment_width + walk.moment_tail), nest.size());
     EXPECT_EQ(walk.moment_stride(0), walk.moment_width == walk.width ? walk.row_stride[0] : walk.moment_width);
+    EXPECT_LT(walk.moment_tail, walk.moment_width);
+    EXPECT_EQ(walk.moment_width % walk.period, 0);
+    const Strip seen = strip_of_moments(walk, Strip(walk, 0));
+    EXPECT_EQ(seen.columns.size(), walk.moment_width);
+    EXPECT_EQ(seen.width, walk.moment_width);
+    EXPECT_EQ(seen.statistics, Strip(walk, 0).statistics);
+    // All else is as it would be: how it is cut decides how sums are rounded.
+    const ColumnWalk wide = make_column_walk(nest, without_params(nest), sizeof(float));
+    EXPECT_EQ(wide.moment_width, wide.width);
+    EXPECT_EQ(walk.width, wide.width);
+    EXPECT_EQ(walk.cuts, wide.cuts);
+    EXPECT_EQ(walk.group_rows, wide.group_rows);
+    EXPECT_EQ(walk.cached, wide.cached);
     return walk.moment_width;
   };
   const HeldLines forward{16, 4}, backward{16, 8};
   for (const auto& held : {forward, backward}) {
     for (const Index channels : {2, 4, 8, 16, 32, 64}) EXPECT_EQ(width_of(channels, held), 64) << channels;
     for (const Index channels : {3, 6, 12, 24, 48}) EXPECT_EQ(width_of(channels, held), 48) << channels;
-    EXPECT_EQ(width_of(3, held, "krK"), 48) << "instances of their own";
+    EXPECT_EQ(width_of(3, held, "krK"), 48) << "instances of their own, with a part of a row after the last";
+    EXPECT_EQ(width_of(32, held, "RrK"), 64) << "weights of their own";
   }
   for (const Index channels : {96, 128}) EXPECT_EQ(width_of(channels, backward), channels);
   EXPECT_GT(width_of(96, forward), 500) << "a wide row";

@@ -20,7 +20,7 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
                                             const TileSums<A>& tile, S* plain, S* centered) {
   if constexpr (holds_columns<A, I, keeps_rest<A, S>>)
     if (x_stride == width && dy_stride == width && are_held<A>(width, kHeldGradientLines<A, S>))
-      return dispatch(HeldGradientSums<A, S, T>{x, dy, rows, width, mean, tile, plain, centered});
+      return run_apart<I>(HeldGradientSums<A, S, T>{x, dy, rows, width, mean, tile, plain, centered});
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
   constexpr bool one_register = HardwareLanes<A, I>::width == L::width;
   // Rows that are in a cache are taken one by one, in memory's order, where a line of them is one register: that the sums are read and

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #pragma once
 
+#include <algorithm>
 #include <tensornorm/kernels/dispatch.hpp>
 #include <tensornorm/kernels/held_columns.hpp>
 
@@ -11,13 +12,13 @@ inline namespace TENSORNORM_ABI {
 /// Column kernel: for each of `width` columns adds, over the rows, (x - pivot[c]) to sum[c] and its square to squares[c].
 ///
 /// sum and squares are padded to whole vectors. kFromMemory: x is in no cache, and the next rows are fetched while some are added: each
-/// is a stream of its own, over before the processor has seen that it is one.
+/// is a stream of its own, over before the processor has seen that it is one. Of short rows those are fetched that are kFetchAhead on.
 template <bool kFromMemory, class A, class S, class I, class T>
 TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, const TileSums<A>& tile, S* sum,
                                       S* squares) {
   if constexpr (holds_columns<A, I, true>)
     if (row_stride == width && are_held<A>(width, kHeldMomentLines))
-      return dispatch(HeldMoments<A, S, T>{x, rows, width, pivot, tile, sum, squares});
+      return run_apart<I>(HeldMoments<A, S, T>{x, rows, width, pivot, tile, sum, squares});
   using H = HardwareLanes<A, I>;
   const Index ahead = std::max(kSweepRows<1> * row_stride, kFetchAhead<T>);
   const auto term = [&](Index r, Index c, const auto& load, H& p, H& q) TENSORNORM_INLINE_LAMBDA {

@@ -130,5 +130,15 @@ void dispatch(const Job& job) noexcept {
   dispatch_as<typename Job::A>(job);
 }
 
+/// Runs a part of a job as a function of its own, in the instruction set I that the job runs in: which is in force might have changed.
+template <class I, class Job>
+TENSORNORM_INLINE void run_apart(const Job& job) noexcept {
+#if defined(__x86_64__) && defined(__GNUC__)
+  if constexpr (I::bytes == 64) return run_avx512(job);
+  if constexpr (I::bytes == 32) return run_avx2(job);
+#endif
+  if constexpr (I::bytes < 32) run_baseline(job);
+}
+
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

@@ -3,18 +3,19 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstddef>
+#include <tensornorm/kernels/column_sums.hpp>
 #include <type_traits>
 #include <utility>
-#include <tensornorm/kernels/column_sums.hpp>
 
 namespace tensornorm::kernels {
 
 inline namespace TENSORNORM_ABI {
 
-// Rows of a few lines that follow each other without a gap: with the sums of all their columns in registers, or nearly all, memory is walked in
-// its order, which the processor fetches ahead of. The bits are those of add_columns().
+// Rows of a few lines that follow each other without a gap: with the sums of all their columns in registers, as far as there are so many, memory
+// is walked in its order, which the processor fetches ahead of. The bits are those of add_columns().
 
-/// Lines of such rows, at least, and at most: of moments, and of gradients, whose sums are fewer where they need not be RowSums.
+/// Lines of such rows, at least, and at most: of moments, and of gradients, which need one sum each where moments need RowSums.
 inline constexpr Index kFewestHeldLines = 3, kHeldMomentLines = 4;
 template <class A, class S>
 inline constexpr Index kHeldGradientLines = keeps_rest<A, S> ? 4 : 8;
@@ -203,12 +204,6 @@ struct HeldMoments {
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
-    if constexpr (holds_columns<A, I, true>) add_up<I>();  // the others do not come here
-  }
-
- private:
-  template <class I>
-  TENSORNORM_INLINE void add_up() const {
     if constexpr (turns_rows<A, I, T>)
       if (const Index past = elements_past_line(x); past > 0 && rows >= kFewestTurnedRows) {
         TurnedColumns<A, S> turned(width, past, pivot, tile, sum, squares);
@@ -218,6 +213,7 @@ struct HeldMoments {
     add<false, I>(0, pivot, tile, sum, squares);
   }
 
+ private:
   template <class Lines>
   struct Term {
     Lines x;
@@ -251,12 +247,6 @@ struct HeldGradientSums {
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
-    if constexpr (holds_columns<A, I, keeps_rest<A, S>>) add_up<I>();  // the others do not come here
-  }
-
- private:
-  template <class I>
-  TENSORNORM_INLINE void add_up() const {
     if constexpr (turns_rows<A, I, T>)
       if (const Index past = elements_past_line(x); past > 0 && past == elements_past_line(dy) && rows >= kFewestTurnedRows) {
         TurnedColumns<A, S> turned(width, past, mean, tile, plain, centered);
@@ -266,6 +256,7 @@ struct HeldGradientSums {
     add<false, I>(0, mean, tile, plain, centered);
   }
 
+ private:
   template <class Lines>
   struct Term {
     Lines x, dy;

@@ -38,7 +38,7 @@ void place_beside(const T* y, std::initializer_list<A**> arrays) {
 }
 
 /// Elements after a line of memory at which arrays begin that are read beside columns of x, so that their vectors are aligned where those
-/// of x are: at 0 where rows are not whole vectors, have weights of their own, or are a few lines, and parts of vectors no small part of them.
+/// of x are: at 0 where rows are not whole vectors, have weights of their own, or are a few lines: parts of vectors are no small part of those.
 template <class A, class T>
 Index past_line(const ColumnWalk& walk, const T* x) {
   return walk.affine || walk.moment_width != walk.width || walk.row_stride[0] % kWholeVectors != 0 ? 0 : elements_past_line(x) % kLine<A>;

@@ -170,12 +170,12 @@ inline Index whole_vectors(Index most, Index width) {
   return most < step ? most : most / step * step;
 }
 
-/// Lines of rows whose columns have their sums held in registers: the elements of one, and how many at most. None.
+/// Lines of rows whose columns have their sums held in registers: the elements of one, and how many at most. By default none are held.
 struct HeldLines {
   Index elements = 1, most = 0;
 
-  /// Columns of rows of `period` that follow each other without a gap, which are so many lines: three or four, or else as few as can be; 0 where
-  /// there are none such.
+  /// Columns of rows of `period` that follow each other without a gap, which are so many lines: up to four, or else as few as can be; 0 where
+  /// kernels::is_held() does not take so many.
   Index columns(Index period) const {
     const Index step = std::lcm(elements, period), few = kernels::kHeldMomentLines * elements, columns = step > few ? step : few / step * step;
     return elements > 1 && kernels::is_held(columns / elements, most) ? columns : 0;

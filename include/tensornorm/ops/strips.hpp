@@ -14,7 +14,7 @@ inline namespace TENSORNORM_ABI {
 
 // How a column walk is gone through: its strips, their rows, and the runs of one weight in a row.
 
-/// Wide rows [first, last), the partial one counted with them.
+/// Rows [first, last) of a pass, the partial one counted with them.
 struct RowRange {
   Index first, last;
   static RowRange cut(Index rows, Index i, Index cuts) { return {first_of_share(rows, i, cuts), first_of_share(rows, i + 1, cuts)}; }

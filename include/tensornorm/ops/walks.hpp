@@ -92,7 +92,7 @@ struct ColumnWalk {
   LoopList columns;        ///< loops inside a wide row
   Index group_rows = 1;    ///< wide rows of a group
   Index group_tail = 0;    ///< columns of the partial one after them
-  Index moment_rows = 1;   ///< rows of all groups together, as the statistics see them
+  Index moment_rows = 1;   ///< rows of all groups together, as the statistics see them (gradients beside weights of rows see wide ones)
   Index moment_tail = 0;   ///< columns of the partial one after them
   Index moment_width = 1;  ///< columns of one of those: of a wide row, or of as many rows in it as have their sums in registers
   Strides row_stride{};    ///< from wide row to wide row, per operand
