@@ -33,9 +33,7 @@ class HeldColumns : public testing::Test {
     std::vector<S> plain, centered;
     std::vector<A> rests, centered_rests;
     explicit Sums(Index width)
-        : plain(std::size_t(width + virtual_width<A>), S(0.5)), centered(plain), rests(plain.size()), centered_rests(rests) {
-      for (std::size_t i = 0; keeps_rest<A, S> && i < std::size_t(width); ++i) rests[i] = centered_rests[i] = A(1) / A(i + 3) * A(0x1p-60);
-    }
+        : plain(std::size_t(width + virtual_width<A>), S(0.5)), centered(plain), rests(plain.size()), centered_rests(rests) {}
     TileSums<A> tile() { return {rests.data(), centered_rests.data()}; }
     bool operator==(const Sums& other) const {
       return same(plain, other.plain) && same(centered, other.centered) && same(rests, other.rests) && same(centered_rests, other.centered_rests);
@@ -107,20 +105,20 @@ class HeldColumns : public testing::Test {
     return sums;
   }
 };
-using Scalars = testing::Types<float, double, Eigen::bfloat16>;
+using Scalars = testing::Types<float, Eigen::bfloat16>;
 TYPED_TEST_SUITE(HeldColumns, Scalars);
 
 #if defined(__x86_64__)
 // Or what follows would compare others with themselves.
-static_assert(holds_columns<float, Isa<64>, true> && holds_columns<double, Isa<64>, true> && holds_columns<float, Isa<32>, false>);
-static_assert(turns_rows<float, Isa<64>, float> && turns_rows<double, Isa<64>, double> && !turns_rows<float, Isa<64>, Eigen::bfloat16>);
+static_assert(holds_columns<float, double, Isa<64>, true> && holds_columns<float, double, Isa<32>, false>);
+static_assert(turns_rows<float, Isa<64>, float> && !turns_rows<float, Isa<64>, Eigen::bfloat16>);
 #endif
 
 TYPED_TEST(HeldColumns, TheSameBitsAsOthers) {
   using Sum = typename TestFixture::A;
-  for (Index lines = kFewestHeldLines; lines <= kHeldGradientLines<Sum, typename TestFixture::S>; ++lines)
+  for (Index lines = kFewestHeldLines; lines <= kHeldGradientLines; ++lines)
     for (const Index rows : {1, 2, 3, 7, 8, 16, 21, 31, 32, 33, 39, 100}) {
-      if (!is_held(lines, kHeldGradientLines<Sum, typename TestFixture::S>)) continue;
+      if (!is_held(lines, kHeldGradientLines)) continue;
       const Index width = lines * TestFixture::line, kept = rows > kTileRows ? kTileRows : 0;
       auto x = support::random_values<TypeParam>(rows * width, 1, 3, 2), dy = support::random_values<TypeParam>(rows * width, 2, 0, 1);
       if (rows > 7) {  // each is to stay in its column

@@ -18,8 +18,8 @@ inline namespace TENSORNORM_ABI {
 template <bool kFromMemory, class A, class S, class I, class T>
 TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows, Index x_stride, Index dy_stride, Index width, const A* mean,
                                             const TileSums<A>& tile, S* plain, S* centered) {
-  if constexpr (holds_columns<A, I, keeps_rest<A, S>>)
-    if (x_stride == width && dy_stride == width && are_held<A>(width, kHeldGradientLines<A, S>))
+  if constexpr (holds_columns<A, S, I, false>)
+    if (x_stride == width && dy_stride == width && are_held<A>(width, kHeldGradientLines))
       return run_apart<I>(HeldGradientSums<A, S, T>{x, dy, rows, width, mean, tile, plain, centered});
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
   constexpr bool one_register = HardwareLanes<A, I>::width == L::width;

@@ -16,7 +16,7 @@ inline namespace TENSORNORM_ABI {
 template <bool kFromMemory, class A, class S, class I, class T>
 TENSORNORM_INLINE void column_moments(const T* x, Index rows, Index row_stride, Index width, const A* pivot, const TileSums<A>& tile, S* sum,
                                       S* squares) {
-  if constexpr (holds_columns<A, I, true>)
+  if constexpr (holds_columns<A, S, I, true>)
     if (row_stride == width && are_held<A>(width, kHeldMomentLines))
       return run_apart<I>(HeldMoments<A, S, T>{x, rows, width, pivot, tile, sum, squares});
   using H = HardwareLanes<A, I>;

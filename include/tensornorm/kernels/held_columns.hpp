@@ -16,9 +16,7 @@ inline namespace TENSORNORM_ABI {
 // is walked in its order, which the processor fetches ahead of. The bits are those of add_columns().
 
 /// Lines of such rows, at least, and at most: of moments, and of gradients, which need one sum each where moments need RowSums.
-inline constexpr Index kFewestHeldLines = 3, kHeldMomentLines = 4;
-template <class A, class S>
-inline constexpr Index kHeldGradientLines = keeps_rest<A, S> ? 4 : 8;
+inline constexpr Index kFewestHeldLines = 3, kHeldMomentLines = 4, kHeldGradientLines = 8;
 
 /// 3, 4, 6 and 8 of them: of 24, 32, 48, 64, 96, 128 channels, say. Others are too seldom for a loop of their own.
 constexpr bool is_held(Index lines, Index most) { return lines >= kFewestHeldLines && lines <= most && (lines <= 4 || lines % 2 == 0); }
@@ -31,8 +29,11 @@ template <class A, class I>
 inline constexpr bool lines_are_registers = HardwareLanes<A, I>::width == VirtualLanes<A, I>::width;
 /// Whether they are faster so: not where each lane is fused by itself, as in x86's baseline, which takes longer than memory; nor are there registers
 /// for RowSums where a line is several.
-template <class A, class I, bool kRowSums>
-inline constexpr bool holds_columns = HardwareLanes<A, I>::fuses && (!kRowSums || lines_are_registers<A, I>);
+///
+/// None are held where rests are kept: those of columns are not those of their statistic, and of fewer columns, whose sums are larger, too much is
+/// lost.
+template <class A, class S, class I, bool kRowSums>
+inline constexpr bool holds_columns = !keeps_rest<A, S> && HardwareLanes<A, I>::fuses && (!kRowSums || lines_are_registers<A, I>);
 
 /// Lines of `rows` such rows of kWidth elements at x, in the order of memory.
 ///
@@ -102,7 +103,7 @@ class TurnedColumns {
     std::rotate_copy(from, from + past_, from + width_, to);
   }
 
-  static constexpr std::size_t most = std::size_t(kHeldGradientLines<A, S> * virtual_width<A>);
+  static constexpr std::size_t most = std::size_t(kHeldGradientLines * virtual_width<A>);
   alignas(64) A beside_[most];
   alignas(64) A tile_plain_[most];
   alignas(64) A tile_centered_[most];
@@ -274,9 +275,7 @@ struct HeldGradientSums {
     const auto make_term = [&](auto columns) TENSORNORM_INLINE_LAMBDA {
       return Term<RowLines<kTurned, columns.value, L, A, T>>{{x, rows, past}, {dy, rows, past}, means};
     };
-    using Sums = std::conditional_t<keeps_rest<A, S>, HeldRowSums<L>, HeldSum<L>>;
-    constexpr Index sweep = keeps_rest<A, S> ? kSweepRows<2> : kTileRows, most = kHeldGradientLines<A, S>;
-    add_held_columns<Sums, sweep, most, A, S, I>(rows, width / L::width, make_term, sums, to_plain, to_centered);
+    add_held_columns<HeldSum<L>, kTileRows, kHeldGradientLines, A, S, I>(rows, width / L::width, make_term, sums, to_plain, to_centered);
   }
 };
 

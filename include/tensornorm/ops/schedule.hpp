@@ -174,6 +174,12 @@ inline Index whole_vectors(Index most, Index width) {
 struct HeldLines {
   Index elements = 1, most = 0;
 
+  /// Of numbers of type A, whose statistics are S: see kernels::holds_columns.
+  template <class A, class S>
+  static constexpr HeldLines of(Index most) {
+    return kernels::keeps_rest<A, S> ? HeldLines() : HeldLines{kernels::virtual_width<A>, most};
+  }
+
   /// Columns of rows of `period` that follow each other without a gap, which are so many lines: up to four, or else as few as can be; 0 where
   /// kernels::is_held() does not take so many.
   Index columns(Index period) const {
