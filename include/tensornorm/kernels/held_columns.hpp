@@ -63,7 +63,7 @@ class RowLines {
 
 /// Where their lines are registers, rows may be turned.
 template <class A, class I, class T>
-inline constexpr bool turns_rows = std::is_same_v<A, T> && lines_are_registers<A, I> && VirtualLanes<A, I>::masks;
+inline constexpr bool turns_rows = std::is_same_v<A, T> && lines_are_registers<A, I>;
 /// So many rows are worth it.
 inline constexpr Index kFewestTurnedRows = 32;
 
