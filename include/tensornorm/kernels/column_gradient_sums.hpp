@@ -22,7 +22,6 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
     if (x_stride == width && dy_stride == width && are_held<A>(width, kHeldGradientLines))
       return run_apart<I>(HeldGradientSums<A, S, T>{x, dy, rows, width, mean, tile, plain, centered});
   using L = VirtualLanes<A, I>;  // a whole line of each row: it may not stay until the next vector
-  constexpr bool one_register = HardwareLanes<A, I>::width == L::width;
   // Rows that are in a cache are taken one by one, in memory's order, where a line of them is one register: that the sums are read and
   // written for each costs less. Not those of doubles, which are two each.
   constexpr bool row_by_row = !kFromMemory && HardwareLanes<A, I>::width == kLine<T> && !keeps_rest<A, S>;
@@ -37,7 +36,8 @@ TENSORNORM_INLINE void column_gradient_sums(const T* x, const T* dy, Index rows,
     q.fma(g, load(x + r * x_stride + c) - load(mean + c));
   };
   // Elsewhere in the caches two operands are slower without a loop.
-  add_columns<L, together, keeps_rest<A, S>, (kFromMemory && one_register) || row_by_row, A, S, I>(rows, width, term, tile, plain, centered);
+  constexpr bool unrolled = (kFromMemory && lines_are_registers<A, I>) || row_by_row;
+  add_columns<L, together, keeps_rest<A, S>, unrolled, A, S, I>(rows, width, term, tile, plain, centered);
 }
 
 /// What a row of columns whose weights change from row to row reads and adds to, one value per column, padded to whole vectors.
