@@ -193,6 +193,20 @@ TENSORNORM_INLINE void add_held_columns(Index rows, Index lines, const MakeTerm&
   }(std::make_integer_sequence<Index, kMost>());
 }
 
+/// Calls add(whether rows are turned, past, beside, tile, plain, centered) for rows at x, with what is beside their columns in that order.
+/// in_step: what else is read begins as far past a line.
+template <class I, class T, class A, class S, class Add>
+TENSORNORM_INLINE void add_in_lines(const T* x, bool in_step, Index rows, Index width, const A* beside, const TileSums<A>& tile, S* plain,
+                                    S* centered, const Add& add) {
+  if constexpr (turns_rows<A, I, T>)
+    if (const Index past = elements_past_line(x); past > 0 && in_step && rows >= kFewestTurnedRows) {
+      TurnedColumns<A, S> turned(width, past, beside, tile, plain, centered);
+      add(std::true_type(), past, turned.beside(), turned.tile(), turned.plain(), turned.centered());
+      return turned.finish();
+    }
+  add(std::false_type(), Index(0), beside, tile, plain, centered);
+}
+
 /// column_moments() of such rows.
 template <class Accumulator, class S, class T>
 struct HeldMoments {
@@ -205,13 +219,16 @@ struct HeldMoments {
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
-    if constexpr (turns_rows<A, I, T>)
-      if (const Index past = elements_past_line(x); past > 0 && rows >= kFewestTurnedRows) {
-        TurnedColumns<A, S> turned(width, past, pivot, tile, sum, squares);
-        add<true, I>(past, turned.beside(), turned.tile(), turned.plain(), turned.centered());
-        return turned.finish();
-      }
-    add<false, I>(0, pivot, tile, sum, squares);
+    using L = VirtualLanes<A, I>;
+    add_in_lines<I>(x, true, rows, width, pivot, tile, sum, squares,
+                    [&]<bool kTurned>(std::bool_constant<kTurned>, Index past, const A* pivots, const TileSums<A>& sums, S* plain, S* centered)
+                        TENSORNORM_INLINE_LAMBDA {
+                          const auto make_term = [&](auto columns) TENSORNORM_INLINE_LAMBDA {
+                            return Term<RowLines<kTurned, columns.value, L, A, T>>{{x, rows, past}, pivots};
+                          };
+                          add_held_columns<HeldRowSums<L>, kSweepRows<1>, kHeldMomentLines, A, S, I>(rows, width / L::width, make_term, sums,
+                                                                                                     plain, centered);
+                        });
   }
 
  private:
@@ -226,14 +243,6 @@ struct HeldMoments {
       q.fma(d, d);
     }
   };
-  template <bool kTurned, class I>
-  TENSORNORM_INLINE void add(Index past, const A* pivots, TileSums<A> sums, S* plain, S* centered) const {
-    using L = VirtualLanes<A, I>;
-    const auto make_term = [&](auto columns) TENSORNORM_INLINE_LAMBDA {
-      return Term<RowLines<kTurned, columns.value, L, A, T>>{{x, rows, past}, pivots};
-    };
-    add_held_columns<HeldRowSums<L>, kSweepRows<1>, kHeldMomentLines, A, S, I>(rows, width / L::width, make_term, sums, plain, centered);
-  }
 };
 
 /// column_gradient_sums() of such rows.
@@ -248,13 +257,16 @@ struct HeldGradientSums {
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
-    if constexpr (turns_rows<A, I, T>)
-      if (const Index past = elements_past_line(x); past > 0 && past == elements_past_line(dy) && rows >= kFewestTurnedRows) {
-        TurnedColumns<A, S> turned(width, past, mean, tile, plain, centered);
-        add<true, I>(past, turned.beside(), turned.tile(), turned.plain(), turned.centered());
-        return turned.finish();
-      }
-    add<false, I>(0, mean, tile, plain, centered);
+    using L = VirtualLanes<A, I>;
+    add_in_lines<I>(x, elements_past_line(x) == elements_past_line(dy), rows, width, mean, tile, plain, centered,
+                    [&]<bool kTurned>(std::bool_constant<kTurned>, Index past, const A* means, const TileSums<A>& sums, S* to_plain, S* to_centered)
+                        TENSORNORM_INLINE_LAMBDA {
+                          const auto make_term = [&](auto columns) TENSORNORM_INLINE_LAMBDA {
+                            return Term<RowLines<kTurned, columns.value, L, A, T>>{{x, rows, past}, {dy, rows, past}, means};
+                          };
+                          add_held_columns<HeldSum<L>, kTileRows, kHeldGradientLines, A, S, I>(rows, width / L::width, make_term, sums, to_plain,
+                                                                                               to_centered);
+                        });
   }
 
  private:
@@ -269,14 +281,6 @@ struct HeldGradientSums {
       q.fma(g, x(r, c) - L::load(means + c));
     }
   };
-  template <bool kTurned, class I>
-  TENSORNORM_INLINE void add(Index past, const A* means, TileSums<A> sums, S* to_plain, S* to_centered) const {
-    using L = VirtualLanes<A, I>;
-    const auto make_term = [&](auto columns) TENSORNORM_INLINE_LAMBDA {
-      return Term<RowLines<kTurned, columns.value, L, A, T>>{{x, rows, past}, {dy, rows, past}, means};
-    };
-    add_held_columns<HeldSum<L>, kTileRows, kHeldGradientLines, A, S, I>(rows, width / L::width, make_term, sums, to_plain, to_centered);
-  }
 };
 
 }  // namespace TENSORNORM_ABI
