@@ -86,11 +86,11 @@ struct Isa {
 
 #if defined(__x86_64__) && defined(__GNUC__)
 template <class Job>
-__attribute__((noinline, target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))) void run_avx512(const Job& job) noexcept {
+TENSORNORM_FLATTEN __attribute__((noinline, target("avx512f,avx512bw,avx512vl,avx512dq,avx2,fma,f16c"))) void run_avx512(const Job& job) noexcept {
   job.template operator()<Isa<64>>();
 }
 template <class Job>
-__attribute__((noinline, target("avx2,fma,f16c"))) void run_avx2(const Job& job) noexcept {
+TENSORNORM_FLATTEN __attribute__((noinline, target("avx2,fma,f16c"))) void run_avx2(const Job& job) noexcept {
   job.template operator()<Isa<32>>();
 }
 #endif
@@ -98,7 +98,7 @@ template <class Job>
 #if defined(__GNUC__)
 __attribute__((noinline))
 #endif
-void run_baseline(const Job& job) noexcept {
+TENSORNORM_FLATTEN void run_baseline(const Job& job) noexcept {
   job.template operator()<Isa<16>>();
 }
 
