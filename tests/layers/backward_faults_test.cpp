@@ -79,26 +79,18 @@ template <class Error = std::invalid_argument, class Layer, class DY, class X, c
 void expect_refused(const Layer& layer, const DY& dy, const X& x, const Saved& saved, DX&& dx, Gradients& gradients,
                     const Parts& parts, unsigned ways = kAll | kDxOnly | kGradientsOnly | kFromOutput | kAllocating) {
   SCOPED_TRACE(text_of(layer));
-  const auto everything = [&] {
-    return state_of(layer) + saved_state(saved) + bytes_of(dy) + bytes_of(x) + bytes_of(dx) + gradient_bytes(gradients);
-  };
-  const std::string before = everything();
-  const auto refused = [&](const char* function, const Attempt& call) {
-    Parts all = parts;
-    all.push_back(name_of(layer) + "::" + function + ": ");
-    expect_error<Error>(call, all);
-    EXPECT_TRUE(everything() == before) << function << " wrote";
-  };
-  if ((ways & kAll) != 0) refused("backward", [&] { layer.backward(dy, x, saved, dx, gradients); });
-  if ((ways & kDxOnly) != 0) refused("backward", [&] { layer.backward(dy, x, saved, dx, tn::none); });
-  if ((ways & kGradientsOnly) != 0) refused("backward", [&] { layer.backward(dy, x, saved, tn::none, gradients); });
-  if ((ways & kAllocating) != 0) refused("backward", [&] { (void)layer.backward(dy, x, saved); });
-  if ((ways & kFromOutput) == 0) return;
-  refused("backward_from_output", [&] { layer.backward_from_output(dy, x, saved, dx, gradients); });
-  if ((ways & kDxOnly) != 0)
-    refused("backward_from_output", [&] { layer.backward_from_output(dy, x, saved, dx, tn::none); });
-  if ((ways & kGradientsOnly) != 0)
-    refused("backward_from_output", [&] { layer.backward_from_output(dy, x, saved, tn::none, gradients); });
+  const bool all = (ways & kAll) != 0, dx_only = (ways & kDxOnly) != 0, gradients_only = (ways & kGradientsOnly) != 0,
+             from_output = (ways & kFromOutput) != 0;
+  expect_calls_refused<Error>(
+      name_of(layer),
+      [&] { return state_of(layer) + saved_state(saved) + bytes_of(dy) + bytes_of(x) + bytes_of(dx) + gradient_bytes(gradients); }, parts,
+      {{all, "backward", [&] { layer.backward(dy, x, saved, dx, gradients); }},
+       {dx_only, "backward", [&] { layer.backward(dy, x, saved, dx, tn::none); }},
+       {gradients_only, "backward", [&] { layer.backward(dy, x, saved, tn::none, gradients); }},
+       {(ways & kAllocating) != 0, "backward", [&] { (void)layer.backward(dy, x, saved); }},
+       {from_output, "backward_from_output", [&] { layer.backward_from_output(dy, x, saved, dx, gradients); }},
+       {from_output && dx_only, "backward_from_output", [&] { layer.backward_from_output(dy, x, saved, dx, tn::none); }},
+       {from_output && gradients_only, "backward_from_output", [&] { layer.backward_from_output(dy, x, saved, tn::none, gradients); }}});
 }
 
 template <class Kind>

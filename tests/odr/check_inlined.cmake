@@ -1,10 +1,28 @@
 # SPDX-License-Identifier: MIT
-# cmake -DOBJDUMP=<objdump> -DOBJECTS=<file;...> -P check_inlined.cmake
+# cmake -DOBJDUMP=<objdump> -DOBJECTS=<file;...> -DINCLUDE=<include/tensornorm> -P check_inlined.cmake
 #
 # A kernel called from an AVX-512 or AVX2 entry point instead of inlined into it would run at the baseline's instruction
-# set, right but slow, without a warning. So those entry points call no function that has lanes or an instruction set in
-# its name; what is left to the baseline on purpose has neither.
+# set, right but slow, without a warning. So those entry points call no function of the library that has lanes or an
+# instruction set in its name, and none but those that its headers mark as called.
 cmake_minimum_required(VERSION 3.24)
+
+# As symbols have their names: with the length before; that of a constructor, with its type's arguments and C after it, is one of a type as well.
+set(called "run_avx512I|run_avx2I|run_baselineI")
+file(GLOB_RECURSE headers ${INCLUDE}/*.hpp)
+foreach(header IN LISTS headers)
+  file(STRINGS ${header} lines REGEX "^ *TENSORNORM_(CALLED|RARE) ")
+  string(REGEX REPLACE "[][]" "" lines "${lines}")
+  foreach(line IN LISTS lines)
+    if(line MATCHES "([A-Za-z_]+)\\(")
+      set(name ${CMAKE_MATCH_1})
+      string(LENGTH ${name} length)
+      if(name MATCHES "^[A-Z]")
+        string(APPEND name "(I[a-z]+E)?C[12]")
+      endif()
+      string(APPEND called "|[^0-9]${length}${name}")
+    endif()
+  endforeach()
+endforeach()
 
 set(entry_points 0)
 foreach(object IN LISTS OBJECTS)
@@ -25,6 +43,8 @@ foreach(object IN LISTS OBJECTS)
       endif()
     elseif(inside AND line MATCHES "_Z[^ ]*(3IsaI|5LanesI)[^ ]*")
       message(SEND_ERROR "${function}\n  calls ${CMAKE_MATCH_0}")
+    elseif(inside AND line MATCHES "_ZN?K?10tensornorm[^ ]*" AND NOT line MATCHES "${called}")
+      message(SEND_ERROR "${function}\n  calls ${line}, which no header marks as called")
     endif()
   endforeach()
 endforeach()

@@ -24,7 +24,7 @@ function(refuse_symbols regex what)
   endforeach()
 endfunction()
 
-set(any "run_(baseline|avx2|avx512)")
+set(any "run_(baseline|avx2|avx512|one_by_one)")
 require_symbols("${any}.*(Forward|Backward)" "no kernel" ${WITH} ${ROWS} ${ONE_BY_ONE})
 require_symbols("choose_walk" "nothing that chooses a walk" ${WITH})
 refuse_symbols("${any}.*(Forward|Backward|Interleaved)" "kernels" ${WITHOUT})

@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include <initializer_list>
 #include <limits>
 #include <sstream>
 #include <stdexcept>
@@ -33,16 +34,18 @@ inline constexpr double kInf = std::numeric_limits<double>::infinity();
 using FaultKinds = testing::Types<support::Kind<float, Eigen::RowMajor>, support::Kind<double, Eigen::ColMajor>>;
 
 /// A function of no arguments, for as long as it lives: what takes one is compiled once, not once for each lambda.
-class Attempt {
+template <class Result>
+class FunctionRef {
  public:
   template <class F>
-  Attempt(const F& f) : f_(&f), call_([](const void* object) { (*static_cast<const F*>(object))(); }) {}
-  void operator()() const { call_(f_); }
+  FunctionRef(const F& f) : f_(&f), call_([](const void* object) -> Result { return (*static_cast<const F*>(object))(); }) {}
+  Result operator()() const { return call_(f_); }
 
  private:
   const void* f_;
-  void (*call_)(const void*);
+  Result (*call_)(const void*);
 };
+using Attempt = FunctionRef<void>;
 
 inline std::string text_of_shape(const support::Shape& shape) {
   std::ostringstream out;
@@ -59,6 +62,28 @@ void expect_error(const Attempt& attempt, const Parts& parts) {
   } catch (const std::exception& error) {
     EXPECT_EQ(typeid(error), typeid(Error)) << error.what();
     for (const std::string& part : parts) EXPECT_PRED_FORMAT2(testing::IsSubstring, part, error.what());
+  }
+}
+
+/// A call that is made if it is `asked` for.
+struct AskedCall {
+  bool asked;
+  const char* function;
+  Attempt call;
+};
+
+/// Calls of the layer of this name are refused with an Error whose text names the function and has all the parts; what `everything` returns,
+/// the bytes of all operands, is what it was before.
+template <class Error>
+void expect_calls_refused(const std::string& name, const FunctionRef<std::string>& everything, const Parts& parts,
+                          std::initializer_list<AskedCall> calls) {
+  const std::string before = everything();
+  for (const AskedCall& one : calls) {
+    if (!one.asked) continue;
+    Parts all = parts;
+    all.push_back(name + "::" + one.function + ": ");
+    expect_error<Error>(one.call, all);
+    EXPECT_TRUE(everything() == before) << one.function << " wrote";
   }
 }
 
@@ -201,23 +226,14 @@ void expect_refused(Layer& layer, const X& x, Y&& y, const Parts& parts, Calls c
   using Scalar = std::remove_cvref_t<decltype(layer.weight().data()[0])>;
   SCOPED_TRACE(text_of(layer));
   auto saved = saved_before<Scalar>();
-  const std::string state = state_of(layer), saved_bytes = saved_state(saved), x_bytes = bytes_of(x);
-  const std::string y_bytes = bytes_of(y);
-  const auto refused = [&](const char* function, const Attempt& call) {
-    Parts all = parts;
-    all.push_back(name_of(layer) + "::" + function + ": ");
-    expect_error<Error>(call, all);
-    EXPECT_EQ(state_of(layer), state) << function;
-    EXPECT_EQ(saved_state(saved), saved_bytes) << function;
-    EXPECT_EQ(bytes_of(x), x_bytes) << function;
-    EXPECT_EQ(bytes_of(y), y_bytes) << function;
-  };
-  refused("forward", [&] { layer.forward(x, y); });
-  refused("forward", [&] { layer.forward(x, y, saved); });
-  if (calls != Calls::of_y) refused("forward", [&] { static_cast<void>(layer(x)); });
-  if (calls == Calls::forward_only) return;
-  refused("infer", [&] { std::as_const(layer).infer(x, y); });
-  if (calls == Calls::all) refused("infer", [&] { static_cast<void>(std::as_const(layer).infer(x)); });
+  const bool returns_y = calls != Calls::of_y, infers = calls != Calls::forward_only;
+  expect_calls_refused<Error>(
+      name_of(layer), [&] { return state_of(layer) + saved_state(saved) + bytes_of(x) + bytes_of(y); }, parts,
+      {{true, "forward", [&] { layer.forward(x, y); }},
+       {true, "forward", [&] { layer.forward(x, y, saved); }},
+       {returns_y, "forward", [&] { static_cast<void>(layer(x)); }},
+       {infers, "infer", [&] { std::as_const(layer).infer(x, y); }},
+       {returns_y && infers, "infer", [&] { static_cast<void>(std::as_const(layer).infer(x)); }}});
 }
 
 }  // namespace faults

@@ -13,7 +13,7 @@ namespace tensornorm::kernels {
 inline namespace TENSORNORM_ABI {
 
 // Columns that belong to statistics through a few loops: what one column of a tile means to the statistics and back. Done once per
-// strip, by additions and copies alone, so these are ordinary functions of the baseline: the same bits, and compiled once.
+// strip, by additions and copies alone, so these are called, functions of the baseline: the same bits, and compiled once.
 
 /// to[i] = value: at -O2 compilers leave std::fill_n one element at a time.
 template <class A>
@@ -35,7 +35,7 @@ TENSORNORM_INLINE void fill_past(A* to, Index n, A value) {
 
 /// to[i] += from[i].
 template <class S, class T>
-TENSORNORM_APART void add_to(S* to, const T* from, Index n) {
+TENSORNORM_CALLED void add_to(S* to, const T* from, Index n) {
   using L = HardwareLanes<S, Isa<16>>;
   Index i = 0;
   for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
@@ -98,7 +98,7 @@ TENSORNORM_INLINE void add_lanes(const SumArray<A, S>& to, const L& lanes, const
 
 /// to[0] += the sum of n numbers, in the order of virtual lanes.
 template <class A, class S, class T>
-TENSORNORM_APART void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
+TENSORNORM_CALLED void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
   using L = VirtualLanes<S, Isa<16>>;
   constexpr bool keeps = keeps_rest<A, S>;
   const Index at_once = keeps ? kPlainTerms * L::width : n;
@@ -179,7 +179,7 @@ A* expand_loops(const LoopList& loops, int level, int end, const Run& run, const
 /// The statistic's (or parameter's) value beside each of its columns; `from` is indexed by that stride of the loops. A line of zeros
 /// follows, for the vector that is read across the end: what was there before might trap, or be nothing yet.
 template <Index Loop::* kStride, class Source, class A>
-TENSORNORM_APART void expand(const LoopList& columns, const Source* from, A* to) {
+TENSORNORM_CALLED void expand(const LoopList& columns, const Source* from, A* to) {
   int outer = columns.depth - 1;
   Run run{columns.loops[outer].extent, columns.loops[outer].*kStride};  // and the loops that only go on where it ends
   for (; outer > 0 && columns.loops[outer - 1].*kStride == run.extent * run.step; --outer) run.extent *= columns.loops[outer - 1].extent;
@@ -188,7 +188,7 @@ TENSORNORM_APART void expand(const LoopList& columns, const Source* from, A* to)
 
 /// to[i] += from[i], with the rests of doubles.
 template <class A, class S, class T>
-TENSORNORM_APART void add_to(const SumArray<A, S>& to, const T* from, Index n) {
+TENSORNORM_CALLED void add_to(const SumArray<A, S>& to, const T* from, Index n) {
   if constexpr (!keeps_rest<A, S>) {
     add_to(to.sum, from, n);
   } else {
@@ -202,7 +202,7 @@ TENSORNORM_APART void add_to(const SumArray<A, S>& to, const T* from, Index n) {
 /// to[i] += from[i] + from[n + i] + ..., of n numbers, fewer than there are virtual lanes, that come `times` times. A period is as many vectors
 /// as it takes for one to begin with the first of them again.
 template <class A, class S, class T>
-TENSORNORM_APART void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
+TENSORNORM_CALLED void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
   using L = VirtualLanes<S, Isa<16>>;
   constexpr bool keeps = keeps_rest<A, S>;
   constexpr Index w = L::width;
@@ -238,7 +238,7 @@ TENSORNORM_APART void add_again(const SumArray<A, S>& to, const T* from, Index n
 
 /// to[i] += the sum of n numbers, fewer than there are virtual lanes, that follow those of to[i - 1].
 template <class A, class S, class T>
-TENSORNORM_APART void add_runs(const SumArray<A, S>& to, const T* from, Index n, Index runs) {
+TENSORNORM_CALLED void add_runs(const SumArray<A, S>& to, const T* from, Index n, Index runs) {
   using L = VirtualLanes<S, Isa<16>>;
   Index i = 0;
   const auto terms = [&](Index k) TENSORNORM_INLINE_LAMBDA {
@@ -254,7 +254,7 @@ TENSORNORM_APART void add_runs(const SumArray<A, S>& to, const T* from, Index n,
 
 /// Adds each column's value to its statistic's, or its parameter's.
 template <Index Loop::* kStride, class A, class S, class T>
-TENSORNORM_APART void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
+TENSORNORM_CALLED void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
   LoopList outer = columns;
   const Loop inner = columns.loops[--outer.depth];
   const Index step = inner.*kStride;

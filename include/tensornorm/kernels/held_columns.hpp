@@ -71,7 +71,7 @@ inline constexpr Index kFewestTurnedRows = 32;
 template <class A, class S>
 class TurnedColumns {
  public:
-  TENSORNORM_APART TurnedColumns(Index width, Index past, const A* beside, const TileSums<A>& tile, S* plain, S* centered)
+  TENSORNORM_CALLED TurnedColumns(Index width, Index past, const A* beside, const TileSums<A>& tile, S* plain, S* centered)
       : width_(width), past_(past), tile_(tile), plain_(plain), centered_(centered) {
     turn(beside, beside_);
     turn(tile.plain, tile_plain_);
@@ -86,7 +86,7 @@ class TurnedColumns {
   TileSums<A> tile() { return {tile_plain_, tile_centered_}; }
   S* plain() { return plain_sums_; }
   S* centered() { return centered_sums_; }
-  TENSORNORM_APART void finish() const {
+  TENSORNORM_CALLED void finish() const {
     turn_back(tile_plain_, tile_.plain);
     turn_back(tile_centered_, tile_.centered);
     turn_back(plain_sums_, plain_);

@@ -24,7 +24,7 @@ inline Index sample_position(Index i, Index samples, Index total) {
 
 /// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite.
 template <class A, class T>
-TENSORNORM_APART void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
+TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
   LoopList kept, reduced;
   for (int i = 0; i < columns.depth; ++i) (columns.loops[i].statistic == 0 ? reduced : kept).push(columns.loops[i]);
   const Index folded = reduced.size(), total = rows * folded;

@@ -60,14 +60,14 @@ inline namespace TENSORNORM_ABI {
 
 /// The sums of n elements of one weight.
 template <class I, class A, class S, class T>
-TENSORNORM_WALK void add_elements(const T* x, const T* dy, Index n, const ReadAhead& ahead, const GradientCenter<A, S>& center,
+TENSORNORM_NESTED void add_elements(const T* x, const T* dy, Index n, const ReadAhead& ahead, const GradientCenter<A, S>& center,
                                     GradientSums<S>& run, GradientSums<S>& rests) {
   const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr, true};
   row_gradient_sums<false, false, A, S, I>(x, dy, n, row, ahead, run, rests);
 }
 /// Adds to the gradients of the parameter at p, or of a vector of them from there on, the sums of what has such a center.
 template <class Args, class A, class S, class V>
-TENSORNORM_WALK void add_to_parameters(const Args& args, const ParameterSums<A, S>& totals, Index p, const V& unit, const V& rest, const V& plain,
+TENSORNORM_NESTED void add_to_parameters(const Args& args, const ParameterSums<A, S>& totals, Index p, const V& unit, const V& rest, const V& plain,
                                          const V& centered) {
   if (!args.gradients) return;
   totals.dweight.add(p, unit, fused<V>(rest, plain, centered));
@@ -75,7 +75,7 @@ TENSORNORM_WALK void add_to_parameters(const Args& args, const ParameterSums<A, 
 }
 /// Adds a run of one weight to its statistic and to the gradients of its parameters.
 template <class Args, class A, class S>
-TENSORNORM_WALK void add_to_statistic(const Args& args, const ParameterSums<A, S>& totals, Index param, const GradientCenter<A, S>& center,
+TENSORNORM_NESTED void add_to_statistic(const Args& args, const ParameterSums<A, S>& totals, Index param, const GradientCenter<A, S>& center,
                                         const GradientSums<S>& run, GradientSums<S>& sums, GradientSums<S>& rests) {
   const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
   add_to_parameters(args, totals, param, center.unit, center.rest, run.plain, run.centered);
@@ -84,7 +84,7 @@ TENSORNORM_WALK void add_to_statistic(const Args& args, const ParameterSums<A, S
 }
 /// Writes dx of n elements of one weight.
 template <class I, class Args, class A, class S, class T>
-TENSORNORM_WALK void write_elements(const Args& args, const T* x, const T* dy, T* dx, Index n, Index param, const GradientCenter<A, S>& center,
+TENSORNORM_NESTED void write_elements(const Args& args, const T* x, const T* dy, T* dx, Index n, Index param, const GradientCenter<A, S>& center,
                                       const ReadAhead& ahead, Store how) {
   using L = HardwareLanes<A, I>;
   const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
@@ -115,7 +115,7 @@ struct RowBackward {
   bool padded = false;  ///< dweight and dbias have a line before and after them
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     const bool beside = walk.run.param != 0;
     const bool streams = store == Store::streaming, fetches = streams && !last_level_is_far();
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
@@ -173,7 +173,7 @@ struct RowBackward {
 
   /// Adds a run to the sums of its statistic, and writes that of `before`, if there is one.
   template <class I>
-  TENSORNORM_WALK void add_run(const Offsets& at, const ReadAhead& ahead, const GradientCenter<A, S>& center, GradientSums<S>& sums,
+  TENSORNORM_NESTED void add_run(const Offsets& at, const ReadAhead& ahead, const GradientCenter<A, S>& center, GradientSums<S>& sums,
                                  GradientSums<S>& rests, const Unwritten* before) const {
     const Index extent = walk.run.extent;
     const bool scaled = center.factor != A(1);
@@ -188,7 +188,7 @@ struct RowBackward {
       if (walk.run.param == 0) {
         add_elements<I, A, S>(x, dy, n, from_here, center, run, run_rests);
       } else {
-        const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_WALK_LAMBDA {
+        const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_NESTED_LAMBDA {
           const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside, padded};
           if (args.gradients) row_gradient_sums<true, true, A, S, I>(x, dy, n, row, from_here, run, run_rests);
           else row_gradient_sums<true, false, A, S, I>(x, dy, n, row, from_here, run, run_rests);
@@ -211,7 +211,7 @@ struct RowBackward {
   }
   /// Writes elements [begin, end) of a run.
   template <class I>
-  TENSORNORM_WALK void write_run(const Offsets& at, const GradientCenter<A, S>& center, Index begin, Index end, const ReadAhead& ahead,
+  TENSORNORM_NESTED void write_run(const Offsets& at, const GradientCenter<A, S>& center, Index begin, Index end, const ReadAhead& ahead,
                                    Store how) const {
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
@@ -228,7 +228,7 @@ struct RowBackward {
       if (walk.run.param == 0) {
         write_elements<I>(args, x, dy, dx, n, param, center, ahead, how);
       } else {
-        const auto write = [&]<class P>(const P* weight, P*, P*) TENSORNORM_WALK_LAMBDA {
+        const auto write = [&]<class P>(const P* weight, P*, P*) TENSORNORM_NESTED_LAMBDA {
           WeightedGradientMap<L, T, U, PerElement<L, P>> map(dy, mean, uniform<A, I>(static_cast<A>(center.rstd)), slope, offset, {weight});
           transform_run<A, I>(x, dx, n, map, ahead, how);
         };
@@ -252,7 +252,7 @@ struct CachedRowBackward {
   ParameterSums<A, S> totals;
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     Odometer kept(walk.kept, first);
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
@@ -265,17 +265,17 @@ struct CachedRowBackward {
 
  private:
   template <class I>
-  TENSORNORM_WALK void differentiate(const Offsets& at, GradientCenter<A, S>& center) const {
+  TENSORNORM_NESTED void differentiate(const Offsets& at, GradientCenter<A, S>& center) const {
     GradientSums<S> sums, rests;
     if (args.gradients || !args.constant)
-      for_each_position<false>(walk.runs, at, [&](const Offsets& here) TENSORNORM_WALK_LAMBDA {
+      for_each_position<false>(walk.runs, at, [&](const Offsets& here) TENSORNORM_NESTED_LAMBDA {
         GradientSums<S> run, run_rests;
         add_elements<I, A, S>(args.x + here.data[0], args.dy + here.data[1], walk.run.extent, {}, center, run, run_rests);
         add_to_statistic(args, totals, here.param, center, run, sums, rests);
       });
     if (args.dx == nullptr) return;
     center.finish(args, sums);
-    for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_WALK_LAMBDA {
+    for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_NESTED_LAMBDA {
       const T* dy = args.dy + here.data[1];
       // Constants: dx does not depend on x.
       write_elements<I>(args, args.constant ? dy : args.x + here.data[0], dy, args.dx + here.data[2], walk.run.extent, here.param, center, {},

@@ -27,7 +27,7 @@ inline constexpr Index kPageElements = Index(kPage / sizeof(A)) > 0 ? Index(kPag
 /// that are whole pages apart, as wide ones of 1024 floats are, and of other rows for some. The last 10 lines before y took up to 1.4
 /// times as long.
 template <class A, class T>
-TENSORNORM_APART void place_beside(const T* y, std::initializer_list<A**> arrays) {
+TENSORNORM_CALLED void place_beside(const T* y, std::initializer_list<A**> arrays) {
   constexpr std::size_t line = Scratch::kAlignment;
   const auto row = reinterpret_cast<std::uintptr_t>(y) / line * line;
   std::size_t lines = 0;
@@ -51,7 +51,7 @@ struct ColumnChoice {
   const A* marks = nullptr;  ///< beside the columns, 0 for none; a line of zeros follows
 
   /// The lines with a mark; or all columns where these are most of them, and memory's order is faster.
-  TENSORNORM_APART static ColumnChoice by_marks(const A* marks, Index width) {
+  TENSORNORM_CALLED static ColumnChoice by_marks(const A* marks, Index width) {
     const ColumnChoice lines{width, marks};
     Index count = 0;
     lines.for_each_run([&](Index from, Index to) { count += to - from; });
@@ -105,14 +105,14 @@ struct CutSums {
   ///
   /// Single lines of columns are gone through a few tiles at a time: rows, and the pages that they lie in, are often far apart.
   template <class Add>
-  TENSORNORM_APART void set(const Crew& crew, const ColumnWalk& walk, const ColumnChoice<A>& columns, bool from_memory, const Add& add) const {
+  TENSORNORM_CALLED void set(const Crew& crew, const ColumnWalk& walk, const ColumnChoice<A>& columns, bool from_memory, const Add& add) const {
     crew.for_each(walk.cuts, [&](Index cut) noexcept {
       const CutSums sums = of(cut);
       columns.for_each_run([&](Index from, Index to) { sums.clear(from, to, columns.width); });
       const RowRange rows = RowRange::cut(walk.rows_of_moments(), cut, walk.cuts);
       const Index most = columns.marks == nullptr ? rows.last - rows.first : 8 * kTileRows;
       const auto dispatched = [&](auto fetches, const RowRange& some, Index from, Index to) {
-        dispatch_as<A>([&]<class I>() TENSORNORM_WALK_LAMBDA { add.template operator()<decltype(fetches)::value, I>(some, sums, from, to); });
+        dispatch_as<A>([&]<class I>() TENSORNORM_NESTED_LAMBDA { add.template operator()<decltype(fetches)::value, I>(some, sums, from, to); });
       };
       for (RowRange some = rows; some.first < rows.last; some.first = some.last) {
         some.last = std::min(some.first + most, rows.last);
@@ -144,7 +144,7 @@ struct CutSums {
 /// Calls f(row, rows, column, columns) for the columns [from, to) of the rows in `range`, the partial one apart; in blocks that fit a
 /// ScaledBlock where they are `scaled`.
 template <class A, class T, class F>
-TENSORNORM_WALK void for_each_block(const ColumnWalk& walk, const RowRange& range, Index from, Index to, bool scaled, const F& f) {
+TENSORNORM_NESTED void for_each_block(const ColumnWalk& walk, const RowRange& range, Index from, Index to, bool scaled, const F& f) {
   constexpr Index copied = std::max<Index>(ScaledBlock<A, T>::size / kTileRows, 1);
   const Index whole = std::min(range.last, walk.moment_rows);
   for (const bool tail : {false, true}) {

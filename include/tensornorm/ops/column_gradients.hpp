@@ -19,7 +19,7 @@ struct ColumnBackwardScratch {
 
   /// The arrays that are read while dx is written, where that is no hindrance.
   template <class T>
-  TENSORNORM_APART ColumnBackwardScratch beside(const T* dx) const {
+  TENSORNORM_CALLED ColumnBackwardScratch beside(const T* dx) const {
     ColumnBackwardScratch at = *this;
     place_beside(dx, {&at.column_mean, &at.column_rstd, &at.column_slope, &at.column_offset, &at.column_scale, &at.column_factor});
     return at;
@@ -50,15 +50,15 @@ class GatheredSums {
  public:
   explicit GatheredSums(const ParameterSums<A, S>& totals) : totals_(totals) {}
   template <class L>
-  TENSORNORM_WALK void add(Index param, const L& dweight, const L& dbias) {
+  TENSORNORM_NESTED void add(Index param, const L& dweight, const L& dbias) {
     dweight.store(dweight_[count_]);
     dbias.store(dbias_[count_]);
     params_[count_] = param;
     if (++count_ == kTogether) flush();
   }
   /// Gives what there is. No template of an instruction set: it is compiled once for each of them, not wherever sums are added.
-  TENSORNORM_APART void flush() {
-    dispatch_as<A>([&]<class I>() TENSORNORM_WALK_LAMBDA {
+  TENSORNORM_CALLED void flush() {
+    dispatch_as<A>([&]<class I>() TENSORNORM_NESTED_LAMBDA {
       A dweight[kTogether], dbias[kTogether];
       sums_of_rows<VirtualLanes<A, I>>(dweight_, count_, dweight);
       sums_of_rows<VirtualLanes<A, I>>(dbias_, count_, dbias);
@@ -91,7 +91,7 @@ struct ColumnGradients {
 
   /// One weight for all of a statistic: its columns are folded first.
   template <class I>
-  TENSORNORM_WALK void of_statistics(const Strip& strip, Index in_lanes) const {
+  TENSORNORM_NESTED void of_statistics(const Strip& strip, Index in_lanes) const {
     clear(strip);
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
     fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
@@ -116,7 +116,7 @@ struct ColumnGradients {
 
   /// Each column its own weight.
   template <class I>
-  TENSORNORM_WALK void of_columns(const Strip& strip) const {
+  TENSORNORM_NESTED void of_columns(const Strip& strip) const {
     clear(strip);
     LoopList outer = strip.columns;
     const auto goes_on = [](const Loop& loop) { return loop.statistic == 0 && loop.param == 1; };
@@ -147,7 +147,7 @@ struct ColumnGradients {
 
   /// of_statistics() for a vector of them from k on, beside each of which is the next parameter.
   template <class I>
-  TENSORNORM_WALK void statistics_of(const Strip& strip, Index k) const {
+  TENSORNORM_NESTED void statistics_of(const Strip& strip, Index k) const {
     using V = HardwareLanes<S, I>;
     const Index p = strip.at.param + k;
     const V plain = V::load(scratch.plain.sum + k), sum = V::load(scratch.centered.sum + k);
@@ -159,7 +159,7 @@ struct ColumnGradients {
   }
 
   /// Column c, of statistic k.
-  TENSORNORM_WALK void column_of(Index c, Index k, Index param) const {
+  TENSORNORM_NESTED void column_of(Index c, Index k, Index param) const {
     const GradientSums<S> sums{scratch.column_sums.plain[c], scratch.column_sums.centered[c]};
     add_to_parameters(args, totals, param, scratch.centers.unit[k], scratch.centers.rest[k], sums.plain, sums.centered);
     const S weight = args.weight != nullptr ? S(args.weight[param]) : S(1);
@@ -169,10 +169,10 @@ struct ColumnGradients {
 
   /// The same of n columns of one statistic, so far apart, as far as they are whole vectors; returns how many were added.
   template <class I>
-  TENSORNORM_WALK Index columns_of(Index c, Index apart, Index n, Index k, Index param) const {
+  TENSORNORM_NESTED Index columns_of(Index c, Index apart, Index n, Index k, Index param) const {
     using V = VirtualLanes<S, I>;
-    const auto load = [&](const S* sums) TENSORNORM_WALK_LAMBDA {
-      return apart == 1 ? V::load(sums) : V::of([&](int lane) TENSORNORM_WALK_LAMBDA { return sums[lane * apart]; });
+    const auto load = [&](const S* sums) TENSORNORM_NESTED_LAMBDA {
+      return apart == 1 ? V::load(sums) : V::of([&](int lane) TENSORNORM_NESTED_LAMBDA { return sums[lane * apart]; });
     };
     V unit(scratch.centers.unit[k]), rest(scratch.centers.rest[k]);
     V plain_sum, plain_rest, centered_sum, centered_rest;

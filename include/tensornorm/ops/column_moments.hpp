@@ -59,7 +59,7 @@ struct ColumnMoments {
   ///
   /// Returns whether the sums are of x times scratch.factor.
   template <class I>
-  TENSORNORM_WALK bool set(const Strip& strip) const {
+  TENSORNORM_NESTED bool set(const Strip& strip) const {
     const T* x = args.x + strip.at.data[0];
     if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.moment_stride(0), strip.columns, scratch.pivot, strip.statistics);
     else std::fill_n(scratch.pivot, strip.statistics, A(0));
@@ -79,17 +79,17 @@ struct ColumnMoments {
 
  private:
   /// No template of I: see CutSums::set().
-  TENSORNORM_APART void sum_columns(const Strip& strip, const ColumnChoice<A>& columns, bool scaled) const {
-    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums, Index from, Index to) TENSORNORM_WALK_LAMBDA {
+  TENSORNORM_CALLED void sum_columns(const Strip& strip, const ColumnChoice<A>& columns, bool scaled) const {
+    const auto add = [&]<bool kFromMemory, class I>(const RowRange& rows, const CutSums<A, S>& sums, Index from, Index to) TENSORNORM_NESTED_LAMBDA {
       add_up<kFromMemory, I>(strip, rows, sums, from, to, scaled);
     };
     scratch.column_sums.set(crew, walk, columns, from_memory, add);
   }
   /// Adds up the columns [from, to) of some rows; scaled: of copies of x times column_factor.
   template <bool kFromMemory, class I>
-  TENSORNORM_WALK void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
+  TENSORNORM_NESTED void add_up(const Strip& strip, const RowRange& range, const CutSums<A, S>& sums, Index from, Index to, bool scaled) const {
     ScaledBlock<A, T> copy;
-    for_each_block<A, T>(walk, range, from, to, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_WALK_LAMBDA {
+    for_each_block<A, T>(walk, range, from, to, scaled, [&](Index row, Index rows, Index c, Index width) TENSORNORM_NESTED_LAMBDA {
       Index stride = walk.moment_stride(0);
       const T* x = args.x + strip.at.data[0] + row * stride + c;
       if (scaled) {
@@ -103,7 +103,7 @@ struct ColumnMoments {
 
   /// No statistic needs another pivot or a scale; not where one of them might.
   template <class I>
-  TENSORNORM_WALK bool all_ordinary(const Strip& strip) const {
+  TENSORNORM_NESTED bool all_ordinary(const Strip& strip) const {
     const bool centered = args.rule.centered;
     Index k = 0;
     if constexpr (virtual_width<S> > 1) {
@@ -121,7 +121,7 @@ struct ColumnMoments {
   }
 
   /// Replaces bad pivots, finds scales, and chooses the columns to add up again; false where there is none.
-  TENSORNORM_APART bool improve(const Strip& strip, int attempt, ColumnChoice<A>& columns, bool& scaled) const {
+  TENSORNORM_CALLED bool improve(const Strip& strip, int attempt, ColumnChoice<A>& columns, bool& scaled) const {
     if (!scaled) std::fill_n(scratch.factor, strip.statistics, A(1));
     A* const marks = scratch.mean;
     if constexpr (may_scale<A, T>) mark_constant(strip, marks);
@@ -153,7 +153,7 @@ struct ColumnMoments {
   }
 
   /// Marks the statistics that need no scale though their squares are 0: all of their elements are the pivot, as those of zeros are.
-  TENSORNORM_APART void mark_constant(const Strip& strip, A* marks) const {
+  TENSORNORM_CALLED void mark_constant(const Strip& strip, A* marks) const {
     bool any = false;
     for (Index k = 0; k < strip.statistics; ++k) {
       const A pivot = scratch.pivot[k];
@@ -171,7 +171,7 @@ struct ColumnMoments {
       columns.for_each_run([&](Index from, Index to) {
         A* const differing = differing_of(cut);
         fill(differing + from, to - from, A(0));
-        dispatch_as<A>([&]<class I>() TENSORNORM_WALK_LAMBDA { find_differing<I>(strip, rows, from, to, differing); });
+        dispatch_as<A>([&]<class I>() TENSORNORM_NESTED_LAMBDA { find_differing<I>(strip, rows, from, to, differing); });
       });
     });
     Odometer at(strip.columns);
@@ -183,15 +183,15 @@ struct ColumnMoments {
   A* differing_of(Index cut) const { return scratch.column_sums.of(cut).tile.plain; }
   /// differing[c] becomes other than 0 where an element of a column in [from, to) is not the pivot.
   template <class I>
-  TENSORNORM_WALK void find_differing(const Strip& strip, const RowRange& range, Index from, Index to, A* differing) const {
+  TENSORNORM_NESTED void find_differing(const Strip& strip, const RowRange& range, Index from, Index to, A* differing) const {
     using L = HardwareLanes<A, I>;
     const Index stride = walk.moment_stride(0);
-    for_each_block<A, T>(walk, range, from, to, false, [&](Index row, Index rows, Index begin, Index width) TENSORNORM_WALK_LAMBDA {
+    for_each_block<A, T>(walk, range, from, to, false, [&](Index row, Index rows, Index begin, Index width) TENSORNORM_NESTED_LAMBDA {
       const T* x = args.x + strip.at.data[0] + row * stride;
       for (Index r = 0; r < rows; ++r, x += stride)
         for (Index c = begin, end = begin + width; c < end; c += L::width) {
           const bool whole = end - c >= L::width;
-          const auto at = [&](const auto* p) TENSORNORM_WALK_LAMBDA { return whole ? L::load(p + c) : load_few<L, A>(p + c, end - c); };
+          const auto at = [&](const auto* p) TENSORNORM_NESTED_LAMBDA { return whole ? L::load(p + c) : load_few<L, A>(p + c, end - c); };
           const L distance = at(x) - at(scratch.column_pivot);
           distance.or_where_zero(distance, L::load(differing + c)).store(differing + c);
         }

@@ -25,7 +25,7 @@ struct ColumnForward {
   Crew crew;  ///< for the cuts of a strip
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     for (Index i = first; i < last; ++i) {
       const Strip strip(walk, i);
       const bool plain = has_plain_columns(strip.columns), as_given = near && plain;
@@ -40,7 +40,7 @@ struct ColumnForward {
 
  private:
   /// Whether the statistic needs its x scaled.
-  TENSORNORM_WALK bool keep(Index k, const Center<A, S>& center) const {
+  TENSORNORM_NESTED bool keep(Index k, const Center<A, S>& center) const {
     scratch.factor[k] = center.factor;
     scratch.mean[k] = center.mean;
     scratch.sum[k] = center.rstd;
@@ -49,7 +49,7 @@ struct ColumnForward {
   }
   /// The same of as many statistics as V has lanes, from k on in the strip.
   template <class V>
-  TENSORNORM_WALK bool keep_lanes(Index k, const V& mean, const V& mean_lo, const V& rstd) const {
+  TENSORNORM_NESTED bool keep_lanes(Index k, const V& mean, const V& mean_lo, const V& rstd) const {
     store_centers(mean, mean_lo, rstd, scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
     std::fill_n(scratch.factor + k, V::width, A(1));
     if (all_near<A, T>(rstd)) return false;
@@ -65,7 +65,7 @@ struct ColumnForward {
   }
   /// The same of a strip, from args.statistics.
   template <class I>
-  TENSORNORM_WALK bool given(const Strip& strip) const {
+  TENSORNORM_NESTED bool given(const Strip& strip) const {
     const StatisticsArrays<S>& from = args.statistics;
     Index k = 0, at = strip.at.statistic;
     bool scaled = false;
@@ -80,13 +80,13 @@ struct ColumnForward {
 
   /// The same of a strip, from x.
   template <class I>
-  TENSORNORM_WALK bool moments(const Strip& strip) const {
+  TENSORNORM_NESTED bool moments(const Strip& strip) const {
     const ColumnMoments<Args> sums{args, walk, store == Store::streaming, scratch, crew};
     return finish<I>(strip, sums.template set<I>(strip_of_moments(walk, strip)));
   }
   /// The centers of a strip's statistics; whether one of them needs its x scaled. scaled: sums are of x times scratch.factor.
   template <class I>
-  TENSORNORM_WALK bool finish(const Strip& strip, bool scaled) const {
+  TENSORNORM_NESTED bool finish(const Strip& strip, bool scaled) const {
     Index k = 0;
     bool far = false;
     if constexpr (virtual_width<S> > 1) {
@@ -109,9 +109,9 @@ struct ColumnForward {
   }
   /// The same of as many statistics as V has lanes, from k on in the strip.
   template <class V>
-  TENSORNORM_WALK bool finish_lanes(Index k, Index statistic) const {
+  TENSORNORM_NESTED bool finish_lanes(Index k, Index statistic) const {
     const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
-    const auto keep_all = [&](const FinishedStatistics<V>& all) TENSORNORM_WALK_LAMBDA {
+    const auto keep_all = [&](const FinishedStatistics<V>& all) TENSORNORM_NESTED_LAMBDA {
       all.write(args.statistics, statistic);
       return keep_lanes<V>(k, all.mean, all.mean_lo, all.rstd);
     };
@@ -123,12 +123,12 @@ struct ColumnForward {
   void write_parts(const Strip& strip, const Scratch& arrays, bool scaled) const {
     crew.for_each(walk.cuts, [&](Index i) noexcept {
       const RowRange rows = RowRange::cut(walk.rows_of_group(), frozen ? i : walk.cuts - 1 - i, walk.cuts);
-      dispatch_as<A>([&]<class I>() TENSORNORM_WALK_LAMBDA { write<I>(strip, rows, arrays, scaled); });
+      dispatch_as<A>([&]<class I>() TENSORNORM_NESTED_LAMBDA { write<I>(strip, rows, arrays, scaled); });
     });
   }
 
   template <class I>
-  TENSORNORM_WALK void write(const Strip& strip, const RowRange& range, const Scratch& arrays, bool scaled) const {
+  TENSORNORM_NESTED void write(const Strip& strip, const RowRange& range, const Scratch& arrays, bool scaled) const {
     using L = HardwareLanes<A, I>;
     using P = PerElement<L, A>;
     ScaledBlock<A, T> copy;
@@ -138,42 +138,42 @@ struct ColumnForward {
     const Index stride = walk.row_stride[0], next = stride == strip.width ? std::min(stride, kFetchAhead<T>) : stride;
     const ReadAhead ahead{frozen ? next : walk.second_pass_stride()};
     const Index run = walk.run_width(strip.width);
-    const auto affine_map = [&]<class J>(J, Index c, Index param) TENSORNORM_WALK_LAMBDA {
+    const auto affine_map = [&]<class J>(J, Index c, Index param) TENSORNORM_NESTED_LAMBDA {
       using Few = HardwareLanes<A, J>;
       return AffineMap<Few, PerElement<Few, A>, Uniform<Few>>{
           {mean + c}, {scale + c}, {shift + c}, uniform<A, J>(args.weight[param]), uniform<A, J>(args.bias[param])};
     };
     if (!scaled && store == Store::ordinary) {
       const A *weights = args.weight, *biases = args.bias;
-      const auto x = [&](const Offsets& at, Index r) TENSORNORM_WALK_LAMBDA { return args.x + at.data[0] + r * walk.row_stride[0]; };
-      const auto y = [&](const Offsets& at, Index r) TENSORNORM_WALK_LAMBDA { return args.y + at.data[1] + r * walk.row_stride[1]; };
-      const auto map = [&](auto isa, const Offsets&, Index, Index c, Index param) TENSORNORM_WALK_LAMBDA { return affine_map(isa, c, param); };
-      const auto begin = [&]<class J>(J, auto& of_run, Index param) TENSORNORM_WALK_LAMBDA {
+      const auto x = [&](const Offsets& at, Index r) TENSORNORM_NESTED_LAMBDA { return args.x + at.data[0] + r * walk.row_stride[0]; };
+      const auto y = [&](const Offsets& at, Index r) TENSORNORM_NESTED_LAMBDA { return args.y + at.data[1] + r * walk.row_stride[1]; };
+      const auto map = [&](auto isa, const Offsets&, Index, Index c, Index param) TENSORNORM_NESTED_LAMBDA { return affine_map(isa, c, param); };
+      const auto begin = [&]<class J>(J, auto& of_run, Index param) TENSORNORM_NESTED_LAMBDA {
         of_run.weight = uniform<A, J>(weights[param]);
         of_run.bias = uniform<A, J>(biases[param]);
       };
       if (transform_weighted<A, I>(walk, strip, range, !frozen, x, y, map, begin)) return;
     }
     if (!scaled && store == Store::ordinary) {
-      const auto x = [&](const Offsets& at) TENSORNORM_WALK_LAMBDA { return args.x + at.data[0]; };
-      const auto y = [&](const Offsets& at) TENSORNORM_WALK_LAMBDA { return args.y + at.data[1]; };
-      const auto map = [&](const Offsets&, Index c) TENSORNORM_WALK_LAMBDA { return ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}; };
+      const auto x = [&](const Offsets& at) TENSORNORM_NESTED_LAMBDA { return args.x + at.data[0]; };
+      const auto y = [&](const Offsets& at) TENSORNORM_NESTED_LAMBDA { return args.y + at.data[1]; };
+      const auto map = [&](const Offsets&, Index c) TENSORNORM_NESTED_LAMBDA { return ScaleMap<L, P>{{mean + c}, {scale + c}, {shift + c}}; };
       if (transform_held<3, A, I>(walk, strip, range, !frozen, x, y, map)) return;
     }
     if (!scaled && !walk.affine) {
-      for_each_plain_row(walk, strip, range, !frozen, [&](const Offsets& at, Index width) TENSORNORM_WALK_LAMBDA {
+      for_each_plain_row(walk, strip, range, !frozen, [&](const Offsets& at, Index width) TENSORNORM_NESTED_LAMBDA {
         transform_run<A, I>(args.x + at.data[0], args.y + at.data[1], width, ScaleMap<L, P>{{mean}, {scale}, {shift}}, ahead, store);
       });
     } else {
-      for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_WALK_LAMBDA {
+      for_each_row(walk, strip, range, !frozen, [&](const Offsets& at, Index r, Index width, bool fresh) TENSORNORM_NESTED_LAMBDA {
         const Index row_param = at.param + r * walk.row_param;
         if (walk.affine && fresh && walk.weights == 0) expand_parameters(arrays, strip, row_param, width);
-        for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_WALK_LAMBDA {
+        for_each_run(walk, run, width, scaled ? copy.size : width, row_param, [&](Index c, Index n, Index param) TENSORNORM_NESTED_LAMBDA {
           const T* x = args.x + at.data[0] + r * walk.row_stride[0] + c;
           T* y = args.y + at.data[1] + r * walk.row_stride[1] + c;
           if (scaled) x = copy.fill(x, 1, 0, n, arrays.column_factor + c);
           const ScaleMap<L, P> map{{mean + c}, {scale + c}, {shift + c}};
-          const auto write_run = [&](const auto& affine) TENSORNORM_WALK_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
+          const auto write_run = [&](const auto& affine) TENSORNORM_NESTED_LAMBDA { transform_run<A, I>(x, y, n, affine, ahead, store); };
           if (walk.weights > 0) {
             write_run(affine_map(I(), c, param));
           } else if (walk.affine) {
@@ -201,7 +201,7 @@ struct ColumnForward {
   /// Each column's scale = rstd * weight and shift = rest * rstd * weight + bias, rounded once as in the row form: which of the two runs
   /// depends on the number of examples, and may not be seen in them. Whole vectors: the arrays are padded.
   template <class I>
-  TENSORNORM_WALK void set_coefficients(const Scratch& arrays, const Strip& strip, bool scaled) const {
+  TENSORNORM_NESTED void set_coefficients(const Scratch& arrays, const Strip& strip, bool scaled) const {
     constexpr Index line = kLine<A>;
     expand<&Loop::statistic>(strip.columns, arrays.mean, arrays.column_mean);
     if (scaled) expand<&Loop::statistic>(strip.columns, arrays.factor, arrays.column_factor);
@@ -232,16 +232,16 @@ struct ColumnForward {
   }
   /// set_coefficients() of such columns, none scaled: nothing is copied beside them before. `as_given`: from args.statistics.
   template <class I>
-  TENSORNORM_WALK void set_plain_coefficients(const Scratch& arrays, const Strip& strip, bool as_given) const {
+  TENSORNORM_NESTED void set_plain_coefficients(const Scratch& arrays, const Strip& strip, bool as_given) const {
     using L = HardwareLanes<A, I>;
     using F = Lanes<S, L::width, hardware_width<S, I>>;
     const Index n = strip.columns.loops[strip.columns.depth - 1].extent;
-    const auto put = [&](Index c, const ScaleMap<L, Uniform<L>>& map) TENSORNORM_WALK_LAMBDA {
+    const auto put = [&](Index c, const ScaleMap<L, Uniform<L>>& map) TENSORNORM_NESTED_LAMBDA {
       map.mean.value.store(arrays.column_mean + c);
       map.scale.value.store(arrays.column_scale + c);
       map.shift.value.store(arrays.column_shift + c);
     };
-    const auto set = [&](Index c, const auto& wide, const auto& load) TENSORNORM_WALK_LAMBDA {
+    const auto set = [&](Index c, const auto& wide, const auto& load) TENSORNORM_NESTED_LAMBDA {
       const Index param = strip.at.param + c;
       if (as_given) put(c, map_of_columns<L, F>(args, param, strip.at.statistic + c, wide));
       else put(c, map_of_columns<L, F>(args, param, load(arrays.mean + c), F(wide(arrays.squares.sum + c)), F(wide(arrays.sum.sum + c)), wide));

@@ -35,14 +35,14 @@ struct ForwardArguments {
 inline namespace TENSORNORM_ABI {
 
 template <class A, class I>
-TENSORNORM_WALK auto uniform(A value) {
+TENSORNORM_INLINE auto uniform(A value) {
   using L = HardwareLanes<A, I>;
   return Uniform<L>{L(value)};
 }
 
 /// Weight and bias are multiplied and added element by element.
 template <class Args>
-TENSORNORM_WALK bool lies_beside(const Args& args, bool beside) {
+TENSORNORM_INLINE bool lies_beside(const Args& args, bool beside) {
   if constexpr (Narrow<typename Args::Element>)
     if (args.given_weight != nullptr) return beside;
   return beside && args.weight != nullptr;
@@ -54,7 +54,7 @@ struct Coefficients {
   A mean, scale, shift;
 };
 template <class Args, class C>
-TENSORNORM_WALK Coefficients<typename Args::A> coefficients(const Args& args, const C& center, Index param, bool beside = false) {
+TENSORNORM_INLINE Coefficients<typename Args::A> coefficients(const Args& args, const C& center, Index param, bool beside = false) {
   using S = typename Args::S;
   if (lies_beside(args, beside)) return {center.mean, center.scale(S(1)), center.shift(S(1), S(-0.0))};
   const S w = args.weight != nullptr ? S(args.weight[param]) : S(1), b = args.bias != nullptr ? S(args.bias[param]) : S(-0.0);
@@ -63,19 +63,19 @@ TENSORNORM_WALK Coefficients<typename Args::A> coefficients(const Args& args, co
 
 /// The shift of lanes, from their scale before it is rounded.
 template <class V>
-TENSORNORM_WALK V shift_of(const V& rest, const V& factor, const V& bias) {
+TENSORNORM_INLINE V shift_of(const V& rest, const V& factor, const V& bias) {
   return fused(rest, factor, bias).or_where_zero(rest, bias);
 }
 /// The same of lanes: scale and shift.
 template <class V, class A>
-TENSORNORM_WALK void store_coefficients(const V& rstd, const V& rest, const V& weight, const V& bias, A* scale, A* shift) {
+TENSORNORM_INLINE void store_coefficients(const V& rstd, const V& rest, const V& weight, const V& bias, A* scale, A* shift) {
   const V factor = rstd * weight;
   factor.store(scale);
   shift_of(rest, factor, bias).store(shift);
 }
 /// The same of columns that have parameters of their own, from `param` on: by Wide, as many as L has lanes.
 template <class L, class F, class Args, class Wide>
-TENSORNORM_WALK ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, const L& mean, const F& rest, const F& rstd,
+TENSORNORM_INLINE ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, const L& mean, const F& rest, const F& rstd,
                                                          const Wide& wide) {
   using S = typename Args::S;
   const F weight = args.weight != nullptr ? wide(args.weight + param) : F(S(1)), bias = args.bias != nullptr ? wide(args.bias + param) : F(S(-0.0));
@@ -84,7 +84,7 @@ TENSORNORM_WALK ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index p
 }
 /// The same, with given statistics of their own, from `statistic` on.
 template <class L, class F, class Args, class Wide>
-TENSORNORM_WALK ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, Index statistic, const Wide& wide) {
+TENSORNORM_INLINE ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index param, Index statistic, const Wide& wide) {
   using S = typename Args::S;
   typename Args::A memory[std::size_t(L::width)];
   const StatisticsArrays<S>& from = args.statistics;
@@ -94,12 +94,12 @@ TENSORNORM_WALK ScaleMap<L, Uniform<L>> map_of_columns(const Args& args, Index p
 }
 /// The same of `count` runs of one statistic, whose parameters lie at `param` and every `step` elements from there on.
 template <class I, class Args, class C, class A>
-TENSORNORM_WALK void make_coefficients(const Args& args, const C& center, Index param, Index step, Index count, A* scale, A* shift) {
+TENSORNORM_INLINE void make_coefficients(const Args& args, const C& center, Index param, Index step, Index count, A* scale, A* shift) {
   using S = typename Args::S;
   Index i = 0;
   if constexpr (finishes_in_lanes<S, I>()) {
     using V = HardwareLanes<S, I>;
-    const auto load = [&](const A* values, S none) TENSORNORM_WALK_LAMBDA {
+    const auto load = [&](const A* values, S none) TENSORNORM_INLINE_LAMBDA {
       return values != nullptr ? V::load(values + param + i) : V(none);
     };
     V rstd(center.rstd), rest(center.rest);
@@ -115,28 +115,28 @@ TENSORNORM_WALK void make_coefficients(const Args& args, const C& center, Index 
 
 /// (x - mean) * scale + shift of a run.
 template <class A, class I>
-TENSORNORM_WALK auto uniform_map(const Coefficients<A>& k) {
+TENSORNORM_INLINE auto uniform_map(const Coefficients<A>& k) {
   using L = HardwareLanes<A, I>;
   return ScaleMap<L, Uniform<L>>{uniform<A, I>(k.mean), uniform<A, I>(k.scale), uniform<A, I>(k.shift)};
 }
 
 /// Calls f(map), where map(coefficients, param) is the map of a run with one statistic; where weight and bias lie beside it, from `param` on.
 template <class I, class Args, class F>
-TENSORNORM_WALK void with_map(const Args& args, bool beside, const F& f) {
+TENSORNORM_INLINE void with_map(const Args& args, bool beside, const F& f) {
   using A = typename Args::A;
   using L = HardwareLanes<A, I>;
   if (!lies_beside(args, beside))
-    return f([](const Coefficients<A>& k, Index) TENSORNORM_WALK_LAMBDA { return uniform_map<A, I>(k); });
-  const auto affine = [&]<class P>(const P* weight, const P* bias) TENSORNORM_WALK_LAMBDA {
-    const auto with_bias = [&](const auto& last) TENSORNORM_WALK_LAMBDA {
-      f([&](const Coefficients<A>& k, Index param) TENSORNORM_WALK_LAMBDA {
+    return f([](const Coefficients<A>& k, Index) TENSORNORM_INLINE_LAMBDA { return uniform_map<A, I>(k); });
+  const auto affine = [&]<class P>(const P* weight, const P* bias) TENSORNORM_INLINE_LAMBDA {
+    const auto with_bias = [&](const auto& last) TENSORNORM_INLINE_LAMBDA {
+      f([&](const Coefficients<A>& k, Index param) TENSORNORM_INLINE_LAMBDA {
         auto bias_of_run = last(param);
         return AffineMap<L, Uniform<L>, PerElement<L, P>, decltype(bias_of_run)>{
             uniform<A, I>(k.mean), uniform<A, I>(k.scale), uniform<A, I>(k.shift), {weight + param}, bias_of_run};
       });
     };
-    if (bias != nullptr) with_bias([&](Index param) TENSORNORM_WALK_LAMBDA { return PerElement<L, P>{bias + param}; });
-    else with_bias([](Index) TENSORNORM_WALK_LAMBDA { return uniform<A, I>(A(-0.0)); });
+    if (bias != nullptr) with_bias([&](Index param) TENSORNORM_INLINE_LAMBDA { return PerElement<L, P>{bias + param}; });
+    else with_bias([](Index) TENSORNORM_INLINE_LAMBDA { return uniform<A, I>(A(-0.0)); });
   };
   if constexpr (Narrow<typename Args::Element>)
     if (args.given_weight != nullptr) return affine(args.given_weight, args.given_bias);
@@ -145,7 +145,7 @@ TENSORNORM_WALK void with_map(const Args& args, bool beside, const F& f) {
 
 /// One run with one statistic; weight and bias one value each, or beside the elements.
 template <class I, class Args, class C>
-TENSORNORM_WALK void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, const ReadAhead& ahead, Store store) {
+TENSORNORM_INLINE void normalize_run(const Args& args, const C& center, const Offsets& at, const Loop& run, const ReadAhead& ahead, Store store) {
   using T = typename Args::Element;
   using A = typename Args::A;
   const bool scaled = center.factor != A(1);
@@ -156,7 +156,7 @@ TENSORNORM_WALK void normalize_run(const Args& args, const C& center, const Offs
     const T* x = args.x + at.data[0] + i;
     if (scaled) x = copy.fill(x, n, center.factor);
     const Index param = at.param + i * run.param;
-    with_map<I>(args, run.param != 0, [&](const auto& map) TENSORNORM_WALK_LAMBDA {
+    with_map<I>(args, run.param != 0, [&](const auto& map) TENSORNORM_INLINE_LAMBDA {
       transform_run<A, I>(x, args.y + at.data[1] + i, n, map(coefficients(args, center, param, run.param != 0), param), ahead, store);
     });
   }
@@ -182,7 +182,7 @@ struct RowForward {
   Index fetched_of_next = 0;  ///< elements of the next statistic to fetch before one is written, where each is one run
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_INLINE void operator()() const {
     const Index runs = walk.runs.size();
     const bool fetches = store == Store::streaming && (frozen || fetches_next(args.samples * Index(sizeof(T))));
     // An odometer that has been through all positions stands where it began.
@@ -208,9 +208,9 @@ struct RowForward {
   /// The runs of a statistic that have one weight each. The coefficients of a few of them are made before; the last few come first, but
   /// within them the processor fetches ahead of what is written.
   template <class I>
-  TENSORNORM_WALK void write_runs(const Center<A, S>& center, const Offsets& start) const {
+  TENSORNORM_INLINE void write_runs(const Center<A, S>& center, const Offsets& start) const {
     const Index n = walk.run.extent, most = std::clamp<Index>(kStretchBytes / (n * Index(sizeof(T))), 1, kRunsMade<S>);
-    for_each_innermost<true>(walk.runs, start, [&](Offsets at, const Loop& inner) TENSORNORM_WALK_LAMBDA {
+    for_each_innermost<true>(walk.runs, start, [&](Offsets at, const Loop& inner) TENSORNORM_INLINE_LAMBDA {
       A scale[kRunsMade<S>], shift[kRunsMade<S>];
       const Index step = inner.param != 0 ? 1 : 0;  // from one to the next of those
       at.advance(inner, inner.extent);
@@ -219,7 +219,7 @@ struct RowForward {
         left -= count;
         at.advance(inner, -count);
         make_coefficients<I>(args, center, at.param, inner.param, step * (count - 1) + 1, scale, shift);
-        const auto write = [&]<class J>(J, const auto& transform) TENSORNORM_WALK_LAMBDA {
+        const auto write = [&]<class J>(J, const auto& transform) TENSORNORM_INLINE_LAMBDA {
           const T* x = args.x + at.data[0];
           T* y = args.y + at.data[1];
           for (Index i = 0; i < count; ++i, x += inner.data[0], y += inner.data[1]) {
@@ -227,19 +227,19 @@ struct RowForward {
             transform(x, y, map);
           }
         };
-        const bool few = with_few_vectors<A, I>(n, [&]<class J>(auto vectors, J isa) TENSORNORM_WALK_LAMBDA {
-          write(isa, [&](const T* x, T* y, auto& map) TENSORNORM_WALK_LAMBDA {
+        const bool few = with_few_vectors<A, I>(n, [&]<class J>(auto vectors, J isa) TENSORNORM_INLINE_LAMBDA {
+          write(isa, [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA {
             transform_few<decltype(vectors)::value, A, J>(x, y, n, map);
           });
         });
         if (few) continue;
-        write(I(), [&](const T* x, T* y, auto& map) TENSORNORM_WALK_LAMBDA { transform_run<A, I>(x, y, n, map, {}, Store::ordinary); });
+        write(I(), [&](const T* x, T* y, auto& map) TENSORNORM_INLINE_LAMBDA { transform_run<A, I>(x, y, n, map, {}, Store::ordinary); });
       }
     });
   }
 
   template <class I>
-  TENSORNORM_WALK Center<A, S> moments(const Offsets& at, Odometer& slice) const {
+  TENSORNORM_INLINE Center<A, S> moments(const Offsets& at, Odometer& slice) const {
     ScaledWelford<A, S> state;
     const T* const x = args.x + at.data[0];
     const Index slices = walk.slices.size();
@@ -251,7 +251,7 @@ struct RowForward {
   /// All slices about one pivot, which is made of a few of them, and where that is a bad one once more about their mean; those that
   /// SliceSums::add() does not take about their own. Where a scale is needed, or the pivot is no number, nothing.
   template <class I>
-  TENSORNORM_WALK bool add_short_slices(const T* x, Odometer& slice, ScaledWelford<A, S>& state) const {
+  TENSORNORM_INLINE bool add_short_slices(const T* x, Odometer& slice, ScaledWelford<A, S>& state) const {
     const bool centered = args.rule.centered;
     const Loop& inner = walk.slices.loops[walk.slices.depth - 1];
     A pivot = centered ? pivot_of_slices<A, I>(x, walk.length, inner.extent, inner.data[0]) : A(0);

@@ -48,24 +48,24 @@ struct FrozenRowsForward {
   const FrozenRows& rows;
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     using L = HardwareLanes<A, I>;
     using F = Lanes<S, L::width, hardware_width<S, I>>;
     constexpr Index w = L::width;
     const Index n = rows.columns;
     Index c = 0;
     for (; c + w <= n; c += w)
-      write<L, F>(c, WholeLoader<F>{}, WholeLoader<L>{}, [](const L& lanes, T* to) TENSORNORM_WALK_LAMBDA { lanes.store(to); });
+      write<L, F>(c, WholeLoader<F>{}, WholeLoader<L>{}, [](const L& lanes, T* to) TENSORNORM_NESTED_LAMBDA { lanes.store(to); });
     if constexpr (w > 1)
       if (c < n)
         write<L, F>(c, FewLoader<F, S>{n - c}, FewLoader<L, A>{n - c},
-                    [&](const L& lanes, T* to) TENSORNORM_WALK_LAMBDA { store_few(lanes, to, n - c); });
+                    [&](const L& lanes, T* to) TENSORNORM_NESTED_LAMBDA { store_few(lanes, to, n - c); });
   }
 
  private:
   /// The columns of a vector from c on.
   template <class L, class F, class Wide, class Load, class StoreLanes>
-  TENSORNORM_WALK void write(Index c, const Wide& wide, const Load& load, const StoreLanes& store) const {
+  TENSORNORM_NESTED void write(Index c, const Wide& wide, const Load& load, const StoreLanes& store) const {
     auto map = map_of_columns<L, F>(args, c, c, wide);
     const T* x = args.x + c;
     T* y = args.y + c;

@@ -23,7 +23,7 @@ struct FrozenRunForward {
   Coefficients<A>* made;  ///< memory for as many as that loop has steps
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     const Loop inner = walk.kept.loops[walk.kept.depth - 1];
     for (Index c = 0; c < inner.extent; ++c) made[c] = coefficients(args, center_of<A, T>(args.statistics, c * inner.statistic), c * inner.param);
     Odometer outer(walk.kept, first / inner.extent, walk.kept.depth - 1);
@@ -48,12 +48,12 @@ struct FrozenRunForward {
 
  private:
   template <class I>
-  TENSORNORM_WALK void write(const T* x, T* to, const Coefficients<A>& of) const {
+  TENSORNORM_NESTED void write(const T* x, T* to, const Coefficients<A>& of) const {
     transform_run<A, I>(x, to, walk.run.extent, uniform_map<A, I>(of), {}, Store::ordinary);
   }
   /// Runs of whole lines that begin at one, past the caches. Paced as in transform_run(), across them.
   template <class I>
-  TENSORNORM_WALK void stream(const T* x, T* y, const Loop& step, const Coefficients<A>* of, Index count, Index& streamed) const {
+  TENSORNORM_NESTED void stream(const T* x, T* y, const Loop& step, const Coefficients<A>* of, Index count, Index& streamed) const {
     const bool paces = paces_streams();
     for (Index k = 0; k < count; ++k, x += step.data[0], y += step.data[1]) {
       streamed += walk.run.extent;
@@ -64,7 +64,7 @@ struct FrozenRunForward {
   }
   /// Other runs, written past the caches.
   template <class I>
-  TENSORNORM_WALK void gather(const T* x, T* y, const Loop& step, const Coefficients<A>* of, Index count) const {
+  TENSORNORM_NESTED void gather(const T* x, T* y, const Loop& step, const Coefficients<A>* of, Index count) const {
     const bool to_l2 = fetches_to_l2();
     LineStage<T, kFrozenRun> stage(y);
     for (Index k = 0; k < count; ++k, x += step.data[0]) {

@@ -24,7 +24,7 @@ struct SliceOffsets {
   Index count;
   Index data[kMaxOperands][kMostJoined];
 
-  TENSORNORM_WALK explicit SliceOffsets(const LoopList& slices) : count(1) {
+  TENSORNORM_NESTED explicit SliceOffsets(const LoopList& slices) : count(1) {
     for (auto& first : data) first[0] = 0;
     if (slices.depth > 0) set(slices);
   }
@@ -46,19 +46,19 @@ struct FewStatistics {
 
   /// Slice j of the i-th in an operand.
   template <class T>
-  TENSORNORM_WALK T* run(T* data, int operand, Index j, Index i) const {
+  TENSORNORM_NESTED T* run(T* data, int operand, Index j, Index i) const {
     return data + at.data[operand] + slices.data[operand][j] + i * row.data[operand];
   }
   /// From a run to that of as many statistics further on.
-  TENSORNORM_WALK Index to_next(int operand) const { return count * row.data[operand]; }
-  TENSORNORM_WALK Index statistic(Index i) const { return at.statistic + i * row.statistic; }
-  TENSORNORM_WALK Index param(Index i) const { return at.param + i * row.param; }
+  TENSORNORM_NESTED Index to_next(int operand) const { return count * row.data[operand]; }
+  TENSORNORM_NESTED Index statistic(Index i) const { return at.statistic + i * row.statistic; }
+  TENSORNORM_NESTED Index param(Index i) const { return at.param + i * row.param; }
   /// Parameters of those from the i-th on in lanes: `none` where there are none.
   template <class V, class A>
-  TENSORNORM_WALK V parameters(const A* values, Index i, V none) const {
+  TENSORNORM_NESTED V parameters(const A* values, Index i, V none) const {
     if (values == nullptr) return none;
     const A* const from = values + param(i);
-    return row.param == 1 ? V::load(from) : V::of([&](int lane) TENSORNORM_WALK_LAMBDA { return typename V::Number(from[lane * row.param]); });
+    return row.param == 1 ? V::load(from) : V::of([&](int lane) TENSORNORM_NESTED_LAMBDA { return typename V::Number(from[lane * row.param]); });
   }
 };
 
@@ -69,7 +69,7 @@ inline constexpr Index kRowWorthWaiting = 128;
 /// Calls f(FewStatistics) for the statistics [first, last) of a walk, at most kTogether of them. No call reaches across a multiple of as many
 /// as are taken together, counted from `first`.
 template <class F>
-TENSORNORM_WALK void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
+TENSORNORM_NESTED void for_each_few(const RowWalk& walk, Index first, Index last, const F& f) {
   const SliceOffsets slices(walk.slices);
   const Index together = slices.count == 1 && walk.length <= kRowWorthWaiting ? kTogether : kRowsInLanes;
   const int around = std::max(walk.kept.depth - 1, 0);
@@ -107,8 +107,8 @@ struct ShortRowForward {
   Index first, last;  ///< statistics in the order of memory
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
-    for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_WALK_LAMBDA { normalize<I>(few); });
+  TENSORNORM_NESTED void operator()() const {
+    for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_NESTED_LAMBDA { normalize<I>(few); });
     if (store == Store::streaming) fence();
   }
 
@@ -117,23 +117,23 @@ struct ShortRowForward {
   struct FewCoefficients {
     A mean[kTogether], scale[kTogether], shift[kTogether];
     bool ordinary[kTogether];
-    TENSORNORM_WALK Coefficients<A> operator[](Index i) const { return {mean[i], scale[i], shift[i]}; }
+    TENSORNORM_NESTED Coefficients<A> operator[](Index i) const { return {mean[i], scale[i], shift[i]}; }
   };
 
   template <class I>
-  TENSORNORM_WALK void normalize(const FewStatistics& few) const {
+  TENSORNORM_NESTED void normalize(const FewStatistics& few) const {
     const Index n = walk.length;
     const ShortSums<A, S, I> sums(few.count, few.slices.count, n, args.rule.centered,
-                                  [&](Index j, Index i) TENSORNORM_WALK_LAMBDA { return few.run(args.x, 0, j, i); });
+                                  [&](Index j, Index i) TENSORNORM_NESTED_LAMBDA { return few.run(args.x, 0, j, i); });
     FewCoefficients all;
     bool ordinary = false;
     if constexpr (finishes_in_lanes<S, I>())
       ordinary = few.count % kRowsInLanes == 0 && few.row.statistic == 1 && finish_in_lanes<I>(sums, few, all);
     if (!ordinary) ordinary = finish<I>(sums, few, all);
     if (args.y != nullptr)
-      with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_WALK_LAMBDA {
-        const auto map_of = [&](Index i) TENSORNORM_WALK_LAMBDA { return map(all[i], few.param(i)); };
-        const auto is_taken = [&](Index i) TENSORNORM_WALK_LAMBDA { return ordinary || all.ordinary[i]; };
+      with_map<I>(args, walk.run.param != 0, [&](const auto& map) TENSORNORM_NESTED_LAMBDA {
+        const auto map_of = [&](Index i) TENSORNORM_NESTED_LAMBDA { return map(all[i], few.param(i)); };
+        const auto is_taken = [&](Index i) TENSORNORM_NESTED_LAMBDA { return ordinary || all.ordinary[i]; };
         if (store == Store::ordinary) write<Store::ordinary, I>(few, map_of, is_taken);
         else write<Store::streaming, I>(few, map_of, is_taken);
       });
@@ -144,7 +144,7 @@ struct ShortRowForward {
 
   /// The elements of those that are taken, by map_of(i); where it `fetches`, those of the next few statistics are asked for.
   template <Store kStore, class I, class MapOf, class IsTaken>
-  TENSORNORM_WALK void write(const FewStatistics& few, const MapOf& map_of, const IsTaken& is_taken) const {
+  TENSORNORM_NESTED void write(const FewStatistics& few, const MapOf& map_of, const IsTaken& is_taken) const {
     const Index n = walk.length, left = fetches ? last - few.k - few.count : 0;
     for (Index j = 0; j < few.slices.count; ++j)
       for (Index i = 0; i < few.count; ++i) {
@@ -157,7 +157,7 @@ struct ShortRowForward {
 
   /// All of them; where one might not be ordinary, those before it at most. Nothing is computed of one that is not: it might overflow.
   template <class I>
-  TENSORNORM_WALK bool finish_in_lanes(const ShortSums<A, S, I>& sums, const FewStatistics& few, FewCoefficients& to) const {
+  TENSORNORM_NESTED bool finish_in_lanes(const ShortSums<A, S, I>& sums, const FewStatistics& few, FewCoefficients& to) const {
     using V = HardwareLanes<S, I>;
     static_assert(kRowsInLanes % V::width == 0);
     const bool beside = lies_beside(args, walk.run.param != 0);
@@ -177,14 +177,14 @@ struct ShortRowForward {
   }
   /// All elements are the pivot, given that the squares of their differences are 0: as in chunk_sums(), zeros, say, are ordinary.
   template <class I>
-  TENSORNORM_WALK bool is_constant(const FewStatistics& few, Index i, A pivot) const {
+  TENSORNORM_NESTED bool is_constant(const FewStatistics& few, Index i, A pivot) const {
     if constexpr (std::is_same_v<A, S>) return false;
     bool all = true;
     for (Index j = 0; j < few.slices.count; ++j) all &= all_equal<A, I>(few.run(args.x, 0, j, i), walk.length, pivot);
     return all;
   }
   template <class I>
-  TENSORNORM_WALK bool finish(const ShortSums<A, S, I>& sums, const FewStatistics& few, FewCoefficients& to) const {
+  TENSORNORM_NESTED bool finish(const ShortSums<A, S, I>& sums, const FewStatistics& few, FewCoefficients& to) const {
     const bool centered = args.rule.centered;
     bool all = true;
     for (Index i = 0; i < few.count; ++i) {
@@ -220,7 +220,7 @@ struct OneRowForward {
   bool beside;  ///< parameters change within the row
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     const T* const x = args.x;
     const bool centered = args.rule.centered;
     const A pivot = centered ? first_pivot<A, I>(x, n) : A(0);
@@ -232,7 +232,7 @@ struct OneRowForward {
     write_statistic<S>(args.statistics, 0, finished.mean, finished.mean_lo, finished.rstd, finished.variance);
     if (args.y == nullptr) return;
     const Center<A, S> center(finished.mean, finished.mean_lo, finished.rstd);
-    with_map<I>(args, beside, [&](const auto& map) TENSORNORM_WALK_LAMBDA {
+    with_map<I>(args, beside, [&](const auto& map) TENSORNORM_NESTED_LAMBDA {
       auto of_row = map(coefficients(args, center, 0, beside), 0);  // not const: see Lanes
       transform_alone<A, I>(x, args.y, n, of_row);
     });

@@ -20,14 +20,14 @@ struct FewGradientCenters {
   FewGradientCenters(const FewGradientCenters&) = delete;  // points to itself
   FewGradientCenters& operator=(const FewGradientCenters&) = delete;
   template <class I, class Args>
-  TENSORNORM_WALK void set(const Args& args, const FewStatistics& few) {
+  TENSORNORM_NESTED void set(const Args& args, const FewStatistics& few) {
     made = arrays.template set<I>(args, few.at.statistic, few.row.statistic, few.count);
   }
   template <class I, class Args>
-  TENSORNORM_WALK void finish(const Args& args, const FewStatistics& few, const ShortGradientSums<A, S, I>& sums) {
+  TENSORNORM_NESTED void finish(const Args& args, const FewStatistics& few, const ShortGradientSums<A, S, I>& sums) {
     arrays.template finish<I>(args, few.at.statistic, few.row.statistic, few.count, made.in_lanes, sums.plain, sums.centered);
   }
-  TENSORNORM_WALK bool is_scaled(Index i) const { return made.scaled && factor[i] != A(1); }
+  TENSORNORM_NESTED bool is_scaled(Index i) const { return made.scaled && factor[i] != A(1); }
 };
 
 /// RowBackward where each statistic is of one short run, or of joined slices: of a few statistics first all sums, then all coefficients, then
@@ -50,11 +50,11 @@ struct ShortRowBackward {
   bool fetches;  ///< as in ShortRowForward
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     static_assert(kRowsPerFold % kTogether == 0);
     const bool beside = walk.run.param != 0;
     Index pending = 0;
-    for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_WALK_LAMBDA {
+    for_each_few(walk, first, last, [&](const FewStatistics& few) TENSORNORM_NESTED_LAMBDA {
       FewCenters centers;
       centers.template set<I>(args, few);
       if (!beside) return apart<I>(few, centers);
@@ -69,7 +69,7 @@ struct ShortRowBackward {
  private:
   /// dx of all but those that are scaled, by map(i, dy).
   template <class I, class Map>
-  TENSORNORM_WALK void write(const FewStatistics& few, const FewCenters& centers, const Map& map) const {
+  TENSORNORM_NESTED void write(const FewStatistics& few, const FewCenters& centers, const Map& map) const {
     const Index n = walk.run.extent;
     const Index left = fetches ? last - few.k - few.count : 0;
     for (Index j = 0; j < few.slices.count; ++j)
@@ -85,21 +85,21 @@ struct ShortRowBackward {
 
   /// One run each, beside its parameters.
   template <class I>
-  TENSORNORM_WALK void differentiate(const FewStatistics& few, FewCenters& centers) const {
+  TENSORNORM_NESTED void differentiate(const FewStatistics& few, FewCenters& centers) const {
     using L = HardwareLanes<A, I>;
     const Index n = walk.run.extent;
-    const auto with_those_of = [&](Index i, const auto& f) TENSORNORM_WALK_LAMBDA { with_parameters(args, dweight, dbias, few.param(i), f); };
-    const auto add = [&](Index, Index i, const auto& f) TENSORNORM_WALK_LAMBDA {
+    const auto with_those_of = [&](Index i, const auto& f) TENSORNORM_NESTED_LAMBDA { with_parameters(args, dweight, dbias, few.param(i), f); };
+    const auto add = [&](Index, Index i, const auto& f) TENSORNORM_NESTED_LAMBDA {
       if (centers.is_scaled(i)) return alone(few.k + i);  // here: gradients of parameters are added up in the order of rows
-      with_those_of(i, [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_WALK_LAMBDA {
+      with_those_of(i, [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_NESTED_LAMBDA {
         const RowGradients<A, P> beside{centers.mean[i], centers.rstd[i], centers.shift[i], weight, dweight_beside, dbias_beside, padded};
         row_gradient_lanes<true, true, A, I>(few.run(args.x, 0, 0, i), few.run(args.dy, 1, 0, i), n, beside, {}, f);
       });
     };
     const ShortGradientSums<A, S, I> sums(few.count, 1, n, add);
     centers.template finish<I>(args, few, sums);
-    with_those_of(0, [&]<class P>(const P* weight, P*, P*) TENSORNORM_WALK_LAMBDA {
-      write<I>(few, centers, [&](Index i, const T* dy) TENSORNORM_WALK_LAMBDA {
+    with_those_of(0, [&]<class P>(const P* weight, P*, P*) TENSORNORM_NESTED_LAMBDA {
+      write<I>(few, centers, [&](Index i, const T* dy) TENSORNORM_NESTED_LAMBDA {
         return WeightedGradientMap<L, T, Uniform<L>, PerElement<L, P>>(dy, uniform<A, I>(centers.mean[i]), uniform<A, I>(centers.rstd[i]),
                                                                        uniform<A, I>(centers.slope[i]), uniform<A, I>(centers.offset[i]),
                                                                        {weight + i * few.row.param});
@@ -109,10 +109,10 @@ struct ShortRowBackward {
 
   /// A few runs each, or one, of one weight.
   template <class I>
-  TENSORNORM_WALK void apart(const FewStatistics& few, FewCenters& centers) const {
+  TENSORNORM_NESTED void apart(const FewStatistics& few, FewCenters& centers) const {
     using L = HardwareLanes<A, I>;
     const Index n = walk.run.extent;
-    const auto add = [&](Index j, Index i, const auto& f) TENSORNORM_WALK_LAMBDA {
+    const auto add = [&](Index j, Index i, const auto& f) TENSORNORM_NESTED_LAMBDA {
       if (centers.is_scaled(i)) return;
       const RowGradients<A> row{centers.mean[i], A(0), A(0), nullptr, nullptr, nullptr, few.slices.count == 1};
       row_gradient_lanes<false, false, A, I>(few.run(args.x, 0, j, i), few.run(args.dy, 1, j, i), n, row, {}, f);
@@ -142,7 +142,7 @@ struct ShortRowBackward {
     }
     if (args.dx == nullptr) return;
     centers.template finish<I>(args, few, sums);
-    write<I>(few, centers, [&](Index at, const T* dy) TENSORNORM_WALK_LAMBDA {
+    write<I>(few, centers, [&](Index at, const T* dy) TENSORNORM_NESTED_LAMBDA {
       // Rounded twice, as in write_elements().
       const A scale = static_cast<A>(S(centers.rstd[at]) * weights[at]);
       return GradientMap<L, T, Uniform<L>>(dy, uniform<A, I>(centers.mean[at]), uniform<A, I>(scale), uniform<A, I>(centers.slope[at]),
@@ -170,20 +170,20 @@ struct OneRowBackward {
   A *dweight, *dbias;  ///< as RowBackward has them
 
   template <class I>
-  TENSORNORM_WALK void operator()() const {
+  TENSORNORM_NESTED void operator()() const {
     using L = HardwareLanes<A, I>;
     using U = Uniform<L>;
     GradientCenter<A, S> center(args, 0);
     if (center.factor != A(1)) return in_full();
     GradientSums<S> sums, rests;
-    with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P* to_weight, P* to_bias) TENSORNORM_WALK_LAMBDA {
+    with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P* to_weight, P* to_bias) TENSORNORM_NESTED_LAMBDA {
       const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, to_weight, to_bias};
       if (args.gradients) row_gradient_sums<true, true, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
       else if (!args.constant) row_gradient_sums<true, false, A, S, I>(args.x, args.dy, n, row, {}, sums, rests);
     });
     if (args.dx == nullptr) return;
     center.finish(args, sums);
-    with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P*, P*) TENSORNORM_WALK_LAMBDA {
+    with_parameters(args, dweight, dbias, 0, [&]<class P>(const P* weight, P*, P*) TENSORNORM_NESTED_LAMBDA {
       WeightedGradientMap<L, T, U, PerElement<L, P>> map(args.dy, uniform<A, I>(center.mean), uniform<A, I>(static_cast<A>(center.rstd)),
                                                          uniform<A, I>(center.slope), uniform<A, I>(center.offset), {weight});
       // Constants: dx does not depend on x.

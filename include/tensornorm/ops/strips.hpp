@@ -26,7 +26,7 @@ struct Strip {
   LoopList columns;
   Index width, statistics;
 
-  TENSORNORM_APART Strip(const ColumnWalk& walk, Index i)
+  TENSORNORM_CALLED Strip(const ColumnWalk& walk, Index i)
       : at(Odometer(walk.problems, i / walk.strips).offsets()), columns(walk.columns), width(walk.width), statistics(walk.statistics) {
     if (walk.strips == 1) return;
     const Loop& outer = walk.columns.loops[0];
@@ -58,7 +58,7 @@ inline Strip strip_of_moments(const ColumnWalk& walk, const Strip& strip) {
 ///
 /// `backwards`: the last stretch of rows first, for the second of two passes, which finds in the cache what the first has read last.
 template <class F>
-TENSORNORM_WALK void for_each_stretch(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
+TENSORNORM_NESTED void for_each_stretch(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
   const Index groups = walk.groups.size(), stretch = backwards ? walk.stretch : range.last - range.first;
   Odometer group(walk.groups, backwards ? groups - 1 : 0);
   for (Index g = groups; g > 0; --g) {
@@ -72,9 +72,9 @@ TENSORNORM_WALK void for_each_stretch(const ColumnWalk& walk, const Strip& strip
 /// Calls f(at, row, columns, fresh) for each row of them: the offsets of its group, its number in it, how many columns it has, and whether
 /// the parameters beside them are others, or more, than those before.
 template <class F>
-TENSORNORM_WALK void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
+TENSORNORM_NESTED void for_each_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
   Index known = 0, known_param = 0;
-  for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last) TENSORNORM_WALK_LAMBDA {
+  for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last) TENSORNORM_NESTED_LAMBDA {
     for (Index row = first; row < last; ++row) {
       const Index width = walk.width_of_row(row, strip.width), param = at.param + row * walk.row_param;
       const bool fresh = width > known || param != known_param;
@@ -89,9 +89,9 @@ TENSORNORM_WALK void for_each_row(const ColumnWalk& walk, const Strip& strip, co
 
 /// The same of rows that all meet the same coefficients: f(at, columns), with the offsets of the row itself.
 template <class F>
-TENSORNORM_WALK void for_each_plain_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
-  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last) TENSORNORM_WALK_LAMBDA {
-    const auto advance = [&](Index rows) TENSORNORM_WALK_LAMBDA {
+TENSORNORM_NESTED void for_each_plain_row(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const F& f) {
+  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last) TENSORNORM_NESTED_LAMBDA {
+    const auto advance = [&](Index rows) TENSORNORM_NESTED_LAMBDA {
       for (int k = 0; k < kMaxOperands; ++k) at.data[k] += rows * walk.row_stride[k];
     };
     advance(first);
@@ -114,10 +114,10 @@ Index held_columns(const ColumnWalk& walk, Index w) {
 /// Takes the rows of a strip by held_columns(): calls rows(at, column, n) for n times so many, and run(at, column, n) for n columns before or
 /// after them, the first of which meets the coefficients of `column`. `head`(at): columns before the first whole vector of what is written.
 template <class Head, class F, class G>
-TENSORNORM_WALK void for_each_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, Index columns,
+TENSORNORM_NESTED void for_each_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, Index columns,
                                      const Head& head, const F& rows, const G& run) {
-  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last) TENSORNORM_WALK_LAMBDA {
-    const auto advance = [&](Index n) TENSORNORM_WALK_LAMBDA {
+  for_each_stretch(walk, strip, range, backwards, [&](Offsets at, Index first, Index last) TENSORNORM_NESTED_LAMBDA {
+    const auto advance = [&](Index n) TENSORNORM_NESTED_LAMBDA {
       for (Index& offset : at.data) offset += n;
     };
     advance(first * walk.width);
@@ -153,23 +153,23 @@ Index weighted_run(const ColumnWalk& walk, Index width) {
 /// Writes the rows of a strip with the coefficients of weighted_run() in registers; false where there is none. x(at, row), y(at, row): where a
 /// row of an operand lies; map(isa, at, row, column, param): the map from a column on; begin(isa, map, param): what it is given for each run.
 template <class A, class I, class X, class Y, class MapAt, class Begin>
-TENSORNORM_WALK bool transform_weighted(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const X& x, const Y& y,
+TENSORNORM_NESTED bool transform_weighted(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const X& x, const Y& y,
                                           const MapAt& map, const Begin& begin) {
   const Index run = weighted_run<A, I>(walk, strip.width), step = walk.weight_step;
   if (run == 0) return false;
   // From row r on `count` weights, so far apart, each of `again` runs.
-  const auto write_runs = [&](const Offsets& at, Index r, Index count, Index again, Index param_step) TENSORNORM_WALK_LAMBDA {
+  const auto write_runs = [&](const Offsets& at, Index r, Index count, Index again, Index param_step) TENSORNORM_NESTED_LAMBDA {
     const auto* const from = x(at, r);
     auto* const to = y(at, r);
     const Index param = at.param + r * walk.row_param;
-    kernels::with_parts_of_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_WALK_LAMBDA {
+    kernels::with_parts_of_few_vectors<A, I>(run, [&]<class J>(auto vectors, J isa, Index c, Index n) TENSORNORM_NESTED_LAMBDA {
       kernels::transform_few_runs<decltype(vectors)::value, A, J>(
           from + c, to + c, n, run, count, again, map(isa, at, r, c, param),
-          [&](auto& of_run, Index i) TENSORNORM_WALK_LAMBDA { begin(isa, of_run, param + i * param_step); });
+          [&](auto& of_run, Index i) TENSORNORM_NESTED_LAMBDA { begin(isa, of_run, param + i * param_step); });
     });
   };
   // Of one weight: where a row has several, it is of whole runs.
-  const auto write_rest = [&](const Offsets& at, Index r, Index width) TENSORNORM_WALK_LAMBDA {
+  const auto write_rest = [&](const Offsets& at, Index r, Index width) TENSORNORM_NESTED_LAMBDA {
     const Index end = width / run * run;
     if (end == width) return;
     const auto rest = map(I(), at, r, end, at.param + r * walk.row_param);
@@ -178,7 +178,7 @@ TENSORNORM_WALK bool transform_weighted(const ColumnWalk& walk, const Strip& str
   if (walk.weights == 1 && walk.gapless && strip.width % run == 0) {
     // Rows that go on in the next one are gone through as one, as many as stay in the cache: what is done for each took as long as they did.
     const Index together = std::max<Index>(kRowsBytes / (strip.width * Index(sizeof(A))), 1);
-    for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last) TENSORNORM_WALK_LAMBDA {
+    for_each_stretch(walk, strip, range, backwards, [&](const Offsets& at, Index first, Index last) TENSORNORM_NESTED_LAMBDA {
       const Index whole = std::min(last, walk.group_rows);
       for (Index r = first; r < whole; r += together) write_runs(at, r, std::min(together, whole - r), strip.width / run, walk.row_param);
       if (last == whole) return;
@@ -187,7 +187,7 @@ TENSORNORM_WALK bool transform_weighted(const ColumnWalk& walk, const Strip& str
     });
     return true;
   }
-  for_each_row(walk, strip, range, backwards, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_WALK_LAMBDA {
+  for_each_row(walk, strip, range, backwards, [&](const Offsets& at, Index r, Index width, bool) TENSORNORM_NESTED_LAMBDA {
     if (width >= run) write_runs(at, r, width / run, 1, step);
     write_rest(at, r, width);
   });
@@ -197,7 +197,7 @@ TENSORNORM_WALK bool transform_weighted(const ColumnWalk& walk, const Strip& str
 /// Writes the rows of a strip with coefficients in registers, kCoefficients for each column; false where they do not come again soon enough.
 /// x(at), y(at): where an operand lies; map(at, column): the map from there on.
 template <int kCoefficients, class A, class I, class X, class Y, class MapAt>
-TENSORNORM_WALK bool transform_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const X& x, const Y& y,
+TENSORNORM_NESTED bool transform_held(const ColumnWalk& walk, const Strip& strip, const RowRange& range, bool backwards, const X& x, const Y& y,
                                       const MapAt& map) {
   using L = kernels::HardwareLanes<A, I>;
   // Where each lane is fused by itself, as in x86's baseline, coefficients are the least of it.
@@ -205,12 +205,12 @@ TENSORNORM_WALK bool transform_held(const ColumnWalk& walk, const Strip& strip, 
     constexpr int most = kernels::kHeldVectors<I, kCoefficients>;
     const Index columns = held_columns<most>(walk, L::width);
     if (columns == 0) return false;
-    const auto head = [&](const Offsets& at) TENSORNORM_WALK_LAMBDA { return kernels::elements_to_alignment(y(at), L::width); };
-    const auto run = [&](const Offsets& at, Index c, Index n) TENSORNORM_WALK_LAMBDA {
+    const auto head = [&](const Offsets& at) TENSORNORM_NESTED_LAMBDA { return kernels::elements_to_alignment(y(at), L::width); };
+    const auto run = [&](const Offsets& at, Index c, Index n) TENSORNORM_NESTED_LAMBDA {
       kernels::transform_run<A, I>(x(at), y(at), n, map(at, c), {}, kernels::Store::ordinary);
     };
-    const auto rows = [&](const Offsets& at, Index c, Index n) TENSORNORM_WALK_LAMBDA {
-      [&]<int... less>(std::integer_sequence<int, less...>) TENSORNORM_WALK_LAMBDA {
+    const auto rows = [&](const Offsets& at, Index c, Index n) TENSORNORM_NESTED_LAMBDA {
+      [&]<int... less>(std::integer_sequence<int, less...>) TENSORNORM_NESTED_LAMBDA {
         ((columns == (most - less) * L::width ? kernels::transform_rows<most - less, A, I>(x(at), y(at), n, map(at, c)) : void()), ...);
       }(std::make_integer_sequence<int, (most + 1) / 2>());
     };
@@ -224,7 +224,7 @@ TENSORNORM_WALK bool transform_held(const ColumnWalk& walk, const Strip& strip, 
 /// Calls f(column, columns, param) for the runs of one weight in `width` columns of a row, each `run` wide or all there is, in parts of
 /// at most `most`; `param`: the row's offset into the parameters.
 template <class F>
-TENSORNORM_WALK void for_each_run(const ColumnWalk& walk, Index run, Index width, Index most, Index param, const F& f) {
+TENSORNORM_NESTED void for_each_run(const ColumnWalk& walk, Index run, Index width, Index most, Index param, const F& f) {
   const Index length = std::min(run, width), step = std::min(most, length);
   for (Index end = length; end <= width; end += length, param += walk.weight_step)
     for (Index c = end - length; c < end; c += step) f(c, std::min(step, end - c), param);
