@@ -2,7 +2,7 @@
 # cmake "-DWITH=<object;...>" "-DWITHOUT=<object;...>" "-DROWS=<object;...>" "-DONE_BY_ONE=<object;...>" -P check_kernels_once.cmake:
 # kernels, and what chooses among them, are in the units that define them and in no unit that only declares them; in those whose layers have
 # rows alone and no running statistics, none for columns, for given statistics or to move running ones; in those of numbers that no vector
-# holds, none beside the baseline's.
+# holds, none of vectors.
 cmake_minimum_required(VERSION 3.24)
 
 # require_symbols(<regex> <what is missing> <object>...), refuse_symbols(<regex> <what is too much> <object>...)
@@ -24,10 +24,12 @@ function(refuse_symbols regex what)
   endforeach()
 endfunction()
 
+set(of_vectors "run_(baseline|avx2|avx512)")
 set(any "run_(baseline|avx2|avx512|one_by_one)")
-require_symbols("${any}.*(Forward|Backward)" "no kernel" ${WITH} ${ROWS} ${ONE_BY_ONE})
+require_symbols("${of_vectors}.*(Forward|Backward)" "no kernel" ${WITH} ${ROWS})
+require_symbols("run_one_by_one.*(Forward|Backward)" "no kernel" ${ONE_BY_ONE})
 require_symbols("choose_walk" "nothing that chooses a walk" ${WITH})
 refuse_symbols("${any}.*(Forward|Backward|Interleaved)" "kernels" ${WITHOUT})
 refuse_symbols("choose_walk" "what chooses a walk" ${WITHOUT})
 refuse_symbols("${any}.*(Column|Frozen|MoveRunning)" "kernels that its layers do not need" ${ROWS})
-refuse_symbols("run_(avx2|avx512).*(Forward|Backward)" "kernels of vectors" ${ONE_BY_ONE})
+refuse_symbols("${of_vectors}.*(Forward|Backward)" "kernels of vectors" ${ONE_BY_ONE})

@@ -80,10 +80,11 @@ void expect_calls_refused(const std::string& name, const FunctionRef<std::string
   const std::string before = everything();
   for (const AskedCall& one : calls) {
     if (!one.asked) continue;
+    SCOPED_TRACE(one.function);
     Parts all = parts;
     all.push_back(name + "::" + one.function + ": ");
     expect_error<Error>(one.call, all);
-    EXPECT_TRUE(everything() == before) << one.function << " wrote";
+    EXPECT_TRUE(everything() == before) << "it wrote";
   }
 }
 

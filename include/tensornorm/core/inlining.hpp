@@ -10,10 +10,10 @@
 // For a lambda's declarator, where `inline` cannot stand.
 #define TENSORNORM_INLINE_LAMBDA __attribute__((always_inline))
 // Walks, which hold the loops of a kernel: nothing but what runs below an entry point, in TENSORNORM_ABI. g++ optimizes what is always inlined
-// anew in each function around it; where the entry point flattens them, all at once, they compile in half the time. A part that is split off
-// or cloned would stay at the baseline. RowForward's are inlined as before: streaming took up to 1.1 times as long.
+// anew in each function around it; where the entry point flattens walks, all at once, they compile in half the time. A part that is split off
+// or cloned would stay at the baseline. Those of RowForward are always inlined: flattened they took up to 1.1 times as long.
 //
-// What they call as a function of its own is TENSORNORM_CALLED: compiled once, and its sums those of the baseline.
+// What walks call as a function of its own is TENSORNORM_CALLED, or it would be flattened, too, and its products fused.
 #if defined(__clang__) || !defined(__OPTIMIZE__) || defined(__NO_INLINE__)
 #define TENSORNORM_FLATTEN
 #define TENSORNORM_NESTED TENSORNORM_INLINE

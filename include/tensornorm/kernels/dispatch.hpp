@@ -101,7 +101,7 @@ __attribute__((noinline))
 TENSORNORM_FLATTEN void run_baseline(const Job& job) noexcept {
   job.template operator()<Isa<16>>();
 }
-/// The same of numbers that no vector holds: not flattened, or each operator of a user's type would be, too.
+/// The same of numbers that no vector holds: not flattened, or each operator of a user's type would be flattened into it.
 template <class Job>
 #if defined(__GNUC__)
 __attribute__((noinline))
@@ -112,7 +112,7 @@ void run_one_by_one(const Job& job) noexcept {
 
 /// Runs job.operator()<Isa>() of numbers of type A in the instruction set in force, or the unit's own where that is wider. That operator is
 /// TENSORNORM_NESTED or TENSORNORM_INLINE, as is all it calls that computes; it may be that of a lambda []<class I>()
-/// TENSORNORM_INLINE_LAMBDA {...}: a part of another job, compiled for itself.
+/// TENSORNORM_NESTED_LAMBDA {...}: a part of another job, compiled for itself.
 ///
 /// Numbers that no vector holds (A is long double, or the user's) have no use for other instruction sets: their job is compiled once,
 /// and nothing of it is fused but what the unit's own flags fuse.
