@@ -130,7 +130,6 @@ void expect_operands_are_refused(Layer layer, const support::Shape& shape) {
   for (const bool training : {true, false}) {
     training ? layer.train() : layer.eval();
     auto saved = saved_before<std::remove_cvref_t<decltype(layer.weight().data()[0])>>();
-    const std::string before = state_of(layer) + saved_state(saved) + bytes_of(x);
     for (const Operand& operand : operands) {
       ASSERT_EQ(operand.bytes, size) << "y fits on " << operand.name;
       const auto element = std::ptrdiff_t{sizeof(typename X::Scalar)}, most = static_cast<std::ptrdiff_t>(size) - 1;
@@ -142,15 +141,11 @@ void expect_operands_are_refused(Layer layer, const support::Shape& shape) {
         if (alone) parts.push_back(operand.name);
         EXPECT_TRUE(alone || std::abs(shift) > element) << "between two blocks of memory there is more than an element";
         Eigen::TensorMap<X> y(reinterpret_cast<typename X::Scalar*>(on), x.dimensions());
-        const auto refused = [&](const char* function, const Attempt& call) {
-          Parts all = parts;
-          all.push_back(name_of(layer) + "::" + function + ": ");
-          expect_error(call, all);
-          EXPECT_TRUE(state_of(layer) + saved_state(saved) + bytes_of(x) == before) << function << ' ' << operand.name << ' ' << shift;
-        };
-        refused("forward", [&] { layer.forward(x, y); });
-        refused("forward", [&] { layer.forward(x, y, saved); });
-        refused("infer", [&] { std::as_const(layer).infer(x, y); });
+        SCOPED_TRACE(testing::Message() << operand.name << ' ' << shift);
+        expect_calls_refused<std::invalid_argument>(name_of(layer), [&] { return state_of(layer) + saved_state(saved) + bytes_of(x); }, parts,
+                                                    {{true, "forward", [&] { layer.forward(x, y); }},
+                                                     {true, "forward", [&] { layer.forward(x, y, saved); }},
+                                                     {true, "infer", [&] { std::as_const(layer).infer(x, y); }}});
       }
     }
   }

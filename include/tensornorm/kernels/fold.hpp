@@ -35,7 +35,7 @@ TENSORNORM_INLINE void fill_past(A* to, Index n, A value) {
 
 /// to[i] += from[i].
 template <class S, class T>
-TENSORNORM_CALLED void add_to(S* to, const T* from, Index n) {
+void add_to(S* to, const T* from, Index n) {
   using L = HardwareLanes<S, Isa<16>>;
   Index i = 0;
   for (; i + L::width <= n; i += L::width) (L::load(to + i) + L::load(from + i)).store(to + i);
@@ -98,7 +98,7 @@ TENSORNORM_INLINE void add_lanes(const SumArray<A, S>& to, const L& lanes, const
 
 /// to[0] += the sum of n numbers, in the order of virtual lanes.
 template <class A, class S, class T>
-TENSORNORM_CALLED void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
+void add_sum(const SumArray<A, S>& to, const T* values, Index n) {
   using L = VirtualLanes<S, Isa<16>>;
   constexpr bool keeps = keeps_rest<A, S>;
   const Index at_once = keeps ? kPlainTerms * L::width : n;
@@ -188,7 +188,7 @@ TENSORNORM_CALLED void expand(const LoopList& columns, const Source* from, A* to
 
 /// to[i] += from[i], with the rests of doubles.
 template <class A, class S, class T>
-TENSORNORM_CALLED void add_to(const SumArray<A, S>& to, const T* from, Index n) {
+void add_to(const SumArray<A, S>& to, const T* from, Index n) {
   if constexpr (!keeps_rest<A, S>) {
     add_to(to.sum, from, n);
   } else {
@@ -202,7 +202,7 @@ TENSORNORM_CALLED void add_to(const SumArray<A, S>& to, const T* from, Index n) 
 /// to[i] += from[i] + from[n + i] + ..., of n numbers, fewer than there are virtual lanes, that come `times` times. A period is as many vectors
 /// as it takes for one to begin with the first of them again.
 template <class A, class S, class T>
-TENSORNORM_CALLED void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
+void add_again(const SumArray<A, S>& to, const T* from, Index n, Index times) {
   using L = VirtualLanes<S, Isa<16>>;
   constexpr bool keeps = keeps_rest<A, S>;
   constexpr Index w = L::width;
@@ -238,7 +238,7 @@ TENSORNORM_CALLED void add_again(const SumArray<A, S>& to, const T* from, Index 
 
 /// to[i] += the sum of n numbers, fewer than there are virtual lanes, that follow those of to[i - 1].
 template <class A, class S, class T>
-TENSORNORM_CALLED void add_runs(const SumArray<A, S>& to, const T* from, Index n, Index runs) {
+void add_runs(const SumArray<A, S>& to, const T* from, Index n, Index runs) {
   using L = VirtualLanes<S, Isa<16>>;
   Index i = 0;
   const auto terms = [&](Index k) TENSORNORM_INLINE_LAMBDA {

@@ -51,7 +51,7 @@ struct ColumnChoice {
   const A* marks = nullptr;  ///< beside the columns, 0 for none; a line of zeros follows
 
   /// The lines with a mark; or all columns where these are most of them, and memory's order is faster.
-  TENSORNORM_CALLED static ColumnChoice by_marks(const A* marks, Index width) {
+  static ColumnChoice by_marks(const A* marks, Index width) {
     const ColumnChoice lines{width, marks};
     Index count = 0;
     lines.for_each_run([&](Index from, Index to) { count += to - from; });
@@ -105,7 +105,7 @@ struct CutSums {
   ///
   /// Single lines of columns are gone through a few tiles at a time: rows, and the pages that they lie in, are often far apart.
   template <class Add>
-  TENSORNORM_CALLED void set(const Crew& crew, const ColumnWalk& walk, const ColumnChoice<A>& columns, bool from_memory, const Add& add) const {
+  void set(const Crew& crew, const ColumnWalk& walk, const ColumnChoice<A>& columns, bool from_memory, const Add& add) const {
     crew.for_each(walk.cuts, [&](Index cut) noexcept {
       const CutSums sums = of(cut);
       columns.for_each_run([&](Index from, Index to) { sums.clear(from, to, columns.width); });

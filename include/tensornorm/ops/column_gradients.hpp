@@ -19,7 +19,7 @@ struct ColumnBackwardScratch {
 
   /// The arrays that are read while dx is written, where that is no hindrance.
   template <class T>
-  TENSORNORM_CALLED ColumnBackwardScratch beside(const T* dx) const {
+  ColumnBackwardScratch beside(const T* dx) const {
     ColumnBackwardScratch at = *this;
     place_beside(dx, {&at.column_mean, &at.column_rstd, &at.column_slope, &at.column_offset, &at.column_scale, &at.column_factor});
     return at;

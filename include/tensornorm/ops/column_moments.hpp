@@ -153,7 +153,7 @@ struct ColumnMoments {
   }
 
   /// Marks the statistics that need no scale though their squares are 0: all of their elements are the pivot, as those of zeros are.
-  TENSORNORM_CALLED void mark_constant(const Strip& strip, A* marks) const {
+  void mark_constant(const Strip& strip, A* marks) const {
     bool any = false;
     for (Index k = 0; k < strip.statistics; ++k) {
       const A pivot = scratch.pivot[k];
