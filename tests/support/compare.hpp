@@ -5,15 +5,23 @@
 #include <gtest/gtest.h>
 
 #include <Eigen/Core>
-#include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <iomanip>
 #include <limits>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
+#include "numbers.hpp"
+
 namespace support {
+
+/// As wide as there is; what is so already is not copied.
+template <class T>
+decltype(auto) widened(const std::vector<T>& values) {
+  if constexpr (std::is_same_v<T, long double>) return (values);
+  else return Numbers<T>::widened(values);
+}
 
 /// The larger of two numbers, NaN where one of them is.
 template <class T>
@@ -24,13 +32,7 @@ T larger(T a, T b) {
 /// max |values|, 0 for none, NaN where one is.
 template <class T>
 long double largest(const std::vector<T>& values) {
-  long double result = 0;
-  for (const T value : values) {
-    const long double size = std::abs(static_cast<long double>(value));
-    if (!(size <= result)) result = size;
-    if (std::isnan(size)) break;
-  }
-  return result;
+  return largest_of(widened(values));
 }
 
 /// The distance from 1 to the next number. Eigen's for half is that of a type with three more digits.
@@ -48,38 +50,19 @@ long double ulps(double k, long double scale) {
 
 /// The same, with a scale for each element.
 template <class Scalar>
-std::vector<long double> ulps(double k, std::vector<long double> scales) {
-  for (long double& scale : scales) scale = ulps<Scalar>(k, scale);
-  return scales;
+Reals ulps(double k, Reals scales) {
+  return scaled(std::move(scales), ulps<Scalar>(k, 1));
 }
 
 /// |actual - expected| <= tolerance for every element. A NaN agrees with nothing.
 template <class A, class E>
-testing::AssertionResult all_near(const std::vector<A>& actual, const std::vector<E>& expected,
-                                  const std::vector<long double>& tolerances) {
-  if (actual.size() != expected.size() || tolerances.size() != expected.size())
-    return testing::AssertionFailure() << actual.size() << " values, expected " << expected.size();
-  std::size_t worst = 0;
-  long double worst_excess = 0;
-  for (std::size_t i = 0; i < actual.size(); ++i) {
-    const long double distance = std::abs(static_cast<long double>(actual[i]) - static_cast<long double>(expected[i]));
-    const long double excess = distance == 0 ? 0 : std::isnan(distance) || !std::isfinite(tolerances[i]) ? HUGE_VALL : distance / tolerances[i];
-    if (excess > worst_excess) {
-      worst = i;
-      worst_excess = excess;
-    }
-  }
-  if (worst_excess <= 1) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << std::setprecision(17) << "element " << worst << " of " << actual.size() << ": "
-                                     << static_cast<double>(actual[worst]) << ", expected "
-                                     << static_cast<double>(expected[worst]) << std::setprecision(3) << ", off by "
-                                     << static_cast<double>(worst_excess) << " times the tolerance of "
-                                     << static_cast<double>(tolerances[worst]);
+testing::AssertionResult all_near(const std::vector<A>& actual, const std::vector<E>& expected, const Reals& tolerances) {
+  return all_within(widened(actual), widened(expected), tolerances);
 }
 
 template <class A, class E>
 testing::AssertionResult all_near(const std::vector<A>& actual, const std::vector<E>& expected, long double tolerance) {
-  return all_near(actual, expected, std::vector<long double>(expected.size(), tolerance));
+  return all_near(actual, expected, Reals(expected.size(), tolerance));
 }
 
 /// The same bits, or NaN both: its sign is the processor's choice.
@@ -90,20 +73,7 @@ bool same_number(const T& a, const T& b) {
 
 template <class T>
 testing::AssertionResult same_bits(const std::vector<T>& actual, const std::vector<T>& expected) {
-  if (actual.size() != expected.size())
-    return testing::AssertionFailure() << actual.size() << " values, expected " << expected.size();
-  std::size_t different = 0;
-  std::size_t first = 0;
-  for (std::size_t i = actual.size(); i-- > 0;) {
-    if (std::memcmp(&actual[i], &expected[i], sizeof(T)) != 0) {
-      ++different;
-      first = i;
-    }
-  }
-  if (different == 0) return testing::AssertionSuccess();
-  return testing::AssertionFailure() << different << " of " << actual.size() << " differ, the first at " << first
-                                     << ": " << testing::PrintToString(actual[first]) << ", expected "
-                                     << testing::PrintToString(expected[first]);
+  return Numbers<T>::same_bits(actual, expected);
 }
 
 }  // namespace support

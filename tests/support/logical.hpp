@@ -10,17 +10,15 @@
 #include <cstddef>
 #include <functional>
 #include <numeric>
-#include <random>
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
 #include <utility>
 #include <vector>
 
-namespace support {
+#include "numbers.hpp"
 
-using Index = Eigen::Index;
-using Shape = std::vector<Index>;
+namespace support {
 
 inline Index size_of(const Shape& shape) {
   return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>());
@@ -31,12 +29,6 @@ inline Shape coordinates(Index flat, const Shape& shape) {
   Shape result(shape.size());
   for (std::size_t axis = shape.size(); axis-- > 0; flat /= shape[axis]) result[axis] = flat % shape[axis];
   return result;
-}
-
-/// Moves coordinates on to those of the next flat RowMajor index; after the last come the first.
-inline void advance(Shape& at, const Shape& shape) {
-  for (std::size_t axis = shape.size(); axis-- > 0; at[axis] = 0)
-    if (++at[axis] < shape[axis]) return;
 }
 
 /// The flat position of these coordinates in memory of this storage order.
@@ -78,14 +70,27 @@ decltype(auto) coefficient(T& tensor, const Shape& at) {
   }
 }
 
+/// Elements of memory from one coordinate to the next, of each axis.
+template <class T>
+Shape strides_of(const T& tensor) {
+  if constexpr (MatrixLike<T>) {
+    return {tensor.rowStride(), tensor.colStride()};
+  } else {
+    const Shape shape = shape_of(tensor);
+    Shape strides(shape.size());
+    Index dense = 1;
+    for (std::size_t step = 0; step < shape.size(); ++step) {
+      const std::size_t axis = int(T::Layout) == int(Eigen::RowMajor) ? shape.size() - 1 - step : step;
+      strides[axis] = dense;
+      dense *= shape[axis];
+    }
+    return strides;
+  }
+}
+
 template <class T>
 auto logical(const T& tensor) {
-  std::vector<std::remove_cv_t<typename T::Scalar>> values;
-  const Shape shape = shape_of(tensor);
-  const auto size = static_cast<std::size_t>(size_of(shape));
-  values.reserve(size);
-  for (Shape at(shape.size()); values.size() < size; advance(at, shape)) values.push_back(coefficient(tensor, at));
-  return values;
+  return Numbers<std::remove_cv_t<typename T::Scalar>>::gather(tensor.data(), shape_of(tensor), strides_of(tensor));
 }
 
 /// Writes the values into a tensor that has its shape already: any kind, also a temporary map.
@@ -93,11 +98,7 @@ template <class T, class Scalar>
 void assign(T&& tensor, const std::vector<Scalar>& values) {
   const Shape shape = shape_of(tensor);
   ASSERT_EQ(static_cast<std::size_t>(size_of(shape)), values.size());
-  Shape at(shape.size());
-  for (const Scalar& value : values) {
-    coefficient(tensor, at) = value;
-    advance(at, shape);
-  }
+  Numbers<Scalar>::scatter(values, tensor.data(), shape, strides_of(tensor));
 }
 
 /// A tensor or matrix that owns its memory, of this shape.
@@ -123,12 +124,7 @@ T tensor_of(const Shape& shape, const std::vector<Scalar>& values) {
 /// millions takes longer than what is tested.
 template <class Scalar>
 std::vector<Scalar> random_values(Index size, unsigned seed, double mean = 0.5, double deviation = 1.5, std::size_t drawn = 262147) {
-  std::mt19937 engine(seed);
-  std::normal_distribution<double> normal;  // its own deviation may not be 0
-  std::vector<Scalar> values(static_cast<std::size_t>(size));
-  for (std::size_t i = 0; i < values.size(); ++i)
-    values[i] = i < drawn ? static_cast<Scalar>(normal(engine) * deviation + mean) : values[i - drawn];
-  return values;
+  return Numbers<Scalar>::random(size, seed, mean, deviation, drawn);
 }
 
 /// Calls f.operator()<Rank>() with the one of Ranks that equals rank.

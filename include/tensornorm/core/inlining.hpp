@@ -2,8 +2,7 @@
 #pragma once
 
 #if defined(__GNUC__)
-// A kernel takes on the instruction set of the entry point it is inlined into; a call would leave it at the baseline's. And what a layer's
-// users call takes on the flags of their unit, or the linker would give all units the one that it saw first.
+// A kernel takes on the instruction set of the entry point it is inlined into; a call would leave it at the baseline's.
 #define TENSORNORM_INLINE inline __attribute__((always_inline))
 // What is hardly ever needed stays out of a kernel, whose registers and layout it would spoil: 10 % of a backward pass.
 #define TENSORNORM_RARE __attribute__((noinline, cold))
@@ -31,4 +30,14 @@
 #define TENSORNORM_NESTED TENSORNORM_INLINE
 #define TENSORNORM_NESTED_LAMBDA TENSORNORM_INLINE_LAMBDA
 #define TENSORNORM_CALLED
+#endif
+
+// What a layer's users call, up to the kernels, takes on the flags of their unit, or the linker would give all units the one that it saw first.
+// A program whose units all have the same flags may define TENSORNORM_SAME_FLAGS: without optimization they compile faster.
+#ifdef TENSORNORM_SAME_FLAGS
+#define TENSORNORM_API inline
+#define TENSORNORM_API_LAMBDA
+#else
+#define TENSORNORM_API TENSORNORM_INLINE
+#define TENSORNORM_API_LAMBDA TENSORNORM_INLINE_LAMBDA
 #endif

@@ -275,7 +275,7 @@ bool views_overlap(const TensorView<A, kRank>& a, const TensorView<B, kRank>& b)
 
 /// Rows are read forwards: no map with a negative outer stride, which Eigen allows.
 template <class T, int kRank>
-TENSORNORM_INLINE void check_strides(const Call& call, const char* name, const TensorView<T, kRank>& view) {
+TENSORNORM_API void check_strides(const Call& call, const char* name, const TensorView<T, kRank>& view) {
   if constexpr (kRank >= 2) {  // of a matrix the last two axes; a tensor has no negative ones
     const Index rows = view.stride[kRank - 2], columns = view.stride[kRank - 1];
     if ((rows | columns) < 0) fail(call, name, ": expected an outer stride >= 0, got ", std::min(rows, columns));
@@ -314,7 +314,7 @@ void check_in_place_or_apart(const Call& call, const char* out_name, const Tenso
 
 /// The output, `span` elements with their gaps, lies apart from other `values`, `count` of them, or null.
 template <class T, class V>
-TENSORNORM_INLINE void check_apart(const Call& call, const char* out_name, const T* out, Index span, const char* name, const V* values, Index count) {
+TENSORNORM_API void check_apart(const Call& call, const char* out_name, const T* out, Index span, const char* name, const V* values, Index count) {
   if (values != nullptr && ranges_overlap(out, span, values, count))
     fail(call, out_name, " overlaps ", name, ": expected no memory in common, got some");
 }

@@ -64,7 +64,7 @@ class Normalization {
 
   /// The normalized x in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) const {
+  TENSORNORM_API auto operator()(const X& x, const Device& device = {}) const {
     auto y = make_like({name(), "forward"}, x);
     forward(x, y, device);
     return y;
@@ -72,23 +72,23 @@ class Normalization {
   /// y = the normalized x, into memory of x's shape; y may be x.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
-  TENSORNORM_INLINE void forward(const X& x, Y&& y, const Device& device = {}) const {
+  TENSORNORM_API void forward(const X& x, Y&& y, const Device& device = {}) const {
     run("forward", x, y, nullptr, device);
   }
   /// As forward(x, y), and keeps mean and rstd for backward.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) const {
+  TENSORNORM_API void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) const {
     run("forward", x, y, &saved, device);
   }
   /// forward(x, y), as the layers with running statistics have it: all of these are safe from many threads at once.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires(DeviceArgument<Device> && !DeviceArgument<std::remove_cvref_t<Y>>)
-  TENSORNORM_INLINE void infer(const X& x, Y&& y, const Device& device = {}) const {
+  TENSORNORM_API void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, device);
   }
   /// The same in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
+  TENSORNORM_API auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like({name(), "infer"}, x);
     run("infer", x, y, nullptr, device);
     return y;
@@ -105,7 +105,7 @@ class Normalization {
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, of another shape, size or order, or another kind of layer's;
   ///          a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
+  TENSORNORM_API auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();
     auto dx = make_like({name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);
@@ -115,7 +115,7 @@ class Normalization {
   ///
   /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error: std::invalid_argument, before anything is written.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+  TENSORNORM_API void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
     differentiate_layer<false>(dy, x, saved, dx, gradients, device);
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight.
@@ -126,8 +126,8 @@ class Normalization {
   /// Aliasing dx may be exactly dy or exactly y; any other overlap is an error.
   /// Memory   O(statistics + parameters) where dx is given and is not dy, else O(size of y); the thread keeps it for its next call.
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
-                                              const Device& device = {}) const {
+  TENSORNORM_API void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
+                                           const Device& device = {}) const {
     differentiate_layer<true>(dy, y, saved, dx, gradients, device);
   }
   /// Gradients of the parameters' shapes, all 0.
@@ -158,12 +158,12 @@ class Normalization {
   const Affine<Scalar, kParameterRank>& affine() const { return affine_; }
 
   /// What the ops need to know of a call of this layer.
-  TENSORNORM_INLINE NormalizeContext<Scalar> context(const char* function) const {
+  TENSORNORM_API NormalizeContext<Scalar> context(const char* function) const {
     return {{name(), function}, rule_, affine_.checked({name(), function})};
   }
   /// Errors: std::invalid_argument where the affine axes of x are not of the parameters' shape.
   template <class T, int kRank>
-  TENSORNORM_INLINE void check_shape(const Call& call, const TensorView<T, kRank>& x) const {
+  TENSORNORM_API void check_shape(const Call& call, const TensorView<T, kRank>& x) const {
     if constexpr (axes_of_a_row<Policy, kRank>() == 0) check_shape_in_full(call, x);
     else if (!fits(affine_shape<Policy, kRank>(policy_, x.shape))) refuse(call, x.copy());
   }
@@ -181,7 +181,7 @@ class Normalization {
 
   /// The affine axes are of the parameters' shape.
   template <int kRank>
-  TENSORNORM_INLINE bool fits(const AxisExtents<kRank>& got) const {
+  TENSORNORM_API bool fits(const AxisExtents<kRank>& got) const {
     bool same = got.size() == affine_.size();
     for (int i = 0; i < kParameterRank && kParameterRank > 1; ++i) same &= i < got.rank && got.extents[i] == affine_.shape()[i];
     if (named_ > 1) same &= got.rank == named_ && std::equal(extents_.begin(), extents_.begin() + named_, got.extents.begin());
@@ -218,7 +218,7 @@ class Normalization {
     return shape;
   }
   template <class X, class Y, class Device>
-  TENSORNORM_INLINE void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
+  TENSORNORM_API void run(const char* function, const X& x, Y&& y, Saved* saved, const Device& device) const {
     if constexpr (require_like<Scalar, X, Y>() && require_axes<Policy, X>() && require_host_device<Device>()) {
       const auto in = view_of(x);
       const auto out = view_of(y);
@@ -230,7 +230,7 @@ class Normalization {
 
   // Not decided at run time: kernels of a branch never taken are dropped only after a fifth of the time it takes to compile LayerNorm.
   template <bool kFromOutput, class DY, class X, class DX, class G, class Device>
-  TENSORNORM_INLINE void differentiate_layer(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device) const {
+  TENSORNORM_API void differentiate_layer(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device) const {
     if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_axes<Policy, X>() && require_host_device<Device>()) {
       const auto given = context(kFromOutput ? "backward_from_output" : "backward");
       const auto in = view_of(x);

@@ -84,7 +84,7 @@ class TrackedNormalization {
 
   /// The normalized x in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE auto operator()(const X& x, const Device& device = {}) {
+  TENSORNORM_API auto operator()(const X& x, const Device& device = {}) {
     auto y = make_like({normalization_.name(), "forward"}, x);
     forward(x, y, device);
     return y;
@@ -92,12 +92,12 @@ class TrackedNormalization {
   /// y = the normalized x, into memory of x's shape; y may be x. The table above says by which statistics.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires DeviceArgument<Device>
-  TENSORNORM_INLINE void forward(const X& x, Y&& y, const Device& device = {}) {
+  TENSORNORM_API void forward(const X& x, Y&& y, const Device& device = {}) {
     run("forward", x, y, nullptr, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
   }
   /// As forward(x, y), and keeps mean and rstd for backward.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
+  TENSORNORM_API void forward(const X& x, Y&& y, Saved& saved, const Device& device = {}) {
     run("forward", x, y, &saved, uses_running_stats(), training_ && tracking_ ? &running_ : nullptr, device);
   }
   // Of a layer that is const: training would move its running statistics.
@@ -112,12 +112,12 @@ class TrackedNormalization {
   /// By the running statistics in any mode, where they are tracked; nothing moves.
   template <class X, class Y, class Device = Eigen::DefaultDevice>
     requires(DeviceArgument<Device> && !DeviceArgument<std::remove_cvref_t<Y>>)
-  TENSORNORM_INLINE void infer(const X& x, Y&& y, const Device& device = {}) const {
+  TENSORNORM_API void infer(const X& x, Y&& y, const Device& device = {}) const {
     run("infer", x, y, nullptr, tracking_, nullptr, device);
   }
   /// The same in a new tensor.
   template <class X, DeviceArgument Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE auto infer(const X& x, const Device& device = {}) const {
+  TENSORNORM_API auto infer(const X& x, const Device& device = {}) const {
     auto y = make_like({normalization_.name(), "infer"}, x);
     run("infer", x, y, nullptr, tracking_, nullptr, device);
     return y;
@@ -133,7 +133,7 @@ class TrackedNormalization {
   /// Errors   std::invalid_argument: shapes. std::logic_error: saved is empty, of another shape, size or order, or another kind of layer's;
   ///          a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
+  TENSORNORM_API auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
     auto gradients = zero_gradients();
     auto dx = make_like({normalization_.name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);
@@ -143,13 +143,13 @@ class TrackedNormalization {
   ///
   /// Aliasing dx may be exactly dy or exactly x; any other overlap is an error: std::invalid_argument, before anything is written.
   template <class DY, class X, class DX, class G, class Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
+  TENSORNORM_API void backward(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device = {}) const {
     differentiate_layer<false>(dy, x, saved, dx, gradients, device);
   }
   /// backward() from the output y in the place of x, which may be gone: norm = (y - bias) / weight. See Normalization.
   template <class DY, class Y, class DX, class G, class Device = Eigen::DefaultDevice>
-  TENSORNORM_INLINE void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
-                                              const Device& device = {}) const {
+  TENSORNORM_API void backward_from_output(const DY& dy, const Y& y, const Saved& saved, DX&& dx, G&& gradients,
+                                           const Device& device = {}) const {
     differentiate_layer<true>(dy, y, saved, dx, gradients, device);
   }
   /// Gradients of the parameters' shapes, all 0.
@@ -238,8 +238,8 @@ class TrackedNormalization {
   }
 
   template <class X, class Y, class Device>
-  TENSORNORM_INLINE void run(const char* function, const X& x, Y&& y, Saved* saved, bool given, Running* moving,
-                             const Device& device) const {
+  TENSORNORM_API void run(const char* function, const X& x, Y&& y, Saved* saved, bool given, Running* moving,
+                          const Device& device) const {
     if constexpr (require_like<Scalar, X, Y>() && require_rank<X>() && require_host_device<Device>()) {
       const auto context = normalization_.context(function);
       check_running_stats(context.call);
@@ -260,7 +260,7 @@ class TrackedNormalization {
 
   // Not decided at run time: kernels of a branch never taken are dropped only after a fifth of the time it takes to compile LayerNorm.
   template <bool kFromOutput, class DY, class X, class DX, class G, class Device>
-  TENSORNORM_INLINE void differentiate_layer(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device) const {
+  TENSORNORM_API void differentiate_layer(const DY& dy, const X& x, const Saved& saved, DX&& dx, G&& gradients, const Device& device) const {
     if constexpr (require_gradient_operands<Scalar, X, DY, DX>() && require_rank<X>() && require_host_device<Device>()) {
       const auto context = normalization_.context(kFromOutput ? "backward_from_output" : "backward");
       check_running_stats(context.call);
@@ -274,7 +274,7 @@ class TrackedNormalization {
       }
       const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
       constexpr bool row_major = traits_of<X>::row_major;
-      const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {
+      const auto with = [&](const auto& policy) TENSORNORM_API_LAMBDA {
         if constexpr (kFromOutput)
           differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
         else

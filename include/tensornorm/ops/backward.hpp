@@ -34,8 +34,8 @@ TENSORNORM_RARE void check_other_saved(Call call, const SavedStats<Scalar>& save
 /// Errors: std::logic_error where `saved` is not of this shape, kind and storage order, of an x of `size` elements. Of x of another rank, with
 /// an axis of one element less for example, other axes are not asked for.
 template <class Scalar>
-TENSORNORM_INLINE void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, unsigned kind, Index size,
-                                   bool row_major) {
+TENSORNORM_API void check_saved(const Call& call, const SavedStats<Scalar>& saved, std::span<const Index> shape, unsigned kind, Index size,
+                                bool row_major) {
   if (!saved.are(shape, kind, size, row_major)) check_other_saved(call, saved, shape, kind, size, row_major);
 }
 
@@ -65,9 +65,9 @@ const Plan& backward_plan(const Call& call, const P& policy, const TensorView<co
 
 /// What kernels are told of a call, but for the parameters.
 template <class T, int kRank, class Scalar>
-TENSORNORM_INLINE kernels::BackwardArguments<T> backward_arguments(const NormalizeContext<Scalar>& context, const TensorView<const T, kRank>& dy,
-                                                                   const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
-                                                                   const TensorView<T, kRank>& dx, Index samples, bool gradients) {
+TENSORNORM_API kernels::BackwardArguments<T> backward_arguments(const NormalizeContext<Scalar>& context, const TensorView<const T, kRank>& dy,
+                                                                const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
+                                                                const TensorView<T, kRank>& dx, Index samples, bool gradients) {
   kernels::BackwardArguments<T> args;
   args.x = x.data;
   args.dy = dy.data;
@@ -115,7 +115,7 @@ void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& pol
   }
   auto args = backward_arguments(context, dy, x, saved, dx, plan->samples, gradients);
   args.normalized = normalized;
-  const auto differentiate_by = [&](const auto& chosen) TENSORNORM_INLINE_LAMBDA {
+  const auto differentiate_by = [&](const auto& chosen) TENSORNORM_API_LAMBDA {
     BackwardOp op(chosen, args, context.parameters.weight, {dweight, dbias}, device);
     if (run) op.run();
   };
@@ -144,9 +144,9 @@ void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& pol
 /// differentiate() of one row, which needs no plan. Returns false, and has done nothing, where the call is another one, or to be refused: by plan.
 /// Errors: check_saved()'s.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
-TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
-                                             const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
-                                             const TensorView<T, kRank>& dx, Scalar* dweight, Scalar* dbias) {
+TENSORNORM_API bool differentiate_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
+                                          const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved,
+                                          const TensorView<T, kRank>& dx, Scalar* dweight, Scalar* dbias) {
   const auto [weight, bias] = context.parameters;
   const Index n = short_row<P, kRowMajor>(x, dy, dx);
   if (n == 0 || weight == nullptr || (dweight == nullptr && dbias != nullptr)) return false;
@@ -167,9 +167,9 @@ TENSORNORM_INLINE bool differentiate_one_row(const NormalizeContext<Scalar>& con
 /// Aliasing dx may be exactly dy or exactly x.
 /// Errors   before anything is written: std::invalid_argument for shapes and overlaps, std::logic_error for foreign statistics.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Device>
-TENSORNORM_INLINE void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
-                                     const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
-                                     Scalar* dweight, Scalar* dbias, const Device& device) {
+TENSORNORM_API void differentiate(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& dy,
+                                  const TensorView<const T, kRank>& x, const SavedStats<Scalar>& saved, const TensorView<T, kRank>& dx,
+                                  Scalar* dweight, Scalar* dbias, const Device& device) {
   if constexpr (may_be_one_row<P, T, kRank, Scalar, kRowMajor>()) {
     if (differentiate_one_row<kRowMajor>(context, policy, dy, x, saved, dx, dweight, dbias)) return;
     const NormalizeContext<Scalar> its_context = context.copy();  // copies, as in normalize_by_batch()

@@ -27,8 +27,8 @@ struct Footprint {
 
 /// check_in_place_or_apart() where operand k is the input: two comparisons, unless their ranges overlap.
 template <class A, class B, int kRank>
-TENSORNORM_INLINE void check_in_place_or_apart(const Footprint& footprint, int k, const Call& call, const char* out_name,
-                                               const TensorView<A, kRank>& out, const char* in_name, const TensorView<B, kRank>& in) {
+TENSORNORM_API void check_in_place_or_apart(const Footprint& footprint, int k, const Call& call, const char* out_name,
+                                            const TensorView<A, kRank>& out, const char* in_name, const TensorView<B, kRank>& in) {
   const bool same = static_cast<const void*>(out.data) == static_cast<const void*>(in.data) && footprint.alike[k];
   if (!same && ranges_overlap(out.data, footprint.written(), in.data, footprint.span[k]))
     check_in_place_or_apart(call, out_name, out, in_name, in);

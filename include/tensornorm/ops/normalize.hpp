@@ -67,14 +67,14 @@ inline constexpr StatisticsSource kStatisticsOfX = reduces_rows<P, kRank, kRowMa
 /// What a backward call can tell of the normalization that saved statistics: averaged_axes(), and whether the variance is about the mean.
 /// Neither eps nor the estimator.
 template <int kRank, AxisPolicy P>
-TENSORNORM_INLINE unsigned kind_of_statistics(const P& policy, const StatisticsRule& rule) {
+TENSORNORM_API unsigned kind_of_statistics(const P& policy, const StatisticsRule& rule) {
   return 2 * averaged_axes<P, kRank>(policy) + (rule.centered ? 1 : 0);
 }
 
 /// y may be x, or apart from it and from the parameters.
 template <class Plan, class Scalar, class T, class U, int kRank>
-TENSORNORM_INLINE void check_memory(const NormalizeContext<Scalar>& context, const Plan& plan, const TensorView<T, kRank>& x,
-                                    const TensorView<U, kRank>& y) {
+TENSORNORM_API void check_memory(const NormalizeContext<Scalar>& context, const Plan& plan, const TensorView<T, kRank>& x,
+                                 const TensorView<U, kRank>& y) {
   const Index span = plan.footprint.written();
   check_in_place_or_apart(plan.footprint, 0, context.call, "y", y, "x", x);
   check_apart(context.call, "y", y.data, span, "weight", context.parameters.weight, plan.params);
@@ -89,7 +89,7 @@ void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy,
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   static_assert(std::is_null_pointer_v<Running> || std::is_same_v<Running, RunningStats<Scalar>*>);
   check_same_shape(context.call, "y", x, y);
-  const auto prepare = [&](Index samples) TENSORNORM_INLINE_LAMBDA {
+  const auto prepare = [&](Index samples) TENSORNORM_API_LAMBDA {
     return saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), samples, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
   };
   if (x.size() == 0) {
@@ -105,7 +105,7 @@ void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy,
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
-  const auto run = [&](const auto& chosen, const T* from, T* to) TENSORNORM_INLINE_LAMBDA {
+  const auto run = [&](const auto& chosen, const T* from, T* to) TENSORNORM_API_LAMBDA {
     ForwardOp op(chosen, from, to, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
     StatisticsArrays<S> statistics;
     if (saved != nullptr) statistics = prepare(plan.samples);
@@ -138,8 +138,8 @@ void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy,
 /// normalize_by_batch() of one row, which needs no plan. Returns false, and has done nothing, where the call is another one, or to be
 /// refused: by plan. Errors: std::bad_alloc, of `saved`.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar>
-TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
-                                         const TensorView<T, kRank>& y, SavedStats<Scalar>* saved) {
+TENSORNORM_API bool normalize_one_row(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
+                                      const TensorView<T, kRank>& y, SavedStats<Scalar>* saved) {
   const auto [weight, bias] = context.parameters;
   const Index n = short_row<P, kRowMajor>(x, y);
   if (n == 0 || y.data == nullptr || (weight == nullptr && bias != nullptr)) return false;
@@ -164,9 +164,9 @@ TENSORNORM_INLINE bool normalize_one_row(const NormalizeContext<Scalar>& context
 ///          `lone_sample` says that this is one. An empty x changes nothing but `saved`, whose
 ///          mean and rstd become 0.
 template <bool kRowMajor, AxisPolicy P, class T, int kRank, class Scalar, class Running, class Device>
-TENSORNORM_INLINE void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
-                                          const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running,
-                                          const Device& device) {
+TENSORNORM_API void normalize_by_batch(const NormalizeContext<Scalar>& context, const P& policy, const TensorView<const T, kRank>& x,
+                                       const TensorView<T, kRank>& y, const char* lone_sample, SavedStats<Scalar>* saved, Running running,
+                                       const Device& device) {
   if constexpr (std::is_null_pointer_v<Running> && may_be_one_row<P, T, kRank, Scalar, kRowMajor>()) {
     if (normalize_one_row<kRowMajor>(context, policy, x, y, saved)) return;
     // Copies: of what is referred to nothing would stay in registers, though a call of one row has no use for more.

@@ -45,7 +45,7 @@ inline constexpr AxisExtents<kRank> kept_shape_of_one_row = [] {
 
 /// The elements of a tensor that is one row without gaps, all of a single statistic; 0 where it is not.
 template <AxisPolicy P, bool kRowMajor, class T, int kRank>
-TENSORNORM_INLINE Index length_of_row(const TensorView<T, kRank>& x) {
+TENSORNORM_API Index length_of_row(const TensorView<T, kRank>& x) {
   Index n = 1;
   bool single = true;
   for (int i = 0; i < kRank; ++i) {
@@ -62,7 +62,7 @@ TENSORNORM_INLINE Index length_of_row(const TensorView<T, kRank>& x) {
 
 /// The elements of x if it and the others are of one shape and one row each, of 2 to a block; else 0.
 template <AxisPolicy P, bool kRowMajor, class T, int kRank, class... Others>
-TENSORNORM_INLINE Index short_row(const TensorView<T, kRank>& x, const TensorView<Others, kRank>&... others) {
+TENSORNORM_API Index short_row(const TensorView<T, kRank>& x, const TensorView<Others, kRank>&... others) {
   const Index n = length_of_row<P, kRowMajor>(x);
   const bool fits = n > 1 && n <= kernels::kBlock<accumulator_t<std::remove_const_t<T>>>;
   return fits && ((others.shape == x.shape && length_of_row<P, kRowMajor>(others) == n) && ...) ? n : 0;
@@ -71,12 +71,12 @@ TENSORNORM_INLINE Index short_row(const TensorView<T, kRank>& x, const TensorVie
 /// n values at `out` have no memory in common with as many at each of the others. Null ones have none: if
 /// anything lies so close to them, the call goes by plan.
 template <class Out, class... Others>
-TENSORNORM_INLINE bool lie_apart(Index n, const Out* out, const Others*... others) {
+TENSORNORM_API bool lie_apart(Index n, const Out* out, const Others*... others) {
   return out == nullptr || (!ranges_overlap(out, n, others, n) && ...);
 }
 /// Or they are those of each.
 template <class T, class... Ins>
-TENSORNORM_INLINE bool lie_in_place_or_apart(Index n, const T* out, const Ins*... ins) {
+TENSORNORM_API bool lie_in_place_or_apart(Index n, const T* out, const Ins*... ins) {
   return ((out == ins || lie_apart(n, out, ins)) && ...);
 }
 

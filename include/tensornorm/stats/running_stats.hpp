@@ -120,8 +120,8 @@ class RunningStats {
   /// batch_mean[i * num_features + c] and batch_variance, biased, belong to feature c; [c * repeats + i] without feature_fastest. No
   /// samples: nothing changes. Nothing is checked: samples are not negative, and more than 1 where the estimator is unbiased.
   template <class S>
-  TENSORNORM_INLINE void update(const S* batch_mean, const S* batch_variance, Index samples, Index repeats = 1,
-                                bool feature_fastest = true) noexcept {
+  TENSORNORM_API void update(const S* batch_mean, const S* batch_variance, Index samples, Index repeats = 1,
+                             bool feature_fastest = true) noexcept {
     if (samples == 0 || repeats == 0) return;
     if (num_batches_ < std::numeric_limits<std::int64_t>::max()) ++num_batches_;
     const S f = momentum_ ? S(*momentum_) : S(S(1) / S(double(num_batches_)));
@@ -217,12 +217,12 @@ class RunningStats {
   }
   /// As exact as its type; the sum may be beyond the largest number.
   template <class S>
-  TENSORNORM_INLINE static S average(const S* values, Index step, Index count) {
+  TENSORNORM_API static S average(const S* values, Index step, Index count) {
     const S mean = sum_of(values, step, count, S(1)) / S(count);
     return kernels::is_finite<S>(mean) ? mean : sum_of(values, step, count, S(count));
   }
   template <class S>
-  TENSORNORM_INLINE static S sum_of(const S* values, Index step, Index count, S divisor) {
+  TENSORNORM_API static S sum_of(const S* values, Index step, Index count, S divisor) {
     S sum = S(0), rest = S(0);
     for (Index i = 0; i < count; ++i) kernels::accumulate<kernels::keeps_rest<Value, S>>(sum, rest, S(values[i * step] / divisor));
     return sum;

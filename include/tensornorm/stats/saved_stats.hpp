@@ -45,11 +45,11 @@ class SavedStats {
   /// What rounding took from mean(): the mean used is mean() + mean_lo().
   Values mean_lo() const { return Values(values_.data() + size(), size()); }
   /// For the layers: where all of these lie. Not of an empty one.
-  TENSORNORM_INLINE StatisticsArrays<const Statistic> arrays() const {
+  TENSORNORM_API StatisticsArrays<const Statistic> arrays() const {
     return {values_.data(), values_.data() + size_, values_.data() + 2 * size_, nullptr};
   }
   /// For the layers: they are of this shape, kind and storage order, of so many elements of x in all, unless they were given.
-  TENSORNORM_INLINE bool are(std::span<const Index> shape, unsigned kind, Index elements, bool row_major) const {
+  TENSORNORM_API bool are(std::span<const Index> shape, unsigned kind, Index elements, bool row_major) const {
     bool same = !empty() && rank_ == int(shape.size()) && kind_ == kind;
     // Not by std::equal(): to read as one vector what has just been written by parts takes a wait.
     for (std::size_t i = 0; same && i < shape.size(); ++i) same = shape_[i] == shape[i];
@@ -59,8 +59,8 @@ class SavedStats {
   unsigned kind() const { return kind_; }
   /// For the layers: makes room for statistics of this shape and returns where they go. `samples`: none where they are given, constants.
   /// `kind`: kind_of_statistics().
-  TENSORNORM_INLINE StatisticsArrays<Statistic> prepare(std::span<const Index> shape, std::optional<Index> samples, unsigned kind,
-                                                        bool row_major = true) {
+  TENSORNORM_API StatisticsArrays<Statistic> prepare(std::span<const Index> shape, std::optional<Index> samples, unsigned kind,
+                                                     bool row_major = true) {
     Index size = 1;
     for (Index extent : shape) size *= extent;
     values_.resize(std::size_t(3 * size));
