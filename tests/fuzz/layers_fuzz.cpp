@@ -3,6 +3,7 @@
 //
 // A call is refused by std::invalid_argument, std::length_error or std::logic_error, and then nothing has changed; or it gives, of
 // numbers of ordinary size, what the reference gives.
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstdio>

@@ -5,6 +5,7 @@
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/load.hpp>
 
+#include <algorithm>
 #include <bit>
 #include <cmath>
 #include <limits>

@@ -6,6 +6,7 @@
 
 #include <tensornorm/tensornorm.hpp>
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <vector>

@@ -3,6 +3,7 @@
 // ask for them, and on the data that are hard.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <tensornorm/tensornorm.hpp>
 

@@ -3,6 +3,7 @@
 // ulp of the type, whatever the layout, as if computed exactly and rounded at the end.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <tensornorm/tensornorm.hpp>

@@ -3,6 +3,7 @@
 // the kinds of tensors they take.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <sstream>
 #include <tensornorm/tensornorm.hpp>
 #include <utility>

@@ -6,6 +6,7 @@
 #define EIGEN_USE_THREADS
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <cstdint>

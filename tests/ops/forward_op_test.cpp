@@ -7,6 +7,7 @@
 #include <tensornorm/ops/normalize.hpp>
 #include <tensornorm/tensornorm.hpp>
 
+#include <cmath>
 #include <string>
 #include <vector>
 

@@ -5,6 +5,7 @@
 
 #include <tensornorm/tensornorm.hpp>
 
+#include <algorithm>
 #include <string>
 #include <vector>
 

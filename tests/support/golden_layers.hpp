@@ -2,6 +2,7 @@
 // Builds the library's layer for a golden case, feeds it as generate.py fed PyTorch's, and compares.
 #pragma once
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <tensornorm/tensornorm.hpp>

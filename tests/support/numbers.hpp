@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What tests do with many numbers one by one: compiled once for each type that most of them use, and optimized, which the tests are not.
+// What tests do with many numbers one by one: compiled once for each type that most of them use, with the build's flags.
 #pragma once
 
 #include <gtest/gtest.h>

@@ -33,7 +33,8 @@
 #endif
 
 // What a layer's users call, up to the kernels, takes on the flags of their unit, or the linker would give all units the one that it saw first.
-// A program whose units all have the same flags may define TENSORNORM_SAME_FLAGS: without optimization they compile faster.
+// Units that define TENSORNORM_SAME_FLAGS, as this project's tests do, share one copy of each: all that do have the same flags. Without
+// optimization they compile faster.
 #ifdef TENSORNORM_SAME_FLAGS
 #define TENSORNORM_API inline
 #define TENSORNORM_API_LAMBDA
