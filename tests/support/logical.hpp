@@ -8,8 +8,6 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
-#include <functional>
-#include <numeric>
 #include <string>
 #include <type_traits>
 #include <unsupported/Eigen/CXX11/Tensor>
@@ -19,10 +17,6 @@
 #include "numbers.hpp"
 
 namespace support {
-
-inline Index size_of(const Shape& shape) {
-  return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>());
-}
 
 /// The coordinates of the flat RowMajor index.
 inline Shape coordinates(Index flat, const Shape& shape) {

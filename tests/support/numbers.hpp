@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <functional>
+#include <numeric>
 #include <vector>
 
 namespace support {
@@ -15,6 +17,10 @@ namespace support {
 using Index = Eigen::Index;
 using Shape = std::vector<Index>;
 using Reals = std::vector<long double>;
+
+inline Index size_of(const Shape& shape) {
+  return std::accumulate(shape.begin(), shape.end(), Index{1}, std::multiplies<>());
+}
 
 /// Moves coordinates on to those of the next flat RowMajor index; after the last come the first.
 inline void advance(Shape& at, const Shape& shape) {
@@ -56,9 +62,7 @@ struct Numbers {
     }
   }
   static Vector gather(const T* memory, const Shape& shape, const Shape& strides) {
-    Index size = 1;
-    for (const Index extent : shape) size *= extent;
-    Vector values(static_cast<std::size_t>(size));
+    Vector values(static_cast<std::size_t>(size_of(shape)));
     for_each(values, memory, shape, strides, [](T& value, const T& number) { value = number; });
     return values;
   }

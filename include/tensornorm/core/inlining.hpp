@@ -37,8 +37,6 @@
 // optimization they compile faster.
 #ifdef TENSORNORM_SAME_FLAGS
 #define TENSORNORM_API inline
-#define TENSORNORM_API_LAMBDA
 #else
 #define TENSORNORM_API TENSORNORM_INLINE
-#define TENSORNORM_API_LAMBDA TENSORNORM_INLINE_LAMBDA
 #endif

@@ -274,7 +274,7 @@ class TrackedNormalization {
       }
       const auto targets = normalization_.affine().checked_gradients(context.call, gradients);
       constexpr bool row_major = traits_of<X>::row_major;
-      const auto with = [&](const auto& policy) TENSORNORM_API_LAMBDA {
+      const auto with = [&](const auto& policy) TENSORNORM_INLINE_LAMBDA {
         if constexpr (kFromOutput)
           differentiate_from_output<row_major>(context, policy, grad, in, saved, out, targets.weight, targets.bias, device);
         else

@@ -115,7 +115,7 @@ void differentiate_by_plan(const NormalizeContext<Scalar>& context, const P& pol
   }
   auto args = backward_arguments(context, dy, x, saved, dx, plan->samples, gradients);
   args.normalized = normalized;
-  const auto differentiate_by = [&](const auto& chosen) TENSORNORM_API_LAMBDA {
+  const auto differentiate_by = [&](const auto& chosen) TENSORNORM_INLINE_LAMBDA {
     BackwardOp op(chosen, args, context.parameters.weight, {dweight, dbias}, device);
     if (run) op.run();
   };

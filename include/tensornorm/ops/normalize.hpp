@@ -89,7 +89,7 @@ void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy,
   static_assert(std::is_same_v<S, statistic_t<Scalar>>, "tensornorm: the layer's scalar and x's need the same statistic type");
   static_assert(std::is_null_pointer_v<Running> || std::is_same_v<Running, RunningStats<Scalar>*>);
   check_same_shape(context.call, "y", x, y);
-  const auto prepare = [&](Index samples) TENSORNORM_API_LAMBDA {
+  const auto prepare = [&](Index samples) TENSORNORM_INLINE_LAMBDA {
     return saved->prepare(kept_shape<P, kRank>(policy, x.shape).span(), samples, kind_of_statistics<kRank>(policy, context.rule), kRowMajor);
   };
   if (x.size() == 0) {
@@ -105,7 +105,7 @@ void normalize_by_plan(const NormalizeContext<Scalar>& context, const P& policy,
   if (plan.samples == 1 && context.rule.estimator == VarianceEstimator::unbiased)
     lone_sample = "expected more than 1 value for an unbiased variance";
   if (plan.samples == 1 && lone_sample != nullptr) fail(context.call, lone_sample, ", got input size ", x.text());
-  const auto run = [&](const auto& chosen, const T* from, T* to) TENSORNORM_API_LAMBDA {
+  const auto run = [&](const auto& chosen, const T* from, T* to) TENSORNORM_INLINE_LAMBDA {
     ForwardOp op(chosen, from, to, context.parameters, context.rule, device, running != nullptr ? 2 : 0);
     StatisticsArrays<S> statistics;
     if (saved != nullptr) statistics = prepare(plan.samples);
