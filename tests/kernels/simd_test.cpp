@@ -46,13 +46,18 @@ class Simd : public testing::Test {
     result[2] = T(0.0);
     return result;
   }
-  /// f.operator()<L>() once with one vector of the hardware, once with the virtual lanes made of several.
-  template <class F>
-  static void for_both_lanes(const F& f) {
+  /// f.operator()<L>() once with one vector of the hardware, once with the virtual lanes made of several, and check(L::width) after each: what f
+  /// calls, down to the last function, is compiled for each L and instruction set.
+  template <class F, class Check>
+  static void for_both_lanes(const F& f, const Check& check) {
+    int width = 0;
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
       f.template operator()<HardwareLanes<T, I>>();
-      f.template operator()<VirtualLanes<T, I>>();
+      width = HardwareLanes<T, I>::width;
     });
+    check(width);
+    run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA { f.template operator()<VirtualLanes<T, I>>(); });
+    check(N);
   }
   static void expect_first(int n, const Values& actual, const Values& expected) {
     EXPECT_TRUE(same_bits(Values(actual.begin(), actual.begin() + n), Values(expected.begin(), expected.begin() + n)));
@@ -84,21 +89,23 @@ TYPED_TEST(Simd, QuotientsAndRootsAreRoundedOnce) {
     a[3] = std::numeric_limits<T>::max();
     a[4] = std::numeric_limits<T>::denorm_min();
     std::vector<T> quotient(this->N), root(this->N), positive(this->N), fused_sum(this->N);
-    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+    const auto compute = [&]<class L>() TENSORNORM_INLINE_LAMBDA {
       const L x = L::load(a.data()), y = L::load(b.data());
       (x / y).store(quotient.data());
       sqrt(x).store(root.data());
       not_below_zero(y).store(positive.data());
       fused(x, y, x).store(fused_sum.data());
+    };
+    this->for_both_lanes(compute, [&](int width) {
       const auto expect = [&](const std::vector<T>& actual, auto f) {
         std::vector<T> expected;
         for (std::size_t i = 0; i < a.size(); ++i) expected.push_back(f(a[i], b[i]));
-        this->expect_first(L::width, actual, expected);
+        this->expect_first(width, actual, expected);
       };
-      expect(quotient, [](T x1, T y1) { return x1 / y1; });
-      expect(root, [](T x1, T) { return std::sqrt(x1); });
-      expect(positive, [](T, T y1) { return y1 < 0 ? T(0) : y1; });
-      expect(fused_sum, [](T x1, T y1) { return std::fma(x1, y1, x1); });  // on every instruction set
+      expect(quotient, [](T x, T y) { return x / y; });
+      expect(root, [](T x, T) { return std::sqrt(x); });
+      expect(positive, [](T, T y) { return y < 0 ? T(0) : y; });
+      expect(fused_sum, [](T x, T y) { return std::fma(x, y, x); });  // on every instruction set
     });
   });
 }
@@ -110,10 +117,10 @@ TYPED_TEST(Simd, QuotientsByZeroAreZero) {
     std::vector<T> expected, inverse(this->N);
     for (const T value : x) expected.push_back(value == 0 ? T(0) : T(1) / value);
     std::feclearexcept(FE_ALL_EXCEPT);
-    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
-      quotient_or_zero(L(T(1)), L::load(x.data())).store(inverse.data());
+    const auto compute = [&]<class L>() TENSORNORM_INLINE_LAMBDA { quotient_or_zero(L(T(1)), L::load(x.data())).store(inverse.data()); };
+    this->for_both_lanes(compute, [&](int width) {
       EXPECT_EQ(std::fetestexcept(FE_DIVBYZERO | FE_INVALID), 0);
-      this->expect_first(L::width, inverse, expected);
+      this->expect_first(width, inverse, expected);
     });
   });
 }
@@ -133,10 +140,8 @@ TYPED_TEST(Simd, QuotientsByACountAreThoseOfADivision) {
         expected.push_back(value / T(n));
         EXPECT_TRUE(same_bits(std::vector{divided(value, n)}, std::vector{value / T(n)})) << value << " / " << n;
       }
-      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
-        divided(L::load(x.data()), n).store(quotient.data());
-        this->expect_first(L::width, quotient, expected);
-      });
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA { divided(L::load(x.data()), n).store(quotient.data()); },
+                           [&](int width) { this->expect_first(width, quotient, expected); });
     }
   });
 }
@@ -237,16 +242,18 @@ TEST(SimdRounded, DoublesBecomeAVectorOfFloats) {
   const std::vector<double> x = support::random_values<double>(virtual_width<float>, 3, 0.1, 1e30);
   const std::vector<float> expected(x.begin(), x.end());
   at_each_level([&](Level) {
+    std::vector<float> actual(expected.size());
+    std::vector<double> same(x.size());
     run_in_instruction_set([&]<class I>() TENSORNORM_INLINE_LAMBDA {
       using L = HardwareLanes<float, I>;
       using F = Lanes<double, L::width, hardware_width<double, I>>;
-      std::vector<float> actual(expected.size());
-      for (std::size_t i = 0; i < x.size(); i += std::size_t(L::width)) rounded<L>(F::load(&x[i])).store(&actual[i]);
-      EXPECT_TRUE(same_bits(actual, expected));
-      std::vector<double> same(x.size());
-      for (std::size_t i = 0; i < x.size(); i += std::size_t(L::width)) rounded<F>(F::load(&x[i])).store(&same[i]);
-      EXPECT_TRUE(same_bits(same, x));
+      for (std::size_t i = 0; i < x.size(); i += std::size_t(L::width)) {
+        rounded<L>(F::load(&x[i])).store(&actual[i]);
+        rounded<F>(F::load(&x[i])).store(&same[i]);
+      }
     });
+    EXPECT_TRUE(same_bits(actual, expected));
+    EXPECT_TRUE(same_bits(same, x));
   });
 }
 
@@ -257,14 +264,14 @@ TYPED_TEST(Simd, LoadsAndStoresAnywhere) {
     for (std::size_t offset = 0; offset < 2 * sizeof(T); ++offset) {
       std::vector<unsigned char> source((this->N + 2) * sizeof(T)), target(source.size());
       std::memcpy(source.data() + offset, from.data(), from.size() * sizeof(T));
-      int width = 0;
-      std::vector<T> stored(this->N);
-      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+      const auto copy = [&]<class L>() TENSORNORM_INLINE_LAMBDA {
         L::load(reinterpret_cast<const T*>(source.data() + offset)).store(reinterpret_cast<T*>(target.data() + offset));
-        width = L::width;
+      };
+      this->for_both_lanes(copy, [&](int width) {
+        std::vector<T> stored(this->N);
+        std::memcpy(stored.data(), target.data() + offset, stored.size() * sizeof(T));
+        this->expect_first(width, stored, from);
       });
-      std::memcpy(stored.data(), target.data() + offset, stored.size() * sizeof(T));
-      this->expect_first(width, stored, from);
     }
   });
 }
@@ -275,12 +282,8 @@ TYPED_TEST(Simd, BroadcastsEveryBit) {
   at_each_level([this](Level) {
     for (const T value : {T(1.5), T(0.0), T(-0.0), Limits::infinity(), -Limits::max(), Limits::denorm_min()}) {
       std::vector<T> lanes(this->N);
-      int width = 0;
-      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
-        L(value).store(lanes.data());
-        width = L::width;
-      });
-      this->expect_first(width, lanes, std::vector<T>(this->N, value));
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA { L(value).store(lanes.data()); },
+                           [&](int width) { this->expect_first(width, lanes, std::vector<T>(this->N, value)); });
     }
   });
 }
@@ -290,8 +293,7 @@ TYPED_TEST(Simd, AddsSubtractsAndMultipliesAsScalarsDo) {
   at_each_level([this](Level level) {
     const auto a = this->values(1), b = this->values(2), c = this->values(3);
     std::vector<T> sum(this->N), difference(this->N), product(this->N), fused(this->N);
-    int width = 0;
-    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+    const auto compute = [&]<class L>() TENSORNORM_INLINE_LAMBDA {
       const L x = L::load(a.data()), y = L::load(b.data());
       (x + y).store(sum.data());
       (x - y).store(difference.data());
@@ -299,19 +301,20 @@ TYPED_TEST(Simd, AddsSubtractsAndMultipliesAsScalarsDo) {
       L z = L::load(c.data());
       z.fma(x, y);
       z.store(fused.data());
-      width = L::width;
+    };
+    this->for_both_lanes(compute, [&](int width) {
+      for (std::size_t i = 0; i < static_cast<std::size_t>(width); ++i) {
+        EXPECT_EQ(sum[i], a[i] + b[i]);
+        EXPECT_EQ(difference[i], a[i] - b[i]);
+        EXPECT_EQ(product[i], a[i] * b[i]);
+        const T rounded_once = std::fma(a[i], b[i], c[i]);
+        if (support::has_fma(level)) EXPECT_EQ(fused[i], rounded_once);
+        // Rounded twice: half an ulp of the product and half an ulp of the sum.
+        else
+          EXPECT_NEAR(fused[i], rounded_once,
+                      std::numeric_limits<T>::epsilon() * (std::abs(product[i]) + std::abs(rounded_once)));
+      }
     });
-    for (std::size_t i = 0; i < static_cast<std::size_t>(width); ++i) {
-      EXPECT_EQ(sum[i], a[i] + b[i]);
-      EXPECT_EQ(difference[i], a[i] - b[i]);
-      EXPECT_EQ(product[i], a[i] * b[i]);
-      const T rounded_once = std::fma(a[i], b[i], c[i]);
-      if (support::has_fma(level)) EXPECT_EQ(fused[i], rounded_once);
-      // Rounded twice: half an ulp of the product and half an ulp of the sum.
-      else
-        EXPECT_NEAR(fused[i], rounded_once,
-                    std::numeric_limits<T>::epsilon() * (std::abs(product[i]) + std::abs(rounded_once)));
-    }
   });
 }
 
@@ -395,21 +398,13 @@ TYPED_TEST(Simd, ZeroBelowAndZeroFromClearWhateverIsThere) {
     from[3] = std::numeric_limits<T>::quiet_NaN();
     for (int first = -1; first <= this->N; ++first) {
       std::vector<T> lanes(this->N);
-      int width = 0;
-      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
-        L::load(from.data()).zero_below(first).store(lanes.data());
-        width = L::width;
-      });
       auto expected = from;
+      const auto expect = [&](int width) { this->expect_first(width, lanes, expected); };
       for (int i = 0; i < first; ++i) expected[static_cast<std::size_t>(i)] = T(0.0);
-      this->expect_first(width, lanes, expected);
-      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
-        L::load(from.data()).zero_from(first).store(lanes.data());
-        width = L::width;
-      });
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA { L::load(from.data()).zero_below(first).store(lanes.data()); }, expect);
       expected = from;
       for (int i = std::max(first, 0); i < this->N; ++i) expected[static_cast<std::size_t>(i)] = T(0.0);
-      this->expect_first(width, lanes, expected);
+      this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA { L::load(from.data()).zero_from(first).store(lanes.data()); }, expect);
     }
   });
 }
@@ -419,11 +414,11 @@ TYPED_TEST(Simd, StreamsToAlignedMemory) {
   at_each_level([this](Level) {
     const auto from = this->values(1);
     alignas(64) T to[virtual_width<T>];
-    this->for_both_lanes([&]<class L>() TENSORNORM_INLINE_LAMBDA {
+    const auto stream = [&]<class L>() TENSORNORM_INLINE_LAMBDA {
       L::load(from.data()).template store<Store::streaming>(to);
       fence();
-    });
-    EXPECT_TRUE(same_bits(std::vector<T>(to, to + this->N), from));
+    };
+    this->for_both_lanes(stream, [&](int width) { this->expect_first(width, std::vector<T>(to, to + this->N), from); });
   });
 }
 
