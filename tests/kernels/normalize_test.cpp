@@ -173,11 +173,13 @@ TYPED_TEST(TransformRun, ReadsFromPagesWithNothingBesideThem) {
   using T = TypeParam;
   at_each_level([](Level) {
     for (const support::Edge edge : {support::Edge::start, support::Edge::end})
-      for (Index n = 1; n <= 5 * TestFixture::N; ++n)
-        for (std::size_t offset = 0; offset < 64; offset += sizeof(T)) {
-          const std::vector<T> values = integers<T>(n, 0, 101);
-          const Coefficients<T> c(n);
-          const support::Pages<T> x(values, edge), mean(c.mean, edge), scale(c.scale, edge), shift(c.shift, edge), weight(c.weight, edge), bias(c.bias, edge);
+      for (Index n = 1; n <= 5 * TestFixture::N; ++n) {
+        const std::vector<T> values = integers<T>(n, 0, 101);
+        const Coefficients<T> c(n);
+        const support::Pages<T> x(values, edge), mean(c.mean, edge), scale(c.scale, edge), shift(c.shift, edge), weight(c.weight, edge), bias(c.bias, edge);
+        std::vector<T> expected_y;
+        for (std::size_t i = 0; i < values.size(); ++i) expected_y.push_back(((values[i] - c.mean[i]) * c.scale[i] + c.shift[i]) * c.weight[i] + c.bias[i]);
+        for (std::size_t offset = 0; offset < 64; offset += sizeof(T))
           for (const Store store : {Store::ordinary, Store::streaming}) {
             Guarded<T> y(n, offset);
             const T* const from = x.data();
@@ -188,11 +190,9 @@ TYPED_TEST(TransformRun, ReadsFromPagesWithNothingBesideThem) {
               transform_run<T, I>(from, to, n, map, {}, store);
               fence();
             });
-            std::vector<T> expected_y;
-            for (std::size_t i = 0; i < values.size(); ++i) expected_y.push_back(((values[i] - c.mean[i]) * c.scale[i] + c.shift[i]) * c.weight[i] + c.bias[i]);
             ASSERT_TRUE(support::same_bits(y.values(), expected_y) && y.intact()) << "n = " << n << ", y + " << offset;
           }
-        }
+      }
   });
 }
 

@@ -38,10 +38,15 @@ template <class Result>
 class FunctionRef {
  public:
   template <class F>
-  FunctionRef(const F& f) : f_(&f), call_([](const void* object) -> Result { return (*static_cast<const F*>(object))(); }) {}
+  FunctionRef(const F& f) : f_(&f), call_(&call<F>) {}
   Result operator()() const { return call_(f_); }
 
  private:
+  template <class F>
+  static Result call(const void* f) {
+    return (*static_cast<const F*>(f))();
+  }
+
   const void* f_;
   Result (*call_)(const void*);
 };
