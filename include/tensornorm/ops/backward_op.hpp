@@ -84,7 +84,8 @@ BackwardPlan<T, Scalar, kRowsOnly>::BackwardPlan(const LoopNest& nest, const Opt
     in_step = std::is_same_v<A, T> && kernels::kMasks && row.run.extent >= kernels::kTurnedVectors * w && row.is_in_step(0, w) &&
               row.is_in_step(1, w);
   } else {
-    column = make_column_walk(walked, merged, 2 * element, HeldLines::of<A, S>(kernels::kHeldGradientLines));
+    const HeldLines held = HeldLines::of<A, S>(kernels::kHeldGradientLines);
+    column = make_column_walk(walked, merged, {.bytes = element, .operands = 2, .tile = kTileColumns<A>, .held = held});
     pieces = column.problems.size() * column.strips;
     unit = traffic;
     streamed = column.is_streamed(element);

@@ -97,7 +97,8 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
     const Index run = row.run.extent * element;
     store = store_of(samples * element, frozen ? is_streamed_run(run, element) : is_streamed_row(run, element, row.runs.size() > 1));
   } else {
-    column = make_column_walk(walked, merged, element, HeldLines::of<A, S>(kernels::kHeldMomentLines), frozen);
+    const HeldLines held = HeldLines::of<A, S>(kernels::kHeldMomentLines);
+    column = make_column_walk(walked, merged, {.bytes = element, .tile = kTileColumns<A>, .held = held, .once = frozen});
     pieces = column.problems.size() * column.strips;
     store = store_of(bytes, column.is_streamed(element));
     if (frozen && options.writes && store == kernels::Store::ordinary) frozen_rows = FrozenRows(walked, options.weight || options.bias);

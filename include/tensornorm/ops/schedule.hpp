@@ -26,11 +26,13 @@ inline constexpr Index kLongSlice = 1024, kSliceElements = 5, kNarrowSliceElemen
 inline constexpr Index kFewSlices = 8, kFromMemoryBytes = Index{24} << 20;
 /// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
 inline constexpr Index kLongRun = 32;
-/// Columns of one tile: enough to make the overhead of a row small, few enough for their sums to stay in the L1 cache.
-inline constexpr Index kTileColumns = 1024;
-/// Columns of the widest rows that are made of others for the parameters' sake, and how many such rows there are at least: something is done
+/// Columns of one tile, of numbers of type A: enough to make the overhead of a row small, few enough for their sums, or their coefficients,
+/// and the rows beside them to stay in the L1 cache.
+template <class A>
+inline constexpr Index kTileColumns = 4096 / Index(sizeof(A) < 4 ? 4 : sizeof(A) < 64 ? sizeof(A) : 64);
+/// Tiles in the widest rows that are made of others for the parameters' sake, and how many such rows there are at least: something is done
 /// once for each column.
-inline constexpr Index kColumnsMetAgain = 8 * kTileColumns, kTimesMetAgain = 8;
+inline constexpr Index kTilesMetAgain = 8, kTimesMetAgain = 8;
 /// Rows of more than kWholeVectors elements are as fast by themselves, unless there are no more columns than so many for each time they are met.
 inline constexpr Index kColumnsEachTime = 16;
 /// Something is done once for each column of a wide row: one of more than kFewColumns columns takes so few rows together that at least
@@ -190,7 +192,7 @@ struct HeldLines {
 
 /// How many adjoining rows of so many elements, each with a parameter of its own, the loops around them repeat often enough: columns of a wider
 /// row, as GroupNorm's channels in a ColMajor tensor. 1 where there are none such. `first`: the first loop without gaps.
-inline Index rows_met_again(const LoopNest& nest, Index elements, int first) {
+inline Index rows_met_again(const LoopNest& nest, Index elements, int first, Index tile) {
   Index rows = 1, times = 1;
   for (int i = nest.depth - 1; i >= 0; --i) {
     const Loop& loop = nest.loops[i];
@@ -199,12 +201,22 @@ inline Index rows_met_again(const LoopNest& nest, Index elements, int first) {
     else if (times > 1 || i < first) return 1;
     else rows *= loop.extent;
   }
-  const Index columns = rows * elements, most = elements <= kWholeVectors ? kColumnsMetAgain : std::min(kColumnsMetAgain, kColumnsEachTime * times);
+  const Index columns = rows * elements, widest = kTilesMetAgain * tile;
+  const Index most = elements <= kWholeVectors ? widest : std::min(widest, kColumnsEachTime * times);
   return times >= kTimesMetAgain && columns <= most ? rows : 1;
 }
 
-/// once: the elements are read once, the statistics being given.
-inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, Index element, const HeldLines& held = {}, bool once = false) {
+/// What a walk of columns depends on beside the nest.
+struct ColumnElements {
+  Index bytes;                       ///< of an element of x
+  Index operands = 1;                ///< that the sums are of: x, or x and dy
+  Index tile = kTileColumns<float>;  ///< of the numbers that the sums are of
+  HeldLines held = {};
+  bool once = false;  ///< read once, the statistics being given
+};
+
+inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged, const ColumnElements& of) {
+  const Index element = of.bytes * of.operands, tile = of.tile;
   ColumnWalk walk;
   int outermost = 0;
   while (outermost < merged.depth && !reduces(merged.loops[outermost])) ++outermost;
@@ -212,7 +224,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   // the rows of a block of a matrix.
   const bool any_row = outermost < merged.depth - 1;
   const int first_column = any_row ? first_without_gaps(nest) : nest.depth - 1;
-  const Index rows = any_row ? rows_met_again(nest, merged.loops[outermost].data[0], first_column) : 1;
+  const Index rows = any_row ? rows_met_again(nest, merged.loops[outermost].data[0], first_column, tile) : 1;
   const Index row_elements = any_row ? rows * merged.loops[outermost].data[0] : 0;
   LoopList columns;
   for (int i = 0; i < nest.depth; ++i) {
@@ -231,10 +243,10 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   bool contiguous = any_row;
   for (Index stride : row.data) contiguous &= stride == walk.width;
   const Index all_rows = any_row ? merged.loops[outermost].extent / rows : 1;
-  const Index most = std::min(kTileColumns, std::max(kFewColumns, all_rows / kFewestRows * walk.width));
+  const Index most = std::min(tile, std::max(kFewColumns, all_rows / kFewestRows * walk.width));
   const Index fit = contiguous ? std::clamp<Index>(most / walk.width, 1, row.extent) : 1;
   // A group after which the next one follows, mostly of other weights, is not cut in two: it is one wide row, and the groups are the rows.
-  const bool may_be_uncut = walk.affine && contiguous && row.extent <= 2 * fit && row.extent * walk.width <= kTileColumns;
+  const bool may_be_uncut = walk.affine && contiguous && row.extent <= 2 * fit && row.extent * walk.width <= tile;
   const bool uncut = may_be_uncut && walk.groups.depth > 0 && adjoins(walk.groups.loops[walk.groups.depth - 1], row);
   const Index rows_that_fit = uncut ? row.extent : fit;
   // Not whole vectors where all rows are one wide row, of which no part is left over, or have weights of their own: that is worth more.
@@ -265,15 +277,15 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Loop& first = walk.columns.loops[0];
   walk.strip_extent = first.extent;
   const Index unit = walk.width / first.extent;
-  if (!reduces(first) && !(once && leaves_cache(traffic_of(2, nest.size() * element)))) {
+  if (!reduces(first) && !(of.once && leaves_cache(traffic_of(2, nest.size() * element)))) {
     // As wide as the cache holds; where it holds all, or strips that it holds would be too narrow, wide rows in strips whose coefficients
-    // and sums stay in the L1 cache.
-    const Index column = walk.moment_rows * element, fitting = std::min(kTileColumns, kCacheBytes / column);
+    // and sums stay in the L1 cache. But what is forward from memory in any case is better taken in memory's order, unless it is wider yet.
+    const Index column = walk.moment_rows * element, fitting = std::min(tile, kCacheBytes / column);
     if (traffic_of(walk.width, column) > kCacheBytes && fitting >= std::max(unit, kNarrowestStrip)) {
       const Index whole = whole_vectors(fitting / unit, unit);
       walk.strip_extent = std::min(first.extent, whole * unit < kNarrowestStrip ? fitting / unit : whole);
-    } else if (walk.width >= 2 * kTileColumns && unit <= kTileColumns) {
-      walk.strip_extent = kTileColumns / unit;
+    } else if (walk.width >= (of.operands == 1 && column * tile > kFromMemoryBytes ? 4 : 2) * tile && unit <= tile) {
+      walk.strip_extent = tile / unit;
     }
     walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
   }
@@ -284,7 +296,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   walk.moment_width = walk.width;
   if (walk.groups.depth == 0 && !walk.affine)
     walk.cuts = std::clamp<Index>(std::min(bytes / kCutBytes, walk.moment_rows / kFewestCutRows), 1, kMostCuts);
-  const Index narrow = together > 1 && walk.gapless ? held.columns(walk.period) : 0;
+  const Index narrow = together > 1 && walk.gapless ? of.held.columns(walk.period) : 0;
   if (narrow > 0 && narrow < walk.width) {
     walk.moment_width = narrow;
     const Index elements = all_rows * walk.period;
