@@ -413,7 +413,7 @@ TYPED_TEST(Simd, StreamsToAlignedMemory) {
   using T = TypeParam;
   at_each_level([this](Level) {
     const auto from = this->values(1);
-    alignas(64) T to[virtual_width<T>];
+    alignas(64) T to[virtual_width<T>] = {};
     const auto stream = [&]<class L>() TENSORNORM_INLINE_LAMBDA {
       L::load(from.data()).template store<Store::streaming>(to);
       fence();

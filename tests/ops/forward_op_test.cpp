@@ -177,7 +177,8 @@ TYPED_TEST(ForwardOpTest, TheShapesReachTheirWalks) {
                          const LoopNest merged = without_params(nest);
                          EXPECT_EQ(choose_walk(merged, 0, sizeof(float), true), c.walk);
                          if (c.walk == Walk::row) return;
-                         const ColumnWalk walk = make_column_walk(nest, merged, {.bytes = sizeof(float), .held = HeldLines::of<float, double>(kernels::kHeldMomentLines)});
+                         const HeldLines held = HeldLines::of<float, double>(kernels::kHeldMomentLines);
+                         const ColumnWalk walk = make_column_walk(nest, merged, {.bytes = sizeof(float), .held = held});
                          EXPECT_EQ(walk.strips > 1, c.strips);
                          EXPECT_EQ(reduces(walk.columns.loops[0]), c.wide_rows);
                        });

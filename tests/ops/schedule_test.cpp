@@ -272,14 +272,35 @@ TEST(ColumnWalk, WideRowsAndStripsOfDoublesAreHalfAsWideAsThoseOfFloats) {
   EXPECT_EQ(walk_of_columns(1568, 2048, doubles).strip_width(), 512);
 }
 
-// Forward what is read twice from memory in any case is read in its order, up to four tiles wide.
+// Forward what is read twice from memory in any case is read in its order, where it is less than three tiles wide.
 TEST(ColumnWalk, StripsThatNoCacheHoldsAreOfWideRowsOnly) {
   const ColumnElements forward{.bytes = sizeof(float)}, backward{.bytes = sizeof(float), .operands = 2};
   EXPECT_EQ(walk_of_columns(6272, 2048, forward).strips, 1);
-  EXPECT_EQ(walk_of_columns(6272, 4095, forward).strips, 1);
-  EXPECT_EQ(walk_of_columns(6272, 4096, forward).strips, 4);
+  EXPECT_EQ(walk_of_columns(6272, 3071, forward).strips, 1);
+  EXPECT_EQ(walk_of_columns(6272, 3072, forward).strips, 3);
   EXPECT_EQ(walk_of_columns(6000, 2048, forward).strips, 2) << "24 MiB";
   EXPECT_EQ(walk_of_columns(6272, 2048, backward).strips, 2);
+  // Weights of their own leave strips as the only work to be shared out.
+  const LoopNest weighted = nest_of_roles<Eigen::ColMajor>({2048, 6272}, "kR");
+  EXPECT_EQ(make_column_walk(weighted, without_params(weighted), forward).strips, 2);
+}
+
+// Numbers of 16 bytes and more, whose tiles are narrower than the narrowest strip of others.
+TEST(ColumnWalk, StripsOfAnyNumbersCoverTheColumns) {
+  for (const Index tile : {kTileColumns<long double>, Index(64)})
+    for (const Index rows : {8, 100, 4099})
+      for (const Index columns : {1, 63, 64, 200, 512, 1000, 5000})
+        for (const Index unit : {1, 9, 300, 2000}) {
+          const LoopNest nest = nest_of_roles<Eigen::RowMajor>({rows, columns, unit}, "rKr");
+          const ColumnWalk walk = make_column_walk(nest, without_params(nest), {.bytes = 16, .tile = tile});
+          SCOPED_TRACE(std::to_string(tile) + ": " + testing::PrintToString(Shape{rows, columns, unit}));
+          EXPECT_EQ(walk.moment_rows * walk.width + walk.moment_tail, nest.size());
+          ASSERT_GT(walk.strip_extent, 0);
+          if (walk.strips == 1) continue;
+          EXPECT_LT((walk.strips - 1) * walk.strip_extent, columns);
+          EXPECT_GE(walk.strips * walk.strip_extent, columns);
+          EXPECT_LE(walk.strip_width(), std::max(tile, unit));
+        }
 }
 
 // A ColMajor tensor's channels, each of all examples, whose parameters every pixel meets again, are columns; not where another parameter

@@ -12,7 +12,8 @@
 namespace support {
 
 #ifdef __GLIBC__
-/// What is freed stays with the process: to take pages anew costs a virtual machine a third of the time of tests of many numbers.
+/// What is freed stays with the process, of every program that has these functions: to take pages anew costs a virtual machine a third of the
+/// time of tests of many numbers.
 [[maybe_unused]] static const bool keeps_memory = mallopt(M_MMAP_MAX, 0) != 0 && mallopt(M_TRIM_THRESHOLD, -1) != 0;
 #endif
 

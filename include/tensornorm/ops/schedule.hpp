@@ -2,6 +2,8 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
+#include <cstddef>
 #include <cstdint>
 #include <limits>
 #include <numeric>
@@ -22,14 +24,15 @@ inline namespace TENSORNORM_ABI {
 /// neighbouring columns, whose sums are folded: something is done once for each slice, or once for each column. More of 16 bits backward.
 inline constexpr Index kLongSlice = 1024, kSliceElements = 5, kNarrowSliceElements = 12;
 /// From so many bytes read and written, when columns are written past the caches, slices too short for that are taken so only if so
-/// few make a statistic. A constant: the walk decides how sums are rounded, which is not to depend on the machine.
+/// few make a statistic; and a tile of columns from which so many are read is in no cache when it is read again. A constant: the walk decides
+/// how sums are rounded, which is not to depend on the machine.
 inline constexpr Index kFewSlices = 8, kFromMemoryBytes = Index{24} << 20;
 /// Runs at least this long are normalized with one set of coefficients in registers; shorter ones with one per column.
 inline constexpr Index kLongRun = 32;
 /// Columns of one tile, of numbers of type A: enough to make the overhead of a row small, few enough for their sums, or their coefficients,
 /// and the rows beside them to stay in the L1 cache.
 template <class A>
-inline constexpr Index kTileColumns = 4096 / Index(sizeof(A) < 4 ? 4 : sizeof(A) < 64 ? sizeof(A) : 64);
+inline constexpr Index kTileColumns = 4096 / Index(std::clamp<std::size_t>(std::bit_ceil(sizeof(A)), 4, 64));
 /// Tiles in the widest rows that are made of others for the parameters' sake, and how many such rows there are at least: something is done
 /// once for each column.
 inline constexpr Index kTilesMetAgain = 8, kTimesMetAgain = 8;
@@ -279,13 +282,16 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   const Index unit = walk.width / first.extent;
   if (!reduces(first) && !(of.once && leaves_cache(traffic_of(2, nest.size() * element)))) {
     // As wide as the cache holds; where it holds all, or strips that it holds would be too narrow, wide rows in strips whose coefficients
-    // and sums stay in the L1 cache. But what is forward from memory in any case is better taken in memory's order, unless it is wider yet.
-    const Index column = walk.moment_rows * element, fitting = std::min(tile, kCacheBytes / column);
-    if (traffic_of(walk.width, column) > kCacheBytes && fitting >= std::max(unit, kNarrowestStrip)) {
+    // and sums stay in the L1 cache. Forward, rows of less than three tiles are better taken in memory's order where not even a tile of them
+    // is in a cache when it is read again.
+    const Index widest = std::max(tile, std::min(unit, kTileColumns<float>)), narrowest = std::min(kNarrowestStrip, tile);
+    const Index column = walk.moment_rows * element, fitting = std::min(widest, kCacheBytes / column);
+    const bool in_order = of.operands == 1 && !walk.affine && walk.groups.depth == 0 && traffic_of(tile, column) > kFromMemoryBytes;
+    if (traffic_of(walk.width, column) > kCacheBytes && fitting >= std::max(unit, narrowest)) {
       const Index whole = whole_vectors(fitting / unit, unit);
-      walk.strip_extent = std::min(first.extent, whole * unit < kNarrowestStrip ? fitting / unit : whole);
-    } else if (walk.width >= (of.operands == 1 && column * tile > kFromMemoryBytes ? 4 : 2) * tile && unit <= tile) {
-      walk.strip_extent = tile / unit;
+      walk.strip_extent = std::min(first.extent, whole * unit < narrowest ? fitting / unit : whole);
+    } else if (walk.width >= (in_order ? 3 : 2) * widest && unit <= widest) {
+      walk.strip_extent = widest / unit;
     }
     walk.strips = (first.extent + walk.strip_extent - 1) / walk.strip_extent;
   }
