@@ -283,7 +283,7 @@ inline ColumnWalk make_column_walk(const LoopNest& nest, const LoopNest& merged,
   if (!reduces(first) && !(of.once && leaves_cache(traffic_of(2, nest.size() * element)))) {
     // As wide as the cache holds; where it holds all, or strips that it holds would be too narrow, wide rows in strips whose coefficients
     // and sums stay in the L1 cache. Forward, rows of less than three tiles are better taken in memory's order where not even a tile of them
-    // is in a cache when it is read again.
+    // is in a cache when it is read again. A strip is at least one round of all loops but the first, up to a tile of floats.
     const Index widest = std::max(tile, std::min(unit, kTileColumns<float>)), narrowest = std::min(kNarrowestStrip, tile);
     const Index column = walk.moment_rows * element, fitting = std::min(widest, kCacheBytes / column);
     const bool in_order = of.operands == 1 && !walk.affine && walk.groups.depth == 0 && traffic_of(tile, column) > kFromMemoryBytes;
