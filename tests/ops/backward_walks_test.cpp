@@ -113,7 +113,7 @@ class BackwardWalksTest : public testing::Test {
     };
     const kernels::ParameterSums<A, S> totals{sums(result.dweight), sums(result.dbias)};
     if (by == By::cached_rows)
-      kernels::dispatch(kernels::CachedRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals});
+      kernels::dispatch(kernels::CachedRowBackward<kernels::BackwardArguments<T>>{args, walk, true, first, walk.kept.size(), totals});
     else if (by == By::short_rows)
       kernels::dispatch(kernels::ShortRowBackward<kernels::BackwardArguments<T>>{args, walk, first, walk.kept.size(), totals, dweight, dbias,
                                                                                 beside ? nest.params : 0, places.padded, true});

@@ -734,6 +734,18 @@ TEST(LongestRowTogether, IsShorterTheFurtherAwayItComesFrom) {
   EXPECT_FALSE(fetches_rows_together(kLast, true, kLast / 2)) << "the last level is far";
 }
 
+TEST(FetchesSlices, OfWhatIsHardlyInTheCaches) {
+  constexpr Index kLast = Index{32} << 20;
+  const auto fetches = [](Index traffic, bool forward, Index slice = 784) { return fetches_slices(slice, traffic, forward, false, kLast); };
+  EXPECT_FALSE(fetches(kLast / 4, true)) << "just made";
+  EXPECT_TRUE(fetches(kLast / 4 + 1, true));
+  EXPECT_FALSE(fetches(kLast / 16, false));
+  EXPECT_TRUE(fetches(kLast / 16 + 1, false)) << "made by a forward pass long ago";
+  EXPECT_TRUE(fetches(kLast, true, kFetchedSlice));
+  EXPECT_FALSE(fetches(kLast, true, kFetchedSlice + 1)) << "the processor sees by itself";
+  EXPECT_FALSE(fetches_slices(784, kLast, true, true, kLast)) << "the last level is far";
+}
+
 TEST(WritesBesideNext, WhereTheCacheKeepsTwoStatisticsOrNotOne) {
   constexpr Index kCache = Index{2} << 20, kHalf = kCache / 2;
   const auto beside = [](Index bytes, Index arrays = 0) { return writes_beside_next(bytes, arrays, true, kCache); };

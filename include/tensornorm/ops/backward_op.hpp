@@ -102,7 +102,8 @@ BackwardPlan<T, Scalar, kRowsOnly>::BackwardPlan(const LoopNest& nest, const Opt
   const Index longest = std::min(longest_row_together(traffic, false) / element, kernels::kBlock<A>);
   const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(longest);
   short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));
-  fetches_rows = short_run && fetches_rows_together(traffic);
+  const bool sliced = walk == Walk::row && row.slices.size() > 1;
+  fetches_rows = sliced ? fetches_slices(row.length * element, traffic, false) : short_run && fetches_rows_together(traffic);
   differentiated = options.gradients ? order.affine().size() : 0;
   // Where every statistic has its own parameters, chunks do not meet; elsewhere their sums are to be small beside the data.
   const bool apart = differentiated == statistics && !order.within();
@@ -250,7 +251,7 @@ class BackwardOp {
       kernels::dispatch(kernels::ShortRowBackward<Arguments>{args_, plan_.row, first, last, totals, scratch.dweight, scratch.dbias, plan_.beside,
                                                               !direct_, plan_.fetches_rows});
     else if (plan_.store == kernels::Store::ordinary && plan_.row.run.param == 0)
-      kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, first, last, totals});
+      kernels::dispatch(kernels::CachedRowBackward<Arguments>{args_, plan_.row, plan_.fetches_rows, first, last, totals});
     else
       kernels::dispatch(kernels::RowBackward<Arguments>{args_, plan_.row, plan_.store, plan_.beside_next, first, last, totals, scratch.dweight,
                                                         scratch.dbias, plan_.beside, !direct_});

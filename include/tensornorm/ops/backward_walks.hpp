@@ -248,6 +248,7 @@ struct CachedRowBackward {
 
   const Args& args;
   const RowWalk& walk;
+  bool fetches_slices;  ///< as in RowForward
   Index first, last;  ///< statistics in the order of memory
   ParameterSums<A, S> totals;
 
@@ -258,14 +259,15 @@ struct CachedRowBackward {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
-      if (center.factor == A(1)) differentiate<I>(at, center);
+      if (center.factor == A(1)) differentiate<I>(at, fetches_slices ? kept.offsets() : at, center);
       else alone(k);
     }
   }
 
  private:
+  /// Asks for the runs from `next` on, unless that is where it is.
   template <class I>
-  TENSORNORM_NESTED void differentiate(const Offsets& at, GradientCenter<A, S>& center) const {
+  TENSORNORM_NESTED void differentiate(const Offsets& at, const Offsets& next, GradientCenter<A, S>& center) const {
     GradientSums<S> sums, rests;
     if (args.gradients || !args.constant)
       for_each_position<false>(walk.runs, at, [&](const Offsets& here) TENSORNORM_NESTED_LAMBDA {
@@ -275,8 +277,13 @@ struct CachedRowBackward {
       });
     if (args.dx == nullptr) return;
     center.finish(args, sums);
+    const Index x_to_next = next.data[0] - at.data[0], dy_to_next = next.data[1] - at.data[1];
     for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_NESTED_LAMBDA {
       const T* dy = args.dy + here.data[1];
+      if (x_to_next != 0) {
+        fetch_run(args.x + here.data[0] + x_to_next, walk.run.extent, false);
+        fetch_run(dy + dy_to_next, walk.run.extent, false);
+      }
       // Constants: dx does not depend on x.
       write_elements<I>(args, args.constant ? dy : args.x + here.data[0], dy, args.dx + here.data[2], walk.run.extent, here.param, center, {},
                         Store::ordinary);

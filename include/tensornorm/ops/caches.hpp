@@ -27,6 +27,9 @@ inline constexpr Index kShortestFetchedRow = 1536, kFetchedOfNextRow = 2048;
 /// Bytes of the longest rows that are taken together: where all is in a quarter of the last level, and where it is not; where it is far, those
 /// keep memory waiting.
 inline constexpr Index kRowTogether = 3584, kShortRowTogether = 1024, kRowTogetherFar = 2048, kShortRowTogetherFar = 256;
+/// Bytes of the longest slices that are asked for before they are read: a longer one the processor fetches by itself, once it has seen that it
+/// is read.
+inline constexpr Index kFetchedSlice = 2048;
 /// Statistics of fewer bytes of x and dy are written before the next one is read: its sums would be over before the stores are.
 inline constexpr Index kBesideNextBytes = Index{32} << 10;
 /// Elements of 4 bytes or fewer in the shortest run that is written past the caches, but for is_streamed_row() and is_streamed_column();
@@ -76,6 +79,13 @@ inline bool fetches_next(Index bytes, bool far = last_level_is_far()) { return !
 /// `traffic`: bytes read and written, which the L2 cache does not hold; in place those of x.
 inline Index fetched_of_next_row(Index row, Index traffic, bool far = last_level_is_far(), Index cache = second_level_cache()) {
   return far && traffic > cache && row >= kShortestFetchedRow ? std::min(row, kFetchedOfNextRow) : 0;
+}
+
+/// Whether the slices of the next statistic, of so many bytes each, are asked for while one is written by ordinary stores. `traffic`: bytes read
+/// and written. That costs a tenth of the time where they are in the caches, and saves up to a third where they are not. Forward x has mostly
+/// just been made; backward it is what forward read, before all the layers above. Where the last level is far, not tried.
+inline bool fetches_slices(Index slice, Index traffic, bool forward, bool far = last_level_is_far(), Index cache = last_level_cache()) {
+  return !far && slice <= kFetchedSlice && traffic > cache / (forward ? 4 : 16);
 }
 
 /// Whether the gradients of a statistic, where they stream, are written beside the sums of the next one: it reads and writes at once, but

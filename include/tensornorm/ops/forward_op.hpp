@@ -52,7 +52,7 @@ struct ForwardPlan {
   kernels::Store store;
   bool one_row;      ///< a single statistic of one short run
   bool short_rows = false;    ///< statistics of one short run each, or of joined slices
-  bool fetches_rows = false;  ///< the runs of those ask for the next ones
+  bool fetches_rows = false;  ///< the runs of those, or slices, ask for the next ones
   bool meets_again;  ///< short runs with given statistics, the same ones again and again
   bool staged;       ///< those, written past the caches
   bool as_given = false;  ///< few rows of a 16-bit type beside parameters of it
@@ -117,6 +117,7 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
       short_rows = true;
       store = kernels::Store::ordinary;
     }
+    if (row.slices.size() > 1) fetches_rows = fetches_slices(row.length * element, traffic, true);
   }
   meets_again = in_caches && frozen && row.meets_again();
   staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
@@ -196,7 +197,8 @@ class ForwardOp {
         if (plan_.short_rows)
           return kernels::dispatch(kernels::ShortRowForward<Arguments>{args_, plan_.row, plan_.store, plan_.fetches_rows, first, last});
       }
-      kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last, plan_.fetched_of_next});
+      kernels::dispatch(kernels::RowForward<Arguments>{args_, plan_.row, plan_.store, Plan::frozen, first, last, plan_.fetched_of_next,
+                                                      plan_.fetches_rows});
     });
   }
 

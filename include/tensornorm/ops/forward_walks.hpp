@@ -180,6 +180,7 @@ struct RowForward {
   bool frozen;
   Index first, last;  ///< statistics (frozen: runs) in the order of memory
   Index fetched_of_next = 0;  ///< elements of the next statistic to fetch before one is written, where each is one run
+  bool fetches_slices = false;  ///< those of the next statistic, while one is written by ordinary stores
 
   template <class I>
   TENSORNORM_INLINE void operator()() const {
@@ -193,11 +194,12 @@ struct RowForward {
       const Center<A, S> center = frozen ? center_of<A, T>(args.statistics, at.statistic) : moments<I>(at, slice);
       if (args.y == nullptr) continue;
       if (k + 1 < last) fetch_run(args.x + kept.offsets().data[0], fetched_of_next, true);
+      const Index to_next = kept.offsets().data[0] - at.data[0];  // 0 from the last one
       if (store == Store::ordinary && walk.run.param == 0 && center.factor == A(1)) {
-        write_runs<I>(center, at);
+        write_runs<I>(center, at, fetches_slices ? to_next : 0);
         continue;
       }
-      const Index next = fetches ? kept.offsets().data[0] - at.data[0] : 0;
+      const Index next = fetches ? to_next : 0;
       const ReadAhead ahead = frozen && fetches ? read_on<T>(walk.run.extent, next) : ReadAhead{next};
       for (Index i = runs; i > 0; --i, run.previous()) normalize_run<I>(args, center, at + run.offsets(), walk.run, ahead, store);
     }
@@ -206,9 +208,9 @@ struct RowForward {
 
  private:
   /// The runs of a statistic that have one weight each. The coefficients of a few of them are made before; the last few come first, but
-  /// within them the processor fetches ahead of what is written.
+  /// within them the processor fetches ahead of what is written. Those `next` elements on are asked for, unless that is 0.
   template <class I>
-  TENSORNORM_INLINE void write_runs(const Center<A, S>& center, const Offsets& start) const {
+  TENSORNORM_INLINE void write_runs(const Center<A, S>& center, const Offsets& start, Index next) const {
     const Index n = walk.run.extent, most = std::clamp<Index>(kStretchBytes / (n * Index(sizeof(T))), 1, kRunsMade<S>);
     for_each_innermost<true>(walk.runs, start, [&](Offsets at, const Loop& inner) TENSORNORM_INLINE_LAMBDA {
       A scale[kRunsMade<S>], shift[kRunsMade<S>];
@@ -223,6 +225,7 @@ struct RowForward {
           const T* x = args.x + at.data[0];
           T* y = args.y + at.data[1];
           for (Index i = 0; i < count; ++i, x += inner.data[0], y += inner.data[1]) {
+            if (next != 0) fetch_run(x + next, n, false);
             auto map = uniform_map<A, J>({center.mean, scale[step * i], shift[step * i]});
             transform(x, y, map);
           }
