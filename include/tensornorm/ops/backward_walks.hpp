@@ -109,7 +109,7 @@ struct RowBackward {
 
   template <class I>
   TENSORNORM_NESTED void operator()() const {
-    const bool beside = walk.run.param != 0, joins = walk.template joins_runs<A, S>();
+    const bool beside = walk.run.param != 0, joins = !keeps_rest<A, S> && walk.has_joined_runs();
     const bool streams = store == Store::streaming, fetches = streams && !last_level_is_far();
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
@@ -250,7 +250,7 @@ struct CachedRowBackward {
 
   template <class I>
   TENSORNORM_NESTED void operator()() const {
-    const bool joins = walk.template joins_runs<A, S>();
+    const bool joins = !keeps_rest<A, S> && walk.has_joined_runs();
     Odometer kept(walk.kept, first);
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
