@@ -108,7 +108,7 @@ TYPED_TEST(ShortRowsTest, TheSameBitsAsOneByOne) {
             StatisticsRule rule;
             rule.centered = centered;
             const auto expected = this->run(x, n, rule, beside, 0, [](const Arguments& args, const RowWalk& walk) {
-              kernels::dispatch(kernels::RowForward<Arguments>{args, walk, Store::ordinary, false, 0, walk.kept.size()});
+              kernels::dispatch(kernels::RowForward<Arguments>{args, walk, Store::ordinary, false, 0, walk.kept.size(), 0, true});
             });
             for (const Store store : {Store::ordinary, Store::streaming})
               for (const bool fetches : {true, false})

@@ -161,30 +161,6 @@ TENSORNORM_INLINE void row_gradient_sums(const T* x, const T* dy, Index n, const
   row_gradient_lanes<kWeighted, kGradients, A, I>(x, dy, n, row, ahead, add);
 }
 
-/// The sums of several runs of one weight and one statistic, in lanes that are added up before sums are taken.
-template <class A, class S, class I>
-struct JoinedRuns {
-  FoldLanes<A, S, I> plain, centered;
-  TENSORNORM_INLINE GradientSums<S> sums() const { return {plain.sum(), centered.sum()}; }
-};
-
-/// The sums of n elements of one weight, added to those of runs that are `joined`, or else, as row_gradient_sums() has them, to those of a run.
-/// Runs whose sums keep rests are not joined: lanes keep none. (The flag is not in JoinedRuns: g++ 12 would leave all of it in memory.)
-template <class A, class S, class I, class T>
-TENSORNORM_INLINE void add_run_sums(const T* x, const T* dy, Index n, A mean, const ReadAhead& ahead, bool joined, JoinedRuns<A, S, I>& all,
-                                    GradientSums<S>& run, GradientSums<S>& rests) {
-  const RowGradients<A> row{mean, A(0), A(0), nullptr, nullptr, nullptr, true};
-  row_gradient_lanes<false, false, A, I>(x, dy, n, row, ahead, [&](const auto& plain, const auto& centered) TENSORNORM_INLINE_LAMBDA {
-    if (joined && !keeps_rest<A, S>) {
-      all.plain = all.plain + folded_lanes<A, S, I>(plain);
-      all.centered = all.centered + folded_lanes<A, S, I>(centered);
-    } else {
-      accumulate<keeps_rest<A, S>>(run.plain, rests.plain, S(plain.sum()));
-      accumulate<keeps_rest<A, S>>(run.centered, rests.centered, S(centered.sum()));
-    }
-  });
-}
-
 /// The sums of gradients of `count` statistics, at most kTogether, of one slice of no more than a block, or of joined ones, whose lanes are
 /// added up before a sum is taken. Of one slice the same bits as of row_gradient_sums().
 template <class A, class S, class I>

@@ -58,6 +58,13 @@ inline constexpr Index kRowsPerFold = 2 * kTileRows;
 
 inline namespace TENSORNORM_ABI {
 
+/// The sums of n elements of one weight.
+template <class I, class A, class S, class T>
+TENSORNORM_NESTED void add_elements(const T* x, const T* dy, Index n, const ReadAhead& ahead, const GradientCenter<A, S>& center,
+                                    GradientSums<S>& run, GradientSums<S>& rests) {
+  const RowGradients<A> row{center.mean, A(0), A(0), nullptr, nullptr, nullptr, true};
+  row_gradient_sums<false, false, A, S, I>(x, dy, n, row, ahead, run, rests);
+}
 /// Adds to the gradients of the parameter at p, or of a vector of them from there on, the sums of what has such a center.
 template <class Args, class A, class S, class V>
 TENSORNORM_NESTED void add_to_parameters(const Args& args, const ParameterSums<A, S>& totals, Index p, const V& unit, const V& rest, const V& plain,
@@ -109,7 +116,7 @@ struct RowBackward {
 
   template <class I>
   TENSORNORM_NESTED void operator()() const {
-    const bool beside = walk.run.param != 0, joins = !keeps_rest<A, S> && walk.has_joined_runs();
+    const bool beside = walk.run.param != 0;
     const bool streams = store == Store::streaming, fetches = streams && !last_level_is_far();
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
@@ -121,7 +128,6 @@ struct RowBackward {
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
       GradientSums<S> sums, rests;
-      JoinedRuns<A, S, I> joined;
       if (args.gradients || !args.constant) {
         for (Index i = runs; i > 0; --i) {
           const Offsets here = at + forwards.offsets();
@@ -135,14 +141,13 @@ struct RowBackward {
             before.run = before.at + backwards.offsets();
             backwards.previous();
           }
-          add_run<I>(here, ahead, center, joins, joined, sums, rests, waits ? &before : nullptr);
+          add_run<I>(here, ahead, center, sums, rests, waits ? &before : nullptr);
           if (!args.gradients || !beside || totals.dweight.sum == nullptr) continue;
           if (++pending == folded_after || (i == 1 && k + 1 == last)) {
             fold_tile<A, S, I>({dweight, dbias}, params, totals.dweight.sum, totals.dbias.sum);
             pending = 0;
           }
         }
-        if (joins) add_to_statistic(args, totals, at.param, center, joined.sums(), sums, rests);
       }
       if (args.dx == nullptr) continue;
       center.finish(args, sums);
@@ -166,10 +171,10 @@ struct RowBackward {
     GradientCenter<A, S> center;
   };
 
-  /// Adds a run to the sums of its statistic, or to those of joined runs, and writes that of `before`, if there is one.
+  /// Adds a run to the sums of its statistic, and writes that of `before`, if there is one.
   template <class I>
-  TENSORNORM_NESTED void add_run(const Offsets& at, const ReadAhead& ahead, const GradientCenter<A, S>& center, bool joins,
-                                 JoinedRuns<A, S, I>& joined, GradientSums<S>& sums, GradientSums<S>& rests, const Unwritten* before) const {
+  TENSORNORM_NESTED void add_run(const Offsets& at, const ReadAhead& ahead, const GradientCenter<A, S>& center, GradientSums<S>& sums,
+                                 GradientSums<S>& rests, const Unwritten* before) const {
     const Index extent = walk.run.extent;
     const bool scaled = center.factor != A(1);
     const Index step = scaled ? ScaledBlock<A, T>::size : before != nullptr ? kBlock<A> : extent;
@@ -181,7 +186,7 @@ struct RowBackward {
       const ReadAhead from_here = scaled ? ReadAhead{} : ahead.part(i);
       if (scaled) x = copy.fill(x, n, center.factor);
       if (walk.run.param == 0) {
-        add_run_sums(x, dy, n, center.mean, from_here, joins, joined, run, run_rests);
+        add_elements<I, A, S>(x, dy, n, from_here, center, run, run_rests);
       } else {
         const auto add = [&]<class P>(const P* weight, P* dweight_beside, P* dbias_beside) TENSORNORM_NESTED_LAMBDA {
           const RowGradients<A, P> row{center.mean, static_cast<A>(center.unit), center.shift(), weight, dweight_beside, dbias_beside, padded};
@@ -200,7 +205,6 @@ struct RowBackward {
           written = end;
         }
     }
-    if (joins) return;
     if (walk.run.param == 0) return add_to_statistic(args, totals, at.param, center, run, sums, rests);
     accumulate<keeps_rest<A, S>>(sums.plain, rests.plain, run.plain);
     accumulate<keeps_rest<A, S>>(sums.centered, rests.centered, run.centered);
@@ -250,13 +254,12 @@ struct CachedRowBackward {
 
   template <class I>
   TENSORNORM_NESTED void operator()() const {
-    const bool joins = !keeps_rest<A, S> && walk.has_joined_runs();
     Odometer kept(walk.kept, first);
     for (Index k = first; k < last; ++k) {
       const Offsets at = kept.offsets();
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
-      if (center.factor == A(1)) differentiate<I>(at, fetches_slices ? kept.offsets() : at, joins, center);
+      if (center.factor == A(1)) differentiate<I>(at, fetches_slices ? kept.offsets() : at, center);
       else alone(k);
     }
   }
@@ -264,24 +267,21 @@ struct CachedRowBackward {
  private:
   /// Asks for the runs from `next` on, unless that is where it is.
   template <class I>
-  TENSORNORM_NESTED void differentiate(const Offsets& at, const Offsets& next, bool joins, GradientCenter<A, S>& center) const {
+  TENSORNORM_NESTED void differentiate(const Offsets& at, const Offsets& next, GradientCenter<A, S>& center) const {
     GradientSums<S> sums, rests;
-    if (args.gradients || !args.constant) {
-      JoinedRuns<A, S, I> joined;
+    if (args.gradients || !args.constant)
       for_each_position<false>(walk.runs, at, [&](const Offsets& here) TENSORNORM_NESTED_LAMBDA {
         GradientSums<S> run, run_rests;
-        add_run_sums(args.x + here.data[0], args.dy + here.data[1], walk.run.extent, center.mean, {}, joins, joined, run, run_rests);
-        if (!joins) add_to_statistic(args, totals, here.param, center, run, sums, rests);
+        add_elements<I, A, S>(args.x + here.data[0], args.dy + here.data[1], walk.run.extent, {}, center, run, run_rests);
+        add_to_statistic(args, totals, here.param, center, run, sums, rests);
       });
-      if (joins) add_to_statistic(args, totals, at.param, center, joined.sums(), sums, rests);
-    }
     if (args.dx == nullptr) return;
     center.finish(args, sums);
     const Index x_to_next = next.data[0] - at.data[0], dy_to_next = next.data[1] - at.data[1];
     for_each_position<true>(walk.runs, at, [&](const Offsets& here) TENSORNORM_NESTED_LAMBDA {
       const T* dy = args.dy + here.data[1];
       if (x_to_next != 0) {
-        fetch_run(args.x + here.data[0] + x_to_next, walk.run.extent, false);
+        if (args.gradients || !args.constant) fetch_run(args.x + here.data[0] + x_to_next, walk.run.extent, false);
         fetch_run(dy + dy_to_next, walk.run.extent, false);
       }
       // Constants: dx does not depend on x.

@@ -52,8 +52,6 @@ struct RowWalk {
   bool is_short(Index most) const { return kept.size() > 1 && is_one_run(most); }
   /// Every statistic is of slices that are added up as one, with one parameter.
   bool has_joined_slices(const JoinedSlices& joined) const { return !affine && joined.hold(slices.size(), length); }
-  /// Every statistic is of several runs with one parameter.
-  bool has_joined_runs() const { return !affine && runs.size() > 1; }
   /// Given statistics: short runs of one statistic and one parameter each, which only the innermost of `kept` leads on to others: the same
   /// ones are met every time it begins anew.
   bool meets_again() const {
