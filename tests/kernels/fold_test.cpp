@@ -115,7 +115,7 @@ TYPED_TEST(Fold, AColumnsPivotIsTheSameWhateverStandsBesideIt) {
       LoopList columns;
       columns.push({count, {step, step, step}, 1, 1});
       std::vector<T> result(static_cast<std::size_t>(count));
-      sample_pivots(x.data() + first, kRows, kColumns, columns, result.data(), count);
+      sample_pivots(x.data() + first, kRows, kColumns, columns, result.data());
       return result;
     };
     std::vector<T> fused;

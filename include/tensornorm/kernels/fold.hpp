@@ -276,5 +276,17 @@ TENSORNORM_CALLED void fold(const LoopList& columns, const T* from, const SumArr
   });
 }
 
+/// Sets all of `to`, of `statistics`, to the sums of their columns' values.
+template <class A, class S>
+TENSORNORM_CALLED void set_folded(const LoopList& columns, const S* from, SumArray<A, S> to, Index statistics) {
+  const Loop& inner = columns.loops[columns.depth - 1];
+  if (columns.depth > 1 || inner.statistic != 1) {
+    to.clear(statistics);
+    return fold<&Loop::statistic>(columns, from, to);
+  }
+  std::copy_n(from, statistics, to.sum);  // a column each
+  if constexpr (keeps_rest<A, S>) std::fill_n(to.rest, statistics, S(0));
+}
+
 }  // namespace TENSORNORM_ABI
 }  // namespace tensornorm::kernels

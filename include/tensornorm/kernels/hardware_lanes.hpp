@@ -237,6 +237,15 @@ class Lanes<T, kLanes, kLanes> {
       asm("vcmpnle_uqpd %2, %1, %0" : "=Yk"(above) : "v"(v), "v"(most.v));
       return (below | above) == 0;
     }
+    if constexpr (sizeof(Vector) == 32 && sizeof(T) == 8) {
+      Vector below, above;
+      int outside;
+      asm("vcmpnge_uqpd %2, %1, %0" : "=x"(below) : "x"(v), "x"(least.v));
+      asm("vcmpnle_uqpd %2, %1, %0" : "=x"(above) : "x"(v), "x"(most.v));
+      asm("vorpd %1, %0, %0" : "+x"(below) : "x"(above));
+      asm("vmovmskpd %1, %0" : "=r"(outside) : "x"(below));
+      return outside == 0;
+    }
 #endif
     // Of comparisons with anything but 0 g++ 12 makes one number after the other.
     return ((least - *this).not_below_zero() + (*this - most).not_below_zero()).sum() == T(0);

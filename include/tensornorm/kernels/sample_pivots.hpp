@@ -24,7 +24,7 @@ inline Index sample_position(Index i, Index samples, Index total) {
 
 /// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite.
 template <class A, class T>
-TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot, Index statistics) {
+TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot) {
   LoopList kept, reduced;
   for (int i = 0; i < columns.depth; ++i) (columns.loops[i].statistic == 0 ? reduced : kept).push(columns.loops[i]);
   const Index folded = reduced.size(), total = rows * folded;
@@ -49,7 +49,7 @@ TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, c
       const auto add_vectors = [&]<class V>(V mean) TENSORNORM_INLINE_LAMBDA {
         for (; c + V::width <= inner.extent; c += V::width, mean = V()) {
           for (Index i = 0; i < samples; ++i) mean.fma(V::load(sample[i] + from + c), V(share));
-          mean.store(to + c);
+          finite_or_zero(mean).store(to + c);
         }
       };
       if (step == 1) {
@@ -64,23 +64,19 @@ TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, c
           if (step == 1) mean.fma(load_few<L, A>(first, count), L(share));
           else mean.fma(L::of([&](int lane) TENSORNORM_INLINE_LAMBDA { return lane < count ? load_one<A>(first + lane * step) : A(0); }), L(share));
         }
+        mean = finite_or_zero(mean);
         if (count == L::width) mean.store(to + c);
         else store_few(mean, to + c, count);
       }
     }
   });
-  if (total >= kChunk) {
-    Odometer at(outer);
-    for (Index i = outer.size(); i > 0; --i, at.next()) {
-      A* const to = pivot + at.offsets().statistic;
-      const T* const first = sample[0] + at.offsets().data[0];
-      for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(first + c * step));
-    }
+  if (total < kChunk) return;
+  Odometer at(outer);
+  for (Index i = outer.size(); i > 0; --i, at.next()) {
+    A* const to = pivot + at.offsets().statistic;
+    const T* const first = sample[0] + at.offsets().data[0];
+    for (Index c = 0; c < inner.extent; ++c) to[c] = finite_or_zero(coarse<A>(to[c], to[c] - load_one<A>(first + c * step)));
   }
-  using Few = HardwareLanes<A, Isa<16>>;
-  Index k = 0;  // an infinite element is to be the only one
-  for (; k + Few::width <= statistics; k += Few::width) finite_or_zero(Few::load(pivot + k)).store(pivot + k);
-  for (; k < statistics; ++k) pivot[k] = finite_or_zero(pivot[k]);
 }
 
 }  // namespace TENSORNORM_ABI

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
 #include <tensornorm/core/scratch.hpp>
 #include <tensornorm/kernels/simd.hpp>
 
@@ -112,12 +114,18 @@ template <class V>
 TENSORNORM_INLINE V number(Index n) {
   return V(static_cast<typename number_of<V>::type>(n));
 }
+/// 1 / n of a power of two: of doubles without a division.
+template <class S>
+TENSORNORM_INLINE S reciprocal_power(Index n) {
+  if constexpr (std::is_same_v<S, double>) return std::bit_cast<double>(std::uint64_t(1023 - std::countr_zero(std::uint64_t(n))) << 52);
+  else return S(1) / S(n);
+}
 /// a / n. Of numbers, or of lanes of them. By a power of two as a product: the same bits in a third of the time.
 template <class V>
 TENSORNORM_INLINE V divided(const V& a, Index n) {
   using S = typename number_of<V>::type;
   if constexpr (std::is_floating_point_v<S>)
-    if (n > 0 && (n & (n - 1)) == 0) return a * V(S(1) / S(n));
+    if (n > 0 && (n & (n - 1)) == 0) return a * V(reciprocal_power<S>(n));
   return a / number<V>(n);
 }
 

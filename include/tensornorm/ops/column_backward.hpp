@@ -130,10 +130,8 @@ struct ColumnBackward {
       });
     }
     flush();
-    scratch.plain.clear(strip.statistics);
-    scratch.centered.clear(strip.statistics);
-    fold<&Loop::statistic>(strip.columns, sums.plain, scratch.plain);
-    fold<&Loop::statistic>(strip.columns, sums.centered, scratch.centered);
+    set_folded(strip.columns, sums.plain, scratch.plain, strip.statistics);
+    set_folded(strip.columns, sums.centered, scratch.centered, strip.statistics);
   }
 
   /// Short runs of 16-bit types that are not whole vectors are added beside weights of their own: parts of those go through arrays.

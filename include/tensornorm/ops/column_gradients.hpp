@@ -92,9 +92,8 @@ struct ColumnGradients {
   /// One weight for all of a statistic: its columns are folded first.
   template <class I>
   TENSORNORM_NESTED void of_statistics(const Strip& strip, Index in_lanes) const {
-    clear(strip);
-    fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.plain);
-    fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.centered);
+    set_folded(strip.columns, scratch.column_sums.plain, scratch.plain, strip.statistics);
+    set_folded(strip.columns, scratch.column_sums.centered, scratch.centered, strip.statistics);
     LoopList kept;
     for (int i = 0; i < strip.columns.depth; ++i)
       if (!reduces(strip.columns.loops[i])) kept.push(strip.columns.loops[i]);
@@ -117,7 +116,8 @@ struct ColumnGradients {
   /// Each column its own weight.
   template <class I>
   TENSORNORM_NESTED void of_columns(const Strip& strip) const {
-    clear(strip);
+    scratch.plain.clear(strip.statistics);
+    scratch.centered.clear(strip.statistics);
     LoopList outer = strip.columns;
     const auto goes_on = [](const Loop& loop) { return loop.statistic == 0 && loop.param == 1; };
     Loop inner = outer.loops[--outer.depth];
@@ -140,11 +140,6 @@ struct ColumnGradients {
   }
 
  private:
-  void clear(const Strip& strip) const {
-    scratch.plain.clear(strip.statistics);
-    scratch.centered.clear(strip.statistics);
-  }
-
   /// of_statistics() for a vector of them from k on, beside each of which is the next parameter.
   template <class I>
   TENSORNORM_NESTED void statistics_of(const Strip& strip, Index k) const {

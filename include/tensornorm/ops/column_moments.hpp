@@ -61,17 +61,15 @@ struct ColumnMoments {
   template <class I>
   TENSORNORM_NESTED bool set(const Strip& strip) const {
     const T* x = args.x + strip.at.data[0];
-    if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.moment_stride(0), strip.columns, scratch.pivot, strip.statistics);
+    if (args.rule.centered) sample_pivots(x, walk.moment_rows, walk.moment_stride(0), strip.columns, scratch.pivot);
     else std::fill_n(scratch.pivot, strip.statistics, A(0));
     expand<&Loop::statistic>(strip.columns, scratch.pivot, scratch.column_pivot);
     ColumnChoice<A> columns{strip.width};
     bool scaled = false;
     for (int attempt = 0;; ++attempt) {
       sum_columns(strip, columns, scaled);
-      scratch.sum.clear(strip.statistics);
-      scratch.squares.clear(strip.statistics);
-      fold<&Loop::statistic>(strip.columns, scratch.column_sums.plain, scratch.sum);
-      fold<&Loop::statistic>(strip.columns, scratch.column_sums.centered, scratch.squares);
+      set_folded(strip.columns, scratch.column_sums.plain, scratch.sum, strip.statistics);
+      set_folded(strip.columns, scratch.column_sums.centered, scratch.squares, strip.statistics);
       if (attempt == 3 || all_ordinary<I>(strip) || !improve(strip, attempt, columns, scaled)) break;
     }
     return scaled;

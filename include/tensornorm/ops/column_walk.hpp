@@ -40,41 +40,42 @@ struct ColumnForward {
 
  private:
   /// Whether the statistic needs its x scaled.
-  TENSORNORM_NESTED bool keep(Index k, const Center<A, S>& center) const {
-    scratch.factor[k] = center.factor;
-    scratch.mean[k] = center.mean;
-    scratch.sum[k] = center.rstd;
-    scratch.squares[k] = center.rest;
+  TENSORNORM_NESTED static bool keep(const Scratch& to, Index k, const Center<A, S>& center) {
+    to.factor[k] = center.factor;
+    to.mean[k] = center.mean;
+    to.sum[k] = center.rstd;
+    to.squares[k] = center.rest;
     return center.factor != A(1);
   }
   /// The same of as many statistics as V has lanes, from k on in the strip.
   template <class V>
-  TENSORNORM_NESTED bool keep_lanes(Index k, const V& mean, const V& mean_lo, const V& rstd) const {
-    store_centers(mean, mean_lo, rstd, scratch.mean + k, scratch.squares.sum + k, scratch.sum.sum + k);
-    std::fill_n(scratch.factor + k, V::width, A(1));
+  TENSORNORM_NESTED static bool keep_lanes(const Scratch& to, Index k, const V& mean, const V& mean_lo, const V& rstd) {
+    store_centers(mean, mean_lo, rstd, to.mean + k, to.squares.sum + k, to.sum.sum + k);
+    std::fill_n(to.factor + k, V::width, A(1));
     if (all_near<A, T>(rstd)) return false;
     bool scaled = false;
     for (Index i = 0; i < V::width; ++i) {
-      if (is_near<A, T>(scratch.sum[k + i])) continue;
+      if (is_near<A, T>(to.sum[k + i])) continue;
       S his[V::width], los[V::width];
       mean.store(his);
       mean_lo.store(los);
-      scaled |= keep(k + i, center_for<A, T>(his[i], los[i], scratch.sum[k + i]));
+      scaled |= keep(to, k + i, center_for<A, T>(his[i], los[i], to.sum[k + i]));
     }
     return scaled;
   }
   /// The same of a strip, from args.statistics.
   template <class I>
   TENSORNORM_NESTED bool given(const Strip& strip) const {
-    const StatisticsArrays<S>& from = args.statistics;
+    const StatisticsArrays<S> from = args.statistics;  // stores might change the members
+    const Scratch arrays = scratch;
     Index k = 0, at = strip.at.statistic;
     bool scaled = false;
     if constexpr (virtual_width<S> > 1) {
       using V = HardwareLanes<S, I>;
       for (; k + V::width <= strip.statistics; k += V::width, at += V::width)
-        scaled |= keep_lanes<V>(k, V::load(from.mean + at), from.mean_lo != nullptr ? V::load(from.mean_lo + at) : V(S(0)), V::load(from.rstd + at));
+        scaled |= keep_lanes<V>(arrays, k, V::load(from.mean + at), from.mean_lo != nullptr ? V::load(from.mean_lo + at) : V(), V::load(from.rstd + at));
     }
-    for (; k < strip.statistics; ++k, ++at) scaled |= keep(k, center_of<A, T>(from, at));
+    for (; k < strip.statistics; ++k, ++at) scaled |= keep(arrays, k, center_of<A, T>(from, at));
     return scaled;
   }
 
@@ -87,36 +88,37 @@ struct ColumnForward {
   /// The centers of a strip's statistics; whether one of them needs its x scaled. scaled: sums are of x times scratch.factor.
   template <class I>
   TENSORNORM_NESTED bool finish(const Strip& strip, bool scaled) const {
-    Index k = 0;
+    const StatisticsRule rule = args.rule;  // stores might change the members
+    const StatisticsArrays<S> to = args.statistics;
+    const Scratch arrays = scratch;
+    const Index samples = args.samples;
+    Index k = 0, statistic = strip.at.statistic;
     bool far = false;
     if constexpr (virtual_width<S> > 1) {
       using V = HardwareLanes<S, I>;
       const Index end = scaled ? 0 : strip.statistics / V::width * V::width;
-      for (; k < end; k += V::width) far |= finish_lanes<V>(k, strip.at.statistic + k);
-    }
-    for (; k < strip.statistics; ++k) {
-      ScaledWelford<A, S> state;
-      Welford<S> sums(args.samples, S(0), S(0), scratch.squares[k]);
-      if (args.rule.centered) {
-        const S pivot = S(scratch.pivot[k]);
-        if constexpr (keeps_rest<A, S>) sums = Welford<S>::of_sums(args.samples, pivot, scratch.sum[k], scratch.sum.rest[k], scratch.squares[k]);
-        else sums = Welford<S>::of_sums(args.samples, pivot, scratch.sum[k], scratch.squares[k]);
+      const auto keep_all = [&](const FinishedStatistics<V>& all) TENSORNORM_NESTED_LAMBDA {
+        all.write(to, statistic);
+        far |= keep_lanes<V>(arrays, k, all.mean, all.mean_lo, all.rstd);
+      };
+      for (; k < end; k += V::width, statistic += V::width) {
+        const V pivot = V::load(arrays.pivot + k), sum = V::load(arrays.sum.sum + k), squares = V::load(arrays.squares.sum + k);
+        if constexpr (keeps_rest<A, S>) keep_all({rule, samples, pivot, sum, V::load(arrays.sum.rest + k), squares});
+        else keep_all({rule, samples, pivot, sum, squares});
       }
-      state.merge(sums, scaled ? S(scratch.factor[k]) : S(1));
-      far |= keep(k, finish_statistic<A, T>(args.rule, args.samples, state, args.statistics, strip.at.statistic + k));
+    }
+    for (; k < strip.statistics; ++k, ++statistic) {
+      ScaledWelford<A, S> state;
+      Welford<S> sums(samples, S(0), S(0), arrays.squares[k]);
+      if (rule.centered) {
+        const S pivot = S(arrays.pivot[k]);
+        if constexpr (keeps_rest<A, S>) sums = Welford<S>::of_sums(samples, pivot, arrays.sum[k], arrays.sum.rest[k], arrays.squares[k]);
+        else sums = Welford<S>::of_sums(samples, pivot, arrays.sum[k], arrays.squares[k]);
+      }
+      state.merge(sums, scaled ? S(arrays.factor[k]) : S(1));
+      far |= keep(arrays, k, finish_statistic<A, T>(rule, samples, state, to, statistic));
     }
     return far;
-  }
-  /// The same of as many statistics as V has lanes, from k on in the strip.
-  template <class V>
-  TENSORNORM_NESTED bool finish_lanes(Index k, Index statistic) const {
-    const V pivot = V::load(scratch.pivot + k), sum = V::load(scratch.sum.sum + k), squares = V::load(scratch.squares.sum + k);
-    const auto keep_all = [&](const FinishedStatistics<V>& all) TENSORNORM_NESTED_LAMBDA {
-      all.write(args.statistics, statistic);
-      return keep_lanes<V>(k, all.mean, all.mean_lo, all.rstd);
-    };
-    if constexpr (keeps_rest<A, S>) return keep_all({args.rule, args.samples, pivot, sum, V::load(scratch.sum.rest + k), squares});
-    else return keep_all({args.rule, args.samples, pivot, sum, squares});
   }
 
   /// No template of I: see CutSums::set().
