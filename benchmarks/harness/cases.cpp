@@ -34,6 +34,7 @@ const std::vector<Row>& rows() {
       {Layer::batch_norm, {4, 32, 16, 56, 56}, {1.05, 1.5, 2.4}, Goals{0.85, 1.5, 2.1}},
       {Layer::batch_norm, {128, 1024}, {1.6, 1.8, 3.0}},
       {Layer::batch_norm, {4096, 256}, {1.6, 1.8, 3.0}},
+      {Layer::batch_norm, {8, 512}, {}},  // mostly statistics
       {Layer::batch_norm, {16, 64, 16000}, {0.85, 1.2, 1.7}},
       {Layer::layer_norm, {4096, 768}, {0, 1.05, 2.2}},
       {Layer::layer_norm, {2048, 4096}, {0, 1.15, 2.2}},

@@ -5,6 +5,7 @@
 #include <tensornorm/kernels/fold.hpp>
 #include <tensornorm/kernels/sample_pivots.hpp>
 
+#include <algorithm>
 #include <cstddef>
 #include <limits>
 #include <random>
@@ -84,6 +85,39 @@ TYPED_TEST(Fold, FoldAddsEachColumnOnce) {
     for (std::size_t c = 0; c < from.size(); ++c, at.next()) expected[static_cast<std::size_t>(at.offsets().param)] += from[c];
     ASSERT_EQ(sums, expected) << "seed " << seed;
   }
+}
+
+TYPED_TEST(Fold, SetFoldedLeavesNothingOfWhatWasThere) {
+  using T = TypeParam;
+  using S = statistic_t<T>;
+  using Limits = std::numeric_limits<S>;
+  std::mt19937 random(3);
+  int copied = 0;
+  for (unsigned seed = 0; seed < 2000; ++seed) {
+    const LoopList columns = random_columns(random);
+    Index statistics = 1;
+    for (int i = 0; i < columns.depth; ++i) statistics *= columns.loops[i].statistic != 0 ? columns.loops[i].extent : 1;
+    std::vector<S> from(static_cast<std::size_t>(columns.size())), expected(static_cast<std::size_t>(statistics), S(0));
+    for (S& value : from) value = S(static_cast<int>(random() % 1000));
+    if (statistics == columns.size()) {  // none has another to be added to
+      ++copied;
+      from.front() = Limits::infinity();
+      from.back() = seed % 2 == 0 ? Limits::quiet_NaN() : -Limits::infinity();
+    }
+    std::vector<S> sums(expected.size() + 1, S(7)), rests = sums;
+    set_folded(columns, from.data(), SumArray<T, S>{sums.data(), keeps_rest<T, S> ? rests.data() : sums.data()}, statistics);
+    Odometer at(columns);
+    for (std::size_t c = 0; c < from.size(); ++c, at.next()) expected[static_cast<std::size_t>(at.offsets().statistic)] += from[c];
+    expected.push_back(S(7));
+    // By value: a long double has bytes that are no part of it.
+    const auto same = [](S a, S b) { return a == b || (a != a && b != b); };
+    ASSERT_TRUE(std::equal(sums.begin(), sums.end(), expected.begin(), expected.end(), same)) << "seed " << seed;
+    if (!keeps_rest<T, S>) continue;
+    expected.assign(expected.size(), S(0));
+    expected.back() = S(7);
+    ASSERT_EQ(rests, expected) << "seed " << seed;
+  }
+  EXPECT_GT(copied, 100);
 }
 
 // What rounding takes from a sum of doubles stays beside it, of few statistics that come again, too.

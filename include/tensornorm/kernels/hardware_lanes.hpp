@@ -228,7 +228,7 @@ class Lanes<T, kLanes, kLanes> {
       return v[0] + v[1];
     }
   }
-  /// Every lane is at least that of `least` and at most that of `most`; NaN is not, nor infinity.
+  /// Every lane is at least that of `least` and at most that of `most`; NaN is not.
   TENSORNORM_INLINE bool is_within(const Lanes& least, const Lanes& most) const {
 #if !defined(__clang__) && defined(__x86_64__)
     if constexpr (sizeof(Vector) == 64 && sizeof(T) == 8) {
