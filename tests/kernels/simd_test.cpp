@@ -10,6 +10,7 @@
 #include <cfenv>
 #include <cmath>
 #include <cstdint>
+#include <initializer_list>
 #include <iterator>
 #include <limits>
 #include <vector>
@@ -135,7 +136,7 @@ TYPED_TEST(Simd, QuotientsByACountAreThoseOfADivision) {
     x[5] = Limits::min();
     x[6] = Limits::infinity();
     constexpr Index most = std::numeric_limits<Index>::max() / 2 + 1;
-    for (const Index n : {Index(1), Index(2), Index(3), Index(4), Index(7), Index(10), Index(16), Index(31), Index(768), Index(1) << 24, most / 2, most}) {
+    for (const Index n : std::initializer_list<Index>{1, 2, 3, 4, 7, 8, 10, 16, 31, 32, 768, 1024, 1 << 24, most / 2, most}) {
       std::vector<T> expected, quotient(this->N);
       for (const T value : x) {
         expected.push_back(value / T(n));

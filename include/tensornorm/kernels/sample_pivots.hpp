@@ -22,7 +22,8 @@ inline Index sample_position(Index i, Index samples, Index total) {
   return Index((double(i) + place) / double(samples) * double(total));
 }
 
-/// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite.
+/// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite:
+/// an infinite element is to be the only one.
 template <class A, class T>
 TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, const LoopList& columns, A* pivot) {
   LoopList kept, reduced;
@@ -75,7 +76,7 @@ TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, c
   for (Index i = outer.size(); i > 0; --i, at.next()) {
     A* const to = pivot + at.offsets().statistic;
     const T* const first = sample[0] + at.offsets().data[0];
-    for (Index c = 0; c < inner.extent; ++c) to[c] = finite_or_zero(coarse<A>(to[c], to[c] - load_one<A>(first + c * step)));
+    for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(first + c * step));
   }
 }
 

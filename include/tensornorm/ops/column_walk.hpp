@@ -66,16 +66,15 @@ struct ColumnForward {
   /// The same of a strip, from args.statistics.
   template <class I>
   TENSORNORM_NESTED bool given(const Strip& strip) const {
-    const StatisticsArrays<S> from = args.statistics;  // stores might change the members
-    const Scratch arrays = scratch;
+    const StatisticsArrays<S>& from = args.statistics;
     Index k = 0, at = strip.at.statistic;
     bool scaled = false;
     if constexpr (virtual_width<S> > 1) {
       using V = HardwareLanes<S, I>;
       for (; k + V::width <= strip.statistics; k += V::width, at += V::width)
-        scaled |= keep_lanes<V>(arrays, k, V::load(from.mean + at), from.mean_lo != nullptr ? V::load(from.mean_lo + at) : V(), V::load(from.rstd + at));
+        scaled |= keep_lanes<V>(scratch, k, V::load(from.mean + at), from.mean_lo != nullptr ? V::load(from.mean_lo + at) : V(), V::load(from.rstd + at));
     }
-    for (; k < strip.statistics; ++k, ++at) scaled |= keep(arrays, k, center_of<A, T>(from, at));
+    for (; k < strip.statistics; ++k, ++at) scaled |= keep(scratch, k, center_of<A, T>(from, at));
     return scaled;
   }
 
