@@ -70,9 +70,11 @@ struct LoopList {
     return *this;
   }
   constexpr void push(const Loop& loop) { loops[depth++] = loop; }
-  constexpr Index size() const {
+  constexpr Index size() const { return size_of(depth); }
+  /// Of the outermost so many loops.
+  constexpr Index size_of(int outermost) const {
     Index n = 1;
-    for (int i = 0; i < depth; ++i) n *= loops[i].extent;
+    for (int i = 0; i < outermost; ++i) n *= loops[i].extent;
     return n;
   }
 };
@@ -257,8 +259,7 @@ template <bool kBackwards, class F>
 TENSORNORM_INLINE constexpr void for_each_innermost(const LoopList& list, const Offsets& start, const F& f) {
   if (list.depth == 0) return f(start, Loop{1, {}, 0, 0});
   const Loop inner = list.loops[list.depth - 1];
-  Index around = 1;
-  for (int i = 0; i < list.depth - 1; ++i) around *= list.loops[i].extent;
+  Index around = list.size_of(list.depth - 1);
   Odometer outer(list, kBackwards ? around - 1 : 0, list.depth - 1);
   for (; around > 0; --around) {
     const Offsets at = start + outer.offsets();

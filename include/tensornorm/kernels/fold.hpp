@@ -130,12 +130,12 @@ void copy_run(const T* from, Index n, A* to) {
   else std::transform(from, from + n, to, [](const T& value) { return static_cast<A>(value); });
 }
 
-/// Calls f(offset) for each position of the loops around `inner`, in order: of that stride alone.
+/// Calls f(offset) for each position of the outermost `depth` loops, in order: of that stride alone.
 template <Index Loop::* kStride, class F>
-TENSORNORM_INLINE void for_each_around(LoopList outer, const F& f) {
-  const Loop last = outer.depth > 0 ? outer.loops[--outer.depth] : Loop{1, {}, 0, 0};
-  Odometer at(outer);
-  for (Index k = outer.size(); k > 0; --k, at.next()) {
+TENSORNORM_INLINE void for_each_around(const LoopList& columns, int depth, const F& f) {
+  const Loop last = depth > 0 ? columns.loops[--depth] : Loop{1, {}, 0, 0};
+  Odometer at(columns, 0, depth);
+  for (Index k = columns.size_of(depth); k > 0; --k, at.next()) {
     Index offset = kStride == &Loop::statistic ? at.offsets().statistic : at.offsets().param;
     for (Index i = 0; i < last.extent; ++i, offset += last.*kStride) f(offset);
   }
@@ -255,17 +255,17 @@ void add_runs(const SumArray<A, S>& to, const T* from, Index n, Index runs) {
 /// Adds each column's value to its statistic's, or its parameter's.
 template <Index Loop::* kStride, class A, class S, class T>
 TENSORNORM_CALLED void fold(const LoopList& columns, const T* from, const SumArray<A, S>& to) {
-  LoopList outer = columns;
-  const Loop inner = columns.loops[--outer.depth];
+  int outer = columns.depth - 1;
+  const Loop inner = columns.loops[outer];
   const Index step = inner.*kStride;
   const bool few = inner.extent < virtual_width<S>;
   Index times = 1;  // that the same few come again, or that as many of the next one come
-  const auto is_around = [&](Index stride) { return few && outer.depth > 0 && outer.loops[outer.depth - 1].*kStride == stride; };
+  const auto is_around = [&](Index stride) { return few && outer > 0 && columns.loops[outer - 1].*kStride == stride; };
   if (step == 1)
-    for (; is_around(0); --outer.depth) times *= outer.loops[outer.depth - 1].extent;
+    for (; is_around(0); --outer) times *= columns.loops[outer - 1].extent;
   else if (step == 0 && is_around(1))
-    times = outer.loops[--outer.depth].extent;
-  for_each_around<kStride>(outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
+    times = columns.loops[--outer].extent;
+  for_each_around<kStride>(columns, outer, [&](Index offset) TENSORNORM_INLINE_LAMBDA {
     const SumArray<A, S> target = to.from(offset);
     if (step == 1 && times > 1) add_again(target, from, inner.extent, times);
     else if (step == 1) add_to(target, from, inner.extent);

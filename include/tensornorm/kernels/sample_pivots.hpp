@@ -15,11 +15,18 @@ inline constexpr Index kPivotSamples = 16;
 inline namespace TENSORNORM_ABI {
 
 /// One element of each of `samples` equal stretches of [0, total), at irregular places: regular ones would meet the same pixel of every
-/// image, or the period of whatever made the data.
+/// image, or the period of whatever made the data. `samples` is a power of two.
 inline Index sample_position(Index i, Index samples, Index total) {
-  constexpr double golden = 0.6180339887498949;
-  const double turn = golden * double(i + 1), place = turn - double(Index(turn));
-  return Index((double(i) + place) / double(samples) * double(total));
+  static constexpr auto places = [] {
+    constexpr double golden = 0.6180339887498949;
+    FixedArray<double, int(kPivotSamples)> at{};
+    for (int k = 0; k < kPivotSamples; ++k) {
+      const double turn = golden * double(k + 1);
+      at[k] = double(k) + (turn - double(Index(turn)));
+    }
+    return at;
+  }();
+  return std::min(Index(places[i] * (double(total) / double(samples))), total - 1);
 }
 
 /// pivot[k] = the mean of a few elements of statistic k, spread over its rows and columns; 0 where one of them is not finite:
@@ -34,8 +41,9 @@ TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, c
   const A share = A(1.0 / double(samples));  // of each sample at once: their sum might overflow
   const T* sample[kPivotSamples];
   for (Index i = 0; i < samples; ++i) {
-    const Index position = std::min(sample_position(i, samples, total), total - 1);
-    sample[i] = x + position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0];
+    const Index position = sample_position(i, samples, total);
+    sample[i] = x + (folded == 1 ? position * row_stride
+                                 : position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0]);
   }
   LoopList outer = kept;
   const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
