@@ -56,7 +56,7 @@ int main() {
   }
   const Matrix unseen = Matrix::Random(10000, 2);
   const Matrix right = ((infer(net, unseen).array() > 0.5f) == (within_circle(unseen).array() > 0.5f)).cast<float>();
-  std::printf("of 10000 other points %.1f %% are told right; the centre is within with a chance of %.3f\n", 100.0f * right.mean(),
+  std::printf("%.1f %% of 10000 unseen points classified correctly; probability that the centre is inside: %.3f\n", 100.0f * right.mean(),
               infer(net, Matrix::Zero(1, 2))(0, 0));
   return right.mean() > 0.95f ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// What each normalization layer does, in numbers: first to small tensors, then to real data.
+// What each normalization layer does to small tensors, in numbers, and how BatchNorm2d learns the statistics of real data.
 //
 //   tour [digits.csv]
 //

@@ -163,7 +163,7 @@ struct RunningExpected {
 
 void show_running(Judge& judge, const tn::BatchNorm3d<float>& layer, const RunningExpected& expected) {
   const std::vector<double> mean = doubles(layer.running_mean()), variance = doubles(layer.running_var());
-  std::printf("\n  running statistics after batch %lld:", static_cast<long long>(layer.running_stats().num_batches()));
+  std::printf("\n  running statistics after batch %lld (of an unbiased variance):", static_cast<long long>(layer.running_stats().num_batches()));
   for (std::size_t c = 0; c < mean.size(); ++c)
     std::printf("   c=%zu mean %.6f, variance %.6f", c, mean[c], variance[c]);
   std::printf("\n");

@@ -66,9 +66,18 @@ TEST(FaultsOfConstruction, Rows1And2NumFeaturesBelowOne) {
 TEST(FaultsOfConstruction, Rows3And5EpsNegativeOrNotFinite) {
   Eigen::Tensor<float, 2> x(2, 3), y(2, 3);
   x.setRandom();
-  y.setConstant(7);
+  Eigen::Tensor<float, 3> images(2, 3, 4), out(2, 3, 4);
+  images.setRandom();
   const Eigen::Tensor<float, 1> mean(3), variance(3);
-  const std::string before = bytes_of(y);
+  tn::SavedStats<float> of_rows, of_second_moments, of_instances, of_groups;
+  tn::layer_norm(x, y, of_rows);
+  tn::rms_norm(x, y, of_second_moments);
+  tn::instance_norm(images, out, of_instances);
+  tn::group_norm(x, y, of_groups, 1);
+  y.setConstant(7);
+  out.setConstant(7);
+  const auto bytes = [&] { return bytes_of(y) + bytes_of(out); };
+  const std::string before = bytes();
   for (const double eps : {-1.0, -1e-300, kNaN, kInf, -kInf}) {
     std::ostringstream text;
     text << "eps to be finite and >= 0, got " << eps;
@@ -84,8 +93,16 @@ TEST(FaultsOfConstruction, Rows3And5EpsNegativeOrNotFinite) {
     refused("rms_norm: ", [&] { tn::rms_norm(x, y, tn::none, {.eps = eps}); });
     refused("group_norm: ", [&] { tn::group_norm(x, y, 1, tn::none, tn::none, {.eps = eps}); });
     refused("batch_norm: ", [&] { tn::batch_norm(x, y, mean, variance, tn::none, tn::none, {.eps = eps}); });
+    refused("instance_norm: ", [&] { tn::instance_norm(images, out, tn::none, tn::none, {.eps = eps}); });
     refused("normalize: ", [&] { tn::normalize(x, y, mean, variance, tn::over<0>, {.eps = eps}); });
-    EXPECT_EQ(bytes_of(y), before);
+    constexpr auto none = tn::none;
+    refused("layer_norm_backward: ", [&] { tn::layer_norm_backward(x, x, of_rows, none, y, none, none, {.eps = eps}); });
+    refused("rms_norm_backward: ", [&] { tn::rms_norm_backward(x, x, of_second_moments, none, y, none, {.eps = eps}); });
+    refused("instance_norm_backward: ",
+            [&] { tn::instance_norm_backward(images, images, of_instances, none, out, none, none, {.eps = eps}); });
+    refused("group_norm_backward: ", [&] { tn::group_norm_backward(x, x, of_groups, 1, none, y, none, none, {.eps = eps}); });
+    refused("batch_norm_backward: ", [&] { tn::batch_norm_backward(x, x, mean, variance, none, y, none, none, {.eps = eps}); });
+    EXPECT_EQ(bytes(), before);
   }
 }
 
@@ -275,6 +292,12 @@ TYPED_TEST(Faults, Row20TrainingOnOneValuePerChannel) {
   const auto images = random_tensor<typename TypeParam::template Tensor<4>>({1, 3, 1, 1});
   tn::BatchNorm2d<S> of_images(3);
   expect_refused(of_images, images, like(images), {"more than 1 value per channel", "[1,3,1,1]"}, Calls::forward_only);
+  const auto last = random_tensor<typename TypeParam::template Tensor<4>>({1, 1, 1, 3});
+  tn::BatchNorm2d<S, tn::BatchAxes<-1>> channels_last(3);
+  expect_refused(channels_last, last, like(last), {"more than 1 value per channel", "[1,1,1,3]"}, Calls::forward_only);
+  const auto volumes = random_tensor<typename TypeParam::template Tensor<5>>({1, 3, 1, 1, 1});
+  tn::BatchNorm3d<S> of_volumes(3, {.affine = false});
+  expect_refused(of_volumes, volumes, like(volumes), {"more than 1 value per channel", "[1,3,1,1,1]"}, Calls::forward_only);
 }
 
 TYPED_TEST(Faults, Row21EvalOnOneValuePerChannelIsAccepted) {
@@ -287,6 +310,16 @@ TYPED_TEST(Faults, Row21EvalOnOneValuePerChannelIsAccepted) {
   EXPECT_EQ(support::logical(std::as_const(layer).infer(x)), expected);
   layer.eval();
   EXPECT_EQ(support::logical(layer(x)), expected);
+
+  const auto image = support::tensor_of<typename TypeParam::template Tensor<4>>({1, 2, 1, 1}, std::vector<S>{5, -6});
+  const auto accepts = [&](auto of_images) {
+    of_images.running_stats().load(std::vector<S>{1, 2}, std::vector<S>{4, 16}, 1);
+    EXPECT_EQ(support::logical(std::as_const(of_images).infer(image)), expected);
+    of_images.eval();
+    EXPECT_EQ(support::logical(of_images(image)), expected);
+  };
+  accepts(tn::BatchNorm2d<S>(2, {.eps = 0}));
+  accepts(tn::InstanceNorm2d<S>(2, {.eps = 0, .track_running_stats = true}));
 }
 
 TYPED_TEST(Faults, Row22EvalWithoutTrackingOnOneValuePerChannel) {

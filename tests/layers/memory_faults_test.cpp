@@ -460,6 +460,15 @@ TYPED_TEST(Faults, Row65AFunctionWithoutMemory) {
   Memory y = canary;
   tn::layer_norm(x2, y2(y), saved, w, w);
   check("layer_norm_backward", [&](Memory& out) { tn::layer_norm_backward(x2, x2, saved, w, y2(out), sums(out, 0, 500), sums(out, 500, 500)); });
+  check("rms_norm_backward", [&](Memory& out) { tn::rms_norm_backward(x2, x2, saved, w, y2(out), sums(out, 0, 500)); });
+  tn::instance_norm(x3, y3(y), saved, two, two);
+  check("instance_norm_backward", [&](Memory& out) {
+    tn::instance_norm_backward(x3, x3, saved, two, y3(out), sums(out, 0, 2), sums(out, 2, 2));
+  });
+  tn::group_norm(x3, y3(y), saved, 1, two, two);
+  check("group_norm_backward", [&](Memory& out) {
+    tn::group_norm_backward(x3, x3, saved, 1, two, y3(out), sums(out, 0, 2), sums(out, 2, 2));
+  });
   check("batch_norm_backward", [&](Memory& out) { tn::batch_norm_backward(x3, x3, two, two, two, y3(out), sums(out, 0, 2), sums(out, 2, 2)); });
 }
 
@@ -483,7 +492,7 @@ TYPED_TEST(Faults, Row66NoAllocationInTheSteadyState) {
   });
 }
 
-// The functions that normalize and their gradients, but batch_norm_backward's, of shapes that take turns.
+// The functions that normalize and their gradients, of shapes that take turns.
 TYPED_TEST(Faults, Row66NoAllocationOfFunctionsInTheSteadyState) {
   if (!support::kCountsAllocations) GTEST_SKIP() << "allocations belong to the sanitizer";
   using S = typename TypeParam::Scalar;
@@ -508,6 +517,7 @@ TYPED_TEST(Faults, Row66NoAllocationOfFunctionsInTheSteadyState) {
       tn::group_norm(x, y, kept, 2, c, c);
       tn::group_norm_backward(x, x, kept, 2, c, y, dc, tn::none);
       tn::batch_norm(x, y, c, c, c, c);
+      tn::batch_norm_backward(x, x, c, c, c, y, dc, tn::none);
       tn::normalize(x, y, c, c, tn::over<0, 2>);
     };
     of(small, small_y, last, dlast, saved[0]);

@@ -315,6 +315,7 @@ TEST(Misuse, MovedFromLayersSaySo) {
     expect_moved_away(tn::GroupNorm<float>(3, 3, {.affine = affine}), "GroupNorm");
     expect_moved_away(tn::LayerNorm<float>(4, {.elementwise_affine = affine}), "LayerNorm");
     expect_moved_away(tn::RMSNorm<float>(4, {.elementwise_affine = affine}), "RMSNorm");
+    expect_moved_away(tn::Normalization<float, support::PositionAxes>({3}, {.affine = affine}), "Normalization");
   }
 }
 
@@ -455,6 +456,43 @@ TEST(Misuse, SelfAssignmentAndSwap) {
   EXPECT_EQ(trained.running_stats().momentum(), 0.5);
   trained(x);
   EXPECT_EQ(trained.running_stats().num_batches(), 1);
+}
+
+// Assigned to itself, or swapped with another: every byte of the state is where it should be, and a copy shares none of it.
+template <class Layer>
+void expect_values(Layer layer, Layer other) {
+  const auto spoil = [](Layer& of) {
+    of.weight()(0) = 42;
+    of.eval();
+  };
+  other.weight()(1) = 7;
+  const std::string state = faults::state_of(layer), of_other = faults::state_of(other);
+  ASSERT_NE(state, of_other);
+  Layer& same = layer;
+  layer = same;
+  EXPECT_EQ(faults::state_of(layer), state) << layer;
+  std::swap(layer, other);
+  EXPECT_EQ(faults::state_of(layer), of_other) << layer;
+  EXPECT_EQ(faults::state_of(other), state) << layer;
+  Layer copy = layer;
+  spoil(copy);
+  EXPECT_EQ(faults::state_of(layer), of_other) << layer;
+  other = copy;
+  spoil(other);
+  other.weight()(1) = 43;
+  EXPECT_NE(faults::state_of(other), faults::state_of(copy)) << layer;
+}
+
+TEST(Misuse, Row95SelfAssignmentAndSwapOfEveryLayer) {
+  using support::PositionAxes;
+  tn::BatchNorm2d<float> trained(3);
+  trained(images());
+  expect_values(trained, tn::BatchNorm2d<float>(3, {.momentum = 0.5}));
+  expect_values(tn::InstanceNorm2d<float>(3, {.affine = true}), tn::InstanceNorm2d<float>(3, {.affine = true, .track_running_stats = true}));
+  expect_values(tn::GroupNorm<float>(3, 3), tn::GroupNorm<float>(1, 3));
+  expect_values(tn::LayerNorm<float>(4), tn::LayerNorm<float>(5, {.eps = 1e-3}));
+  expect_values(tn::RMSNorm<float>(4), tn::RMSNorm<float>(5));
+  expect_values(tn::Normalization<float, PositionAxes>({3}), tn::Normalization<float, PositionAxes>({4}));
 }
 
 TEST(Misuse, GivenStatisticsAreReadWithTheirStrides) {

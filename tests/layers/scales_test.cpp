@@ -32,20 +32,31 @@ template <class Kind>
 class Scales : public testing::Test {};
 TYPED_TEST_SUITE(Scales, support::Kinds, support::KindNames);
 
+/// What a layer must compute, and of an x of which shape.
+struct ShapedNorm : reference::Norm {
+  Shape of_x;
+};
+
 /// f(layer, norm) for layers of every schedule, long ones among them; norm is what the layer must compute.
 template <class Kind, class F>
 void for_each_schedule(double eps, F f) {
   using S = typename Kind::Scalar;
   const auto with = [&]<int kRank>(auto layer, const char* roles, const Shape& shape, bool pinned = false) {
-    const reference::Norm norm{shape, reference::roles_of(roles), Real(eps), pinned};
-    SCOPED_TRACE(text_of(layer) + testing::PrintToString(shape));
+    ShapedNorm norm{{shape, reference::roles_of(roles), Real(eps), pinned}, shape};
+    if (norm.roles.size() > std::size_t(kRank)) {  // channels in groups stand there as two axes
+      norm.of_x.erase(norm.of_x.begin() + 1);
+      norm.of_x[1] *= shape[1];
+    }
+    SCOPED_TRACE(text_of(layer) + testing::PrintToString(norm.of_x));
     f.template operator()<typename Kind::template Tensor<kRank>>(layer, norm);
   };
   with.template operator()<2>(tn::BatchNorm1d<S>(37, {.eps = eps}), "rK", {90, 37});
   with.template operator()<2>(tn::BatchNorm1d<S>(3, {.eps = eps}), "rK", {1000, 3});
   with.template operator()<4>(tn::BatchNorm2d<S>(3, {.eps = eps}), "rKrr", {2, 3, 5, 7});
   with.template operator()<4>(tn::BatchNorm2d<S>(3, {.eps = eps}), "rKrr", {2, 3, 40, 40});
+  with.template operator()<4>(tn::BatchNorm2d<S, tn::BatchAxes<-1>>(3, {.eps = eps}), "rrrK", {2, 5, 7, 3});
   with.template operator()<4>(tn::InstanceNorm2d<S>(3, {.eps = eps, .affine = true}), "kKrr", {2, 3, 5, 7});
+  with.template operator()<3>(tn::GroupNorm<S>(2, 6, {.eps = eps}), "kKRr", {3, 2, 3, 10});
   with.template operator()<2>(tn::LayerNorm<S>(9000, {.eps = eps}), "kR", {2, 9000});
   with.template operator()<3>(tn::LayerNorm<S, 2>({3, 50}, {.eps = eps}), "kRR", {4, 3, 50});
   with.template operator()<2>(tn::LayerNorm<S>(7, {.eps = eps}), "kR", {5, 7});
@@ -76,17 +87,17 @@ std::vector<double> scales<double>() {
 /// y, and where the layer has them the running statistics, at each level. The scale changes no rounding; that of
 /// ordinary data is judged elsewhere, and here allowed to be 8 ulp, for double's statistics are themselves in double.
 template <class Tensor, class Layer>
-void expect_forward(Layer layer, const reference::Norm& norm, const std::vector<typename Tensor::Scalar>& x) {
+void expect_forward(Layer layer, const ShapedNorm& norm, const std::vector<typename Tensor::Scalar>& x) {
   using S = typename Tensor::Scalar;
   using Limits = std::numeric_limits<S>;
   layer.weight().setConstant(S(1.5));
-  const Tensor input = support::tensor_of<Tensor>(norm.shape, x);
+  const Tensor input = support::tensor_of<Tensor>(norm.of_x, x);
   const auto statistics = reference::moments(norm, reference::real(x));
   const Values weight(std::size_t(norm.parameters()), Real(1.5));
   const Values y = reference::forward(norm, reference::real(x), weight, {}, statistics);
   const Real tolerance = ulps<S>(8, support::largest(y));
   support::at_each_level([&](tn::kernels::Level) {
-    Tensor actual = support::sized<Tensor>(norm.shape);
+    Tensor actual = support::sized<Tensor>(norm.of_x);
     auto trained = layer;
     trained.forward(input, actual);
     EXPECT_TRUE(all_near(logical(actual), y, tolerance));
@@ -114,7 +125,7 @@ TYPED_TEST(Scales, Rows45And46YIsRightAtEveryScale) {
   for (const double eps : {0.0, 1e-5})
     for (const double scale : scales<S>()) {
       SCOPED_TRACE(testing::Message() << "scale " << scale << ", eps " << eps);
-      for_each_schedule<TypeParam>(eps, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+      for_each_schedule<TypeParam>(eps, [&]<class Tensor>(const auto& layer, const ShapedNorm& norm) {
         const double mean = scale < double(std::numeric_limits<S>::max()) / 100 ? 3 * scale : 0;
         expect_forward<Tensor>(layer, norm, values_of<S>(norm.size(), scale, mean));
       });
@@ -124,7 +135,7 @@ TYPED_TEST(Scales, Rows45And46YIsRightAtEveryScale) {
 // A row of +-FLT_MAX has deviation FLT_MAX.
 TYPED_TEST(Scales, Row44TheLargestNumbers) {
   using S = typename TypeParam::Scalar;
-  for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+  for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const ShapedNorm& norm) {
     std::vector<S> x(std::size_t(norm.size()));
     for (std::size_t i = 0; i < x.size(); ++i)
       x[i] = i * i % 7 < 3 ? std::numeric_limits<S>::max() : -std::numeric_limits<S>::max();
@@ -139,12 +150,12 @@ TYPED_TEST(Scales, Row42ConstantsOfAnySizeAreTheBias) {
   using S = typename TypeParam::Scalar;
   using Limits = std::numeric_limits<S>;
   for (const double eps : {0.0, 1e-320, 1e-80, 1e-5, 1e80})
-    for_each_schedule<TypeParam>(eps, [&]<class Tensor>(auto layer, const reference::Norm& norm) {
+    for_each_schedule<TypeParam>(eps, [&]<class Tensor>(auto layer, const ShapedNorm& norm) {
       if (name_of(layer) == "RMSNorm") return;
       layer.bias().setConstant(S(0.3));
       for (const S value : {S(0), S(5), S(0.1), S(-7.7e5), Limits::max(), Limits::lowest(), Limits::min() * S(1.2),
                             3 * Limits::denorm_min()}) {
-        auto x = support::sized<Tensor>(norm.shape);
+        auto x = support::sized<Tensor>(norm.of_x);
         x.setConstant(value);
         EXPECT_TRUE(same_bits(logical(layer(x)), std::vector<S>(std::size_t(x.size()), S(0.3))))
             << value << ", eps " << eps;
@@ -156,19 +167,19 @@ TYPED_TEST(Scales, Row42ConstantsOfAnySizeAreTheBias) {
 TYPED_TEST(Scales, Row42GradientsOfConstantsOfAnySize) {
   using S = typename TypeParam::Scalar;
   for (const double eps : {1e-220, 1e-5, 4.0})
-    for_each_schedule<TypeParam>(eps, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+    for_each_schedule<TypeParam>(eps, [&]<class Tensor>(const auto& layer, const ShapedNorm& norm) {
       if (name_of(layer) == "RMSNorm" || (sizeof(S) == 4 && eps == 1e-220)) return;
       const auto statistics = static_cast<std::size_t>(norm.statistics());
       const auto dy = support::random_values<S>(norm.size(), 5);
       const Values g = reference::real(dy), weight(std::size_t(norm.parameters()), Real(1));
-      const Tensor gradient = support::tensor_of<Tensor>(norm.shape, dy);
+      const Tensor gradient = support::tensor_of<Tensor>(norm.of_x, dy);
       for (const S value : {S(0.1), S(-7.7e5), S(1e30), sizeof(S) == 8 ? S(1e150) : S(1e38), std::numeric_limits<S>::max()}) {
         SCOPED_TRACE(testing::Message() << value << ", eps " << eps);
         const Values x(std::size_t(norm.size()), Real(value));
         const reference::Statistics known{Values(statistics, Real(value)), Values(statistics, Real(0)), Values(statistics, Real(0))};
         const auto terms = ulps<S>(8, reference::terms_of_dx(norm, g, x, weight, known));
         const auto expected = reference::backward(norm, g, x, weight, known, false);
-        auto input = support::sized<Tensor>(norm.shape), y = input;
+        auto input = support::sized<Tensor>(norm.of_x), y = input;
         input.setConstant(value);
         support::at_each_level([&](tn::kernels::Level) {
           auto trained = layer;
@@ -223,11 +234,11 @@ TYPED_TEST(Scales, Row46OneSmallElementAmongZeros) {
   using S = typename TypeParam::Scalar;
   const S small = static_cast<S>(std::is_same_v<S, float> ? 1e-30 : 1e-200);
   support::at_each_level([&](tn::kernels::Level) {
-    for_each_schedule<TypeParam>(0, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+    for_each_schedule<TypeParam>(0, [&]<class Tensor>(const auto& layer, const ShapedNorm& norm) {
       if (name_of(layer) == "RMSNorm") return;
       const auto y_of = [&](const std::vector<S>& x) {
         auto other = layer;
-        return logical(other(support::tensor_of<Tensor>(norm.shape, x)));
+        return logical(other(support::tensor_of<Tensor>(norm.of_x, x)));
       };
       auto x = values_of<S>(norm.size(), 1);
       const auto ordinary = y_of(x);
@@ -264,17 +275,17 @@ TYPED_TEST(Scales, Row46OneSmallElementAmongZeros) {
 TYPED_TEST(Scales, Rows44To46OrdinaryNeighboursKeepTheirBits) {
   using S = typename TypeParam::Scalar;
   support::at_each_level([](tn::kernels::Level) {
-    for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+    for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const ShapedNorm& norm) {
       auto x = values_of<S>(norm.size(), 1);
       auto unscaled = layer;
-      const auto expected = logical(unscaled(support::tensor_of<Tensor>(norm.shape, x)));
+      const auto expected = logical(unscaled(support::tensor_of<Tensor>(norm.of_x, x)));
       for (std::size_t i = 0; i < x.size(); ++i) {
         const std::size_t s = norm.statistic(i);
         if (s % 3 == 1) x[i] = static_cast<S>(x[i] * scales<S>().back());
         if (s % 3 == 2) x[i] = static_cast<S>(x[i] * scales<S>().front());
       }
       auto other = layer;
-      const auto actual = logical(other(support::tensor_of<Tensor>(norm.shape, x)));
+      const auto actual = logical(other(support::tensor_of<Tensor>(norm.of_x, x)));
       for (std::size_t i = 0; i < x.size(); ++i)
         if (norm.statistic(i) % 3 == 0) {
           ASSERT_EQ(actual[i], expected[i]) << i;
@@ -493,13 +504,13 @@ TYPED_TEST(Scales, Rows45And46GradientsAreRightWhereTheyCanBe) {
       const bool fits = scale >= 8 * double(Limits::min());  // 1 / scale is below the largest number
       if (!fits && sizeof(S) == 8) continue;
       SCOPED_TRACE(testing::Message() << "scale " << scale << ", eps " << eps);
-      for_each_schedule<TypeParam>(eps, [&]<class Tensor>(auto layer, const reference::Norm& norm) {
+      for_each_schedule<TypeParam>(eps, [&]<class Tensor>(auto layer, const ShapedNorm& norm) {
         const auto x = values_of<S>(norm.size(), scale), dy = support::random_values<S>(norm.size(), 5);
         layer.weight().setConstant(S(1.5));
         const Values weight(std::size_t(norm.parameters()), Real(1.5)), real = reference::real(x),
                                                                         g = reference::real(dy);
-        const Tensor input = support::tensor_of<Tensor>(norm.shape, x),
-                     gradient = support::tensor_of<Tensor>(norm.shape, dy);
+        const Tensor input = support::tensor_of<Tensor>(norm.of_x, x),
+                     gradient = support::tensor_of<Tensor>(norm.of_x, dy);
         const auto statistics = reference::moments(norm, real);
         const auto expected = reference::backward(norm, g, real, weight, statistics, false);
         auto terms = ulps<S>(8, reference::terms_of_dx(norm, g, real, weight, statistics));
@@ -507,7 +518,7 @@ TYPED_TEST(Scales, Rows45And46GradientsAreRightWhereTheyCanBe) {
         const auto sums =
             ulps<S>(8, reference::terms_of_parameters(norm, g, reference::normalized(norm, real, statistics)));
         support::at_each_level([&](tn::kernels::Level) {
-          Tensor y = support::sized<Tensor>(norm.shape);
+          Tensor y = support::sized<Tensor>(norm.of_x);
           tn::SavedStats<S> saved;
           layer.forward(input, y, saved);
           const auto actual = layer.backward(gradient, input, saved);
@@ -517,7 +528,7 @@ TYPED_TEST(Scales, Rows45And46GradientsAreRightWhereTheyCanBe) {
           }
           if (!fits) return;
           EXPECT_TRUE(all_near(logical(actual.dx), expected.dx, terms));
-          Tensor dx = support::sized<Tensor>(norm.shape);
+          Tensor dx = support::sized<Tensor>(norm.of_x);
           layer.backward_from_output(gradient, y, saved, dx, tn::none);
           auto rounded = terms;  // y is rounded, and divided by weight
           for (Real& term : rounded) term *= 2;
@@ -571,18 +582,18 @@ TEST(ScalesOfGradients, Row45AtTheLargestDeviation) {
 TYPED_TEST(Scales, Row39OneInfiniteElement) {
   using S = typename TypeParam::Scalar;
   support::at_each_level([](tn::kernels::Level) {
-    for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const reference::Norm& norm) {
+    for_each_schedule<TypeParam>(1e-5, [&]<class Tensor>(const auto& layer, const ShapedNorm& norm) {
       if (name_of(layer) == "RMSNorm") return;
       const auto clean = values_of<S>(norm.size(), 1.5, 0.5);
       auto first = layer;
-      const auto expected = logical(first(support::tensor_of<Tensor>(norm.shape, clean)));
+      const auto expected = logical(first(support::tensor_of<Tensor>(norm.of_x, clean)));
       const std::size_t size = clean.size();
       for (const std::size_t at : {std::size_t{0}, std::size_t{1}, size / 3, size / 2 + 7, size - 1})
         for (const double bad : {kInf, -kInf}) {
           auto x = clean;
           x[at] = S(bad);
           auto spoiled = layer;
-          const auto y = logical(spoiled(support::tensor_of<Tensor>(norm.shape, x)));
+          const auto y = logical(spoiled(support::tensor_of<Tensor>(norm.of_x, x)));
           for (std::size_t i = 0; i < size; ++i) {
             if (norm.statistic(i) == norm.statistic(at)) {
               ASSERT_TRUE(std::isnan(y[i])) << at << " " << i;

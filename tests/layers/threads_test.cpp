@@ -237,20 +237,39 @@ TYPED_TEST(Threads, Row71LayersOnManyThreadsShareOnePool) {
 TYPED_TEST(Threads, Row72ForwardInsideATaskOfTheSamePool) {
   using S = typename TypeParam::Scalar;
   const auto x = large_rows<TypeParam>();
-  const tn::LayerNorm<S> layer(x.dimension(1));
-  const auto expected = layer.infer(x);
-  for (const int threads : {1, 3}) {
-    Pool pool(threads, 4);
-    std::vector<std::decay_t<decltype(x)>> results(4, like(x));
-    Eigen::Barrier done(4);
-    for (auto& y : results)
-      pool.pool.Schedule([&] {
-        layer.infer(x, y, pool.device);
-        done.Notify();
-      });
-    done.Wait();
-    for (const auto& y : results) EXPECT_TRUE(same_memory(y, expected)) << threads;
-  }
+  using X = std::decay_t<decltype(x)>;
+  struct Results {
+    X y, trained, dx;
+  };
+  const auto check = [&](const auto& layer) {
+    const auto call = [&](Results& to, const auto& device) {
+      layer.infer(x, to.y, device);
+      auto training = layer;
+      tn::SavedStats<S> saved;
+      training.forward(x, to.trained, saved, device);
+      auto gradients = training.zero_gradients();
+      training.backward(x, x, saved, to.dx, gradients, device);
+    };
+    const Results empty{like(x), like(x), like(x)};
+    Results expected = empty;
+    call(expected, Eigen::DefaultDevice());
+    for (const int threads : {1, 3}) {
+      Pool pool(threads, 4);
+      std::vector<Results> results(4, empty);
+      Eigen::Barrier done(4);
+      for (Results& to : results)
+        pool.pool.Schedule([&] {
+          call(to, pool.device);
+          done.Notify();
+        });
+      done.Wait();
+      for (const Results& to : results)
+        EXPECT_TRUE(same_memory(to.y, expected.y) && same_memory(to.trained, expected.trained) && same_memory(to.dx, expected.dx))
+            << layer << ' ' << threads;
+    }
+  };
+  check(tn::LayerNorm<S>(x.dimension(1)));
+  check(tn::BatchNorm1d<S>(x.dimension(1)));
 }
 
 // Bodies given to a pool are noexcept, or they do not compile (compile_fail/throwing_body), and allocate nothing: the

@@ -138,14 +138,16 @@ TYPED_TEST(Faults, Row41OneInfiniteElementOfAnRmsNormRow) {
   for (const Index n : {5, 16, 100, 5000}) {
     tn::RMSNorm<S> layer(n);
     const Tensor clean = random_tensor<Tensor>({3, n}), expected = layer(clean);
-    Tensor x = clean;
-    x(1, 3) = S(-kInf);
-    const Tensor y = layer(x);
-    for (Index i = 0; i < n; ++i) {
-      EXPECT_EQ(y(0, i), expected(0, i));
-      EXPECT_EQ(y(2, i), expected(2, i));
-      if (i == 3) EXPECT_TRUE(std::isnan(y(1, i)));
-      else EXPECT_EQ(y(1, i), S(0));
+    for (const double infinity : {kInf, -kInf}) {
+      Tensor x = clean;
+      x(1, 3) = S(infinity);
+      const Tensor y = layer(x);
+      for (Index i = 0; i < n; ++i) {
+        EXPECT_EQ(y(0, i), expected(0, i));
+        EXPECT_EQ(y(2, i), expected(2, i));
+        if (i == 3) EXPECT_TRUE(std::isnan(y(1, i)));
+        else EXPECT_EQ(y(1, i), S(0));
+      }
     }
   }
 }
@@ -175,6 +177,7 @@ TYPED_TEST(Faults, Row40InEvalModeOnlyTheElementItselfIsSpoiled) {
   const auto images = random_tensor<typename TypeParam::template Tensor<4>>({2, 3, 5, 7});
   check(tn::BatchNorm2d<S>(3), images);
   check(tn::BatchNorm2d<S, tn::BatchAxes<-1>>(7), images);
+  check(tn::InstanceNorm2d<S>(3, {.affine = true, .track_running_stats = true}), images);
   check(tn::BatchNorm1d<S>(41), random_tensor<typename TypeParam::template Tensor<2>>({9, 41}));
 }
 
@@ -280,8 +283,9 @@ TYPED_TEST(Faults, Row54TheSignOfZero) {
   for (Index i = 0; i < zeros.size(); ++i) zeros.data()[i] = i % 3 == 0 ? S(-0.0) : S(0);
   const std::vector<S> x = support::logical(zeros);
   const auto check = [&](auto layer, bool has_bias) {
-    layer.eval();
     std::vector<S> expected = x;
+    EXPECT_TRUE(same_bits(support::logical(layer(zeros)), expected)) << layer << " in training";
+    layer.eval();
     EXPECT_TRUE(same_bits(support::logical(layer(zeros)), expected)) << layer;
     for (const S weight : {S(1.5), S(-2)})
       for (const S bias : {S(0), S(-0.0)}) {
@@ -302,6 +306,7 @@ TYPED_TEST(Faults, Row54TheSignOfZero) {
   check(with_negative_bias(tn::LayerNorm<S>({7})), true);
   check(with_negative_bias(tn::LayerNorm<S, 3>({6, 5, 7})), true);
   check(with_negative_bias(tn::GroupNorm<S>(3, 6)), true);
+  check(with_negative_bias(tn::InstanceNorm2d<S>(6, {.affine = true})), true);
   check(tn::LayerNorm<S>(7, {.bias = false}), false);
   check(tn::RMSNorm<S>({7}), false);
   tn::BatchNorm2d<S> plain(6, {.affine = false});
