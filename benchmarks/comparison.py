@@ -45,7 +45,7 @@ def fastest_peer(run, peers):
 
 def verdicts(groups, peers):
     """The cases above their goal, and those in which a contender is faster by more than the spread."""
-    missed, behind = [], []
+    missed, behind, goals, cases = [], [], 0, 0
     rivals = [*peers, "hand_loop_native", "hand_loop"]
     for (job, precision, storage), runs in groups.items():
         for run in runs.values():
@@ -54,14 +54,16 @@ def verdicts(groups, peers):
             name = f"{run['case']}, {job}, {precision}, {storage}"
             ours = report.spread(run, "tensornorm/memcpy")
             aim, failed = report.goal(run)
+            cases += 1
+            goals += aim != "-"
             if failed:
                 reached = f", {report.number(run['tensornorm:us'])} us" if "goal:us" in run else ""
                 missed.append(f"- {name}: {ours}{reached}; goal {aim.removesuffix(' missed')}")
             best, rival = fastest_peer(run, rivals)
             if best is not None and run["tensornorm/memcpy:q1"] > run[f"{rival}/memcpy:q3"]:
                 behind.append(f"- {name}: {ours}; {report.NAMES.get(rival, rival)} {report.spread(run, f'{rival}/memcpy', '')}")
-    return [f"### Goals missed: {len(missed)}", "", *missed, "",
-            f"### Slower than the fastest contender by more than the spread: {len(behind)}", "", *behind, ""]
+    return [f"### Goals missed: {len(missed)} of {goals}", "", *missed, "",
+            f"### Slower than the fastest contender by more than the spread: {len(behind)} of {cases} cases", "", *behind, ""]
 
 
 def workloads_table(data):

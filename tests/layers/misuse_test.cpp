@@ -298,6 +298,7 @@ void expect_moved_away(Layer layer, const std::string& name) {
   faults::expect_error<std::logic_error>([&] { layer.infer(x); }, {name + "::infer: ", "moved from"});
   faults::expect_error<std::logic_error>([&] { layer.backward(x, x, saved); }, {name + "::backward: ", "moved from"});
   faults::expect_error<std::logic_error>([&] { layer.weight(); }, {name + "::weight: ", "moved from"});
+  faults::expect_error<std::logic_error>([&] { layer.zero_gradients(); }, {name + "::zero_gradients: ", "moved from"});
   layer.eval();
   faults::expect_error<std::logic_error>([&] { layer(x); }, {name + "::forward: ", "moved from"});
   layer = copy;

@@ -77,7 +77,9 @@ class Affine {
     check(call, "bias", bias_, has_bias_);
     return {has_weight_ ? weight_.data() : nullptr, has_bias_ ? bias_.data() : nullptr};
   }
-  ParameterGradients<Scalar, kRank> zero_gradients() const {
+  /// For the layer's function of this name. Errors: std::logic_error where it was moved from.
+  ParameterGradients<Scalar, kRank> zero_gradients(const char* function) const {
+    check_whole({layer_, function});
     ParameterGradients<Scalar, kRank> zero;
     if (has_weight_) zero.weight = filled(Scalar(0));
     if (has_bias_) zero.bias = filled(Scalar(0));

@@ -106,7 +106,7 @@ class Normalization {
   ///          a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_API auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
-    auto gradients = zero_gradients();
+    auto gradients = affine_.zero_gradients("backward");
     auto dx = make_like({name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar, kParameterRank>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
@@ -130,8 +130,8 @@ class Normalization {
                                            const Device& device = {}) const {
     differentiate_layer<true>(dy, y, saved, dx, gradients, device);
   }
-  /// Gradients of the parameters' shapes, all 0.
-  Gradients zero_gradients() const { return affine_.zero_gradients(); }
+  /// Gradients of the parameters' shapes, all 0. Errors: std::logic_error for a layer moved from.
+  Gradients zero_gradients() const { return affine_.zero_gradients("zero_gradients"); }
 
   /// The mode, for symmetry with the layers that have running statistics: it changes nothing here.
   void train(bool mode = true) { training_ = mode; }

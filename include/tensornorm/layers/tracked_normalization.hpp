@@ -134,7 +134,7 @@ class TrackedNormalization {
   ///          a layer moved from.
   template <class DY, class X, DeviceArgument Device = Eigen::DefaultDevice>
   TENSORNORM_API auto backward(const DY& dy, const X& x, const Saved& saved, const Device& device = {}) const {
-    auto gradients = zero_gradients();
+    auto gradients = normalization_.affine().zero_gradients("backward");
     auto dx = make_like({normalization_.name(), "backward"}, x);
     backward(dy, x, saved, dx, gradients, device);
     return LayerGradients<decltype(dx), Scalar>{std::move(dx), std::move(gradients.weight), std::move(gradients.bias)};
@@ -152,7 +152,7 @@ class TrackedNormalization {
                                            const Device& device = {}) const {
     differentiate_layer<true>(dy, y, saved, dx, gradients, device);
   }
-  /// Gradients of the parameters' shapes, all 0.
+  /// Gradients of the parameters' shapes, all 0. Errors: std::logic_error for a layer moved from.
   Gradients zero_gradients() const { return normalization_.zero_gradients(); }
 
   /// The mode a layer begins in: statistics are the batch's, and the running ones move.

@@ -117,8 +117,10 @@ struct RowBackward {
   template <class I>
   TENSORNORM_NESTED void operator()() const {
     const bool beside = walk.run.param != 0;
-    const bool streams = store == Store::streaming, fetches = streams && !last_level_is_far();
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
+    const bool streams = store == Store::streaming;
+    const bool by_sums = beside && runs == 1 && !Narrow<T> && walk.run.extent * Index(sizeof(T)) <= kFetchedBySums;
+    const bool fetches = streams && !last_level_is_far() && !by_sums;
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
     Unwritten before;
