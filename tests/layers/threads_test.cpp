@@ -234,12 +234,13 @@ TYPED_TEST(Threads, Row71LayersOnManyThreadsShareOnePool) {
 }
 
 // On a pool of one thread nobody else could run what it waits for.
-TYPED_TEST(Threads, Row72ForwardInsideATaskOfTheSamePool) {
+TYPED_TEST(Threads, Row72CallsInsideATaskOfTheSamePool) {
   using S = typename TypeParam::Scalar;
   const auto x = large_rows<TypeParam>();
   using X = std::decay_t<decltype(x)>;
   struct Results {
     X y, trained, dx;
+    std::string gradients;
   };
   const auto check = [&](const auto& layer) {
     const auto call = [&](Results& to, const auto& device) {
@@ -249,8 +250,9 @@ TYPED_TEST(Threads, Row72ForwardInsideATaskOfTheSamePool) {
       training.forward(x, to.trained, saved, device);
       auto gradients = training.zero_gradients();
       training.backward(x, x, saved, to.dx, gradients, device);
+      to.gradients = faults::bytes_of(gradients.weight) + faults::bytes_of(gradients.bias);
     };
-    const Results empty{like(x), like(x), like(x)};
+    const Results empty{like(x), like(x), like(x), ""};
     Results expected = empty;
     call(expected, Eigen::DefaultDevice());
     for (const int threads : {1, 3}) {
@@ -264,7 +266,8 @@ TYPED_TEST(Threads, Row72ForwardInsideATaskOfTheSamePool) {
         });
       done.Wait();
       for (const Results& to : results)
-        EXPECT_TRUE(same_memory(to.y, expected.y) && same_memory(to.trained, expected.trained) && same_memory(to.dx, expected.dx))
+        EXPECT_TRUE(same_memory(to.y, expected.y) && same_memory(to.trained, expected.trained) && same_memory(to.dx, expected.dx) &&
+                    to.gradients == expected.gradients)
             << layer << ' ' << threads;
     }
   };

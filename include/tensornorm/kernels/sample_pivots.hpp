@@ -15,7 +15,7 @@ inline constexpr Index kPivotSamples = 16;
 inline namespace TENSORNORM_ABI {
 
 /// One element of each of `samples` equal stretches of [0, total), at irregular places: regular ones would meet the same pixel of every
-/// image, or the period of whatever made the data. `samples` is a power of two.
+/// image, or the period of whatever made the data. `samples` is a power of two, kPivotSamples at most, and i one of them.
 inline Index sample_position(Index i, Index samples, Index total) {
   static constexpr auto places = [] {
     constexpr double golden = 0.6180339887498949;

@@ -119,7 +119,8 @@ struct RowBackward {
     const bool beside = walk.run.param != 0;
     const Index runs = walk.runs.size(), folded_after = kRowsPerFold * walk.runs_apart();
     const bool streams = store == Store::streaming;
-    const bool by_sums = beside && runs == 1 && !Narrow<T> && walk.run.extent * Index(sizeof(T)) <= kFetchedBySums;
+    const bool sums_up = args.gradients || !args.constant;
+    const bool by_sums = sums_up && beside && runs == 1 && !Narrow<T> && walk.run.extent * Index(sizeof(T)) <= kFetchedBySums;
     const bool fetches = streams && !last_level_is_far() && !by_sums;
     Odometer kept(walk.kept, first), forwards(walk.runs), backwards(walk.runs, runs - 1);
     Index pending = 0;
@@ -130,7 +131,7 @@ struct RowBackward {
       if (k + 1 < last) kept.next();
       GradientCenter<A, S> center(args, at.statistic);
       GradientSums<S> sums, rests;
-      if (args.gradients || !args.constant) {
+      if (sums_up) {
         for (Index i = runs; i > 0; --i) {
           const Offsets here = at + forwards.offsets();
           forwards.next();

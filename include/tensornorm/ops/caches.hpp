@@ -28,7 +28,7 @@ inline constexpr Index kShortestFetchedRow = 1536, kFetchedOfNextRow = 2048;
 /// keep memory waiting.
 inline constexpr Index kRowTogether = 3584, kShortRowTogether = 1024, kRowTogetherFar = 2048, kShortRowTogetherFar = 256;
 /// Bytes of the longest rows beside parameters of which the next one is not fetched while gradients are written past the caches: the sums have
-/// asked for it, or for most of it. Of 16 bits they take longer.
+/// asked for it, or for most of it. Not of 16 bits, where that was slower.
 inline constexpr Index kFetchedBySums = Index{4} << 10;
 /// Bytes of the longest slices that are asked for before they are read: a longer one the processor fetches by itself, once it has seen that it
 /// is read.

@@ -78,7 +78,7 @@ void instance_norm_backward(const DY& dy, const X& x, const SavedStats<Scalar>& 
 
 /// Gradients of batch_norm(x, y, running_mean, running_var, weight, bias, options): the statistics are constants.
 ///
-/// Shapes   dy, x, dx: (N, C, ...). running_mean, running_var: (C), of one scalar type; they are copied, into memory that the thread keeps.
+/// Shapes   dy, x, dx: (N, C, ...). running_mean, running_var: (C), of one scalar type; they are copied, which takes memory in every call.
 ///          weight, dweight, dbias: (C) or tn::none.
 /// Formula  dx = dy * weight / sqrt(running_var + eps); dweight += sum of dy * norm, dbias += sum of dy.
 /// Aliasing as layer_norm_backward; dx lies apart from the statistics, too.
@@ -99,7 +99,7 @@ void batch_norm_backward(const DY& dy, const X& x, const M& running_mean, const 
     check_same_shape(call, "dx", in, out);
     if (out.data != nullptr)
       for (const auto* values : given) check_apart(call, "dx", out.data, out.span(), "the given statistics", values, in.shape[1]);
-    static thread_local SavedStats<Scalar> saved;  // for its memory
+    SavedStats<Scalar> saved;
     keep_given(rule, given[0], given[1], saved, channels, kind_of_statistics<rank_of<X>>(BatchAxes<1>{}, rule));
     differentiate_with("batch_norm_backward", BatchAxes<1>{}, rule, dy, x, saved, weight, dx, dweight, dbias, device);
   }
