@@ -35,6 +35,8 @@ TYPED_TEST_SUITE(Scales, support::Kinds, support::KindNames);
 /// What a layer must compute, and of an x of which shape.
 struct ShapedNorm : reference::Norm {
   Shape of_x;
+
+  ShapedNorm(const reference::Norm& norm) : reference::Norm(norm), of_x(norm.shape) {}
 };
 
 /// f(layer, norm) for layers of every schedule, long ones among them; norm is what the layer must compute.
@@ -42,7 +44,7 @@ template <class Kind, class F>
 void for_each_schedule(double eps, F f) {
   using S = typename Kind::Scalar;
   const auto with = [&]<int kRank>(auto layer, const char* roles, const Shape& shape, bool pinned = false) {
-    ShapedNorm norm{{shape, reference::roles_of(roles), Real(eps), pinned}, shape};
+    ShapedNorm norm(reference::Norm{shape, reference::roles_of(roles), Real(eps), pinned});
     if (norm.roles.size() > std::size_t(kRank)) {  // channels in groups stand there as two axes
       norm.of_x.erase(norm.of_x.begin() + 1);
       norm.of_x[1] *= shape[1];
