@@ -460,6 +460,7 @@ TYPED_TEST(Faults, Row65AFunctionWithoutMemory) {
   Memory y = canary;
   tn::layer_norm(x2, y2(y), saved, w, w);
   check("layer_norm_backward", [&](Memory& out) { tn::layer_norm_backward(x2, x2, saved, w, y2(out), sums(out, 0, 500), sums(out, 500, 500)); });
+  tn::rms_norm(x2, y2(y), saved, w);
   check("rms_norm_backward", [&](Memory& out) { tn::rms_norm_backward(x2, x2, saved, w, y2(out), sums(out, 0, 500)); });
   tn::instance_norm(x3, y3(y), saved, two, two);
   check("instance_norm_backward", [&](Memory& out) {
