@@ -45,13 +45,13 @@ TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, c
     sample[i] = x + (folded == 1 ? position * row_stride
                                  : position / folded * row_stride + Odometer(reduced, position % folded).offsets().data[0]);
   }
-  LoopList outer = kept;
-  const Loop inner = kept.depth > 0 ? kept.loops[--outer.depth] : Loop{1, {1, 1, 1}, 1, 0};
+  const int around = std::max(kept.depth - 1, 0);  // loops around the innermost
+  const Loop inner = kept.depth > 0 ? kept.loops[around] : Loop{1, {1, 1, 1}, 1, 0};
   const Index step = inner.data[0];
   dispatch_as<A>([&]<class I>() TENSORNORM_INLINE_LAMBDA {
     using L = HardwareLanes<A, I>;
-    Odometer at(outer);
-    for (Index k = outer.size(); k > 0; --k, at.next()) {
+    Odometer at(kept, 0, around);
+    for (Index k = kept.size_of(around); k > 0; --k, at.next()) {
       A* const to = pivot + at.offsets().statistic;
       const Index from = at.offsets().data[0];
       Index c = 0;
@@ -80,8 +80,8 @@ TENSORNORM_CALLED void sample_pivots(const T* x, Index rows, Index row_stride, c
     }
   });
   if (total < kChunk) return;
-  Odometer at(outer);
-  for (Index i = outer.size(); i > 0; --i, at.next()) {
+  Odometer at(kept, 0, around);
+  for (Index i = kept.size_of(around); i > 0; --i, at.next()) {
     A* const to = pivot + at.offsets().statistic;
     const T* const first = sample[0] + at.offsets().data[0];
     for (Index c = 0; c < inner.extent; ++c) to[c] = coarse<A>(to[c], to[c] - load_one<A>(first + c * step));

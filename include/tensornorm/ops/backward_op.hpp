@@ -185,9 +185,9 @@ class BackwardOp {
   template <class Sum>
   void add_in_order(const Sum* sums, Scalar* to) const {
     if (plan_.differentiated == 0 || to == nullptr) return;
-    LoopList outer = plan_.order.affine();
-    const Loop inner = outer.loops[--outer.depth];
-    Odometer at(outer);
+    const LoopList& loops = plan_.order.affine();
+    const Loop inner = loops.loops[loops.depth - 1];
+    Odometer at(loops, 0, loops.depth - 1);
     for (Index i = 0; i < plan_.differentiated; i += inner.extent, at.next()) {
       Scalar* target = to + at.offsets().param;
       if (inner.param == 1) kernels::dispatch(kernels::AddRounded<S, Scalar, Sum>{target, sums + i, inner.extent});

@@ -118,15 +118,16 @@ struct ColumnGradients {
   TENSORNORM_NESTED void of_columns(const Strip& strip) const {
     scratch.plain.clear(strip.statistics);
     scratch.centered.clear(strip.statistics);
-    LoopList outer = strip.columns;
+    const LoopList& columns = strip.columns;
     const auto goes_on = [](const Loop& loop) { return loop.statistic == 0 && loop.param == 1; };
-    Loop inner = outer.loops[--outer.depth];
+    int around = columns.depth - 1;  // loops around the innermost
+    Loop inner = columns.loops[around];
     Index apart = 1;  // statistics beside each other, which the next parameter meets again: each is gone through by itself
-    if (inner.statistic == 1 && inner.param == 0 && outer.depth > 0 && goes_on(outer.loops[outer.depth - 1])) {
+    if (inner.statistic == 1 && inner.param == 0 && around > 0 && goes_on(columns.loops[around - 1])) {
       apart = inner.extent;
-      inner = outer.loops[--outer.depth];
+      inner = columns.loops[--around];
     }
-    Odometer at(outer);
+    Odometer at(columns, 0, around);
     for (Index c = 0; c < strip.width; c += inner.extent * apart, at.next()) {
       const Index param = strip.at.param + at.offsets().param;
       for (Index k = 0; k < apart; ++k) {
