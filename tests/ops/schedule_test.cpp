@@ -552,6 +552,22 @@ TEST(RowWalk, ShortRunsAreTakenTogether) {
   EXPECT_FALSE(make_row_walk(images, without_params(images)).is_short(1 << 20)) << "nine slices";
 }
 
+TEST(RowWalk, ParametersKeepInStepWithManyRowsThatDoAmongThemselves) {
+  const auto keeps = [](const Shape& shape, const std::string& letters = "kR") {
+    const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, letters);
+    return keeps_in_step<float>(make_row_walk(nest, without_params(nest)), 1);
+  };
+  EXPECT_TRUE(keeps({kFewestInStep, 64}));
+  EXPECT_TRUE(keeps({kFewestInStep, 4, 9, 16}, "kRRR"));
+  EXPECT_FALSE(keeps({kFewestInStep - 1, 64})) << "a copy is read too few times";
+  EXPECT_FALSE(keeps({kFewestInStep, 48})) << "short rows";
+  EXPECT_FALSE(keeps({kFewestInStep, 72})) << "each row begins elsewhere in a line";
+  EXPECT_TRUE(keeps({kFewestInStep, kMostInStep / 4}));
+  EXPECT_FALSE(keeps({kFewestInStep, kMostInStep / 4 + 16})) << "two such arrays leave no room for rows";
+  EXPECT_FALSE(keeps({kFewestInStep, 64, 64}, "kRr")) << "one value for a run";
+  EXPECT_FALSE(keeps({kFewestInStep - 1, 64, 64}, "kRR")) << "the rows are one, of all";
+}
+
 TEST(ColumnWalk, KeptLoopsOutsideAreProblemsOfTheirOwn) {
   const LoopNest nest = nest_of_roles<Eigen::RowMajor>({5, 300, 700}, "kRk");
   const ColumnWalk walk = make_column_walk(nest, without_params(nest), {sizeof(float)});
@@ -717,8 +733,8 @@ TEST(FetchedOfNextRow, IsItsBeginningWhereTheLastLevelIsFar) {
 
 TEST(LongestRowTogether, IsShorterTheFurtherAwayItComesFrom) {
   constexpr Index kFirst = Index{48} << 10, kSecond = Index{1} << 20, kLast = Index{32} << 20;
-  const auto longest = [](Index traffic, bool streams, bool far) {
-    return longest_row_together(traffic, streams, far, kFirst, kSecond, kLast);
+  const auto longest = [](Index traffic, bool streams, bool far, bool narrow = false) {
+    return longest_row_together(traffic, streams, narrow, far, kFirst, kSecond, kLast);
   };
   for (const bool far : {false, true}) EXPECT_GT(longest(kSecond, false, far), Index{1} << 30);
   EXPECT_EQ(longest(kSecond + 1, false, false), kRowTogether);
@@ -726,8 +742,10 @@ TEST(LongestRowTogether, IsShorterTheFurtherAwayItComesFrom) {
   EXPECT_EQ(longest(kLast / 4 + 1, false, false), kShortRowTogether);
   EXPECT_EQ(longest(kLast / 4, false, true), kRowTogetherFar);
   EXPECT_EQ(longest(kLast / 4 + 1, false, true), kShortRowTogetherFar);
-  EXPECT_EQ(longest(2 * kLast, true, false), kFirst / 16) << "eight rows, and as many that are fetched";
-  EXPECT_EQ(longest(2 * kLast + 1, true, false), kFirst / 16 * 7 / 8);
+  EXPECT_EQ(longest(kLast, true, false), kFirst / 16) << "eight rows, and as many that are fetched";
+  EXPECT_EQ(longest(kLast + 1, true, false), kRowTogetherStreamed) << "from memory, which is not to stand still";
+  EXPECT_EQ(longest(2 * kLast, true, false, true), kFirst / 16) << "of 16 bits";
+  EXPECT_EQ(longest(2 * kLast + 1, true, false, true), kFirst / 16 * 7 / 8);
   EXPECT_EQ(longest(kLast, true, true), 0) << "one by one";
   EXPECT_FALSE(fetches_rows_together(kLast / 2, false, kLast)) << "in the cache";
   EXPECT_TRUE(fetches_rows_together(kLast / 2, false, kLast / 2));

@@ -99,7 +99,8 @@ BackwardPlan<T, Scalar, kRowsOnly>::BackwardPlan(const LoopNest& nest, const Opt
     beside_next = writes_rows && store == kernels::Store::streaming &&
                   writes_beside_next(traffic_of(2, samples * element), traffic_of(kArrays, beside * Index(sizeof(A))));
   }
-  const Index longest = std::min(longest_row_together(traffic, false) / element, kernels::kBlock<A>);
+  if (walk == Walk::row && options.writes && keeps_in_step<A>(row, 2)) order.keep_in_step();
+  const Index longest = std::min(longest_row_together(traffic, false, kernels::Narrow<T>) / element, kernels::kBlock<A>);
   const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(longest);
   short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));
   const bool sliced = walk == Walk::row && row.slices.size() > 1;
@@ -144,7 +145,7 @@ class BackwardOp {
     workers_ = memory + workers_at;
     totals_ = reinterpret_cast<S*>(memory + sums_at);
     if (!as_given) {
-      args_.weight = plan.order.bind({weight, nullptr}, reinterpret_cast<A*>(memory + parameters_at)).weight;
+      args_.weight = plan.order.bind({weight, nullptr}, reinterpret_cast<A*>(memory + parameters_at), args.dx).weight;
     } else if constexpr (narrow) {
       args_.given_weight = weight;
       args_.given_dweight = gradients.weight;

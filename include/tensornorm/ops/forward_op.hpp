@@ -110,7 +110,7 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
   const bool in_caches = walk == Walk::row && options.writes && store == kernels::Store::ordinary;
   if (!frozen && walk == Walk::row) {
     const bool streams = store == kernels::Store::streaming;
-    const Index longest = longest_row_together(traffic, streams) / element;
+    const Index longest = longest_row_together(traffic, streams, kernels::Narrow<T>) / element;
     short_rows = options.writes && row.is_short(std::min(longest, kernels::kLongestTogether<A, S>));
     fetches_rows = short_rows && (streams || fetches_rows_together(traffic));
     if (row.has_joined_slices(joined)) {
@@ -119,6 +119,7 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
     }
     if (row.slices.size() > 1) fetches_rows = fetches_slices(row.length * element, traffic, true);
   }
+  if (!frozen && walk == Walk::row && options.writes && !as_given && keeps_in_step<A>(row, 1)) order.keep_in_step();
   meets_again = in_caches && frozen && row.meets_again();
   staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
            store_of(bytes, is_streamed_run(row.gapless(1) * element, element)) == kernels::Store::streaming;
@@ -155,7 +156,7 @@ class ForwardOp {
     column_memory_ = memory + columns_at;
     made_memory_ = reinterpret_cast<kernels::Coefficients<A>*>(memory + made_at);
     statistics_memory_ = reinterpret_cast<S*>(memory + statistics_at);
-    const Parameters<A> bound = plan.order.bind(parameters, reinterpret_cast<A*>(memory + parameters_at));
+    const Parameters<A> bound = plan.order.bind(parameters, reinterpret_cast<A*>(memory + parameters_at), y);
     args_.weight = bound.weight;
     args_.bias = bound.bias;
     if constexpr (takes_narrow<T, Scalar>)

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <tensornorm/axes/loop_nest.hpp>
+#include <tensornorm/kernels/beside.hpp>
 #include <tensornorm/kernels/fold.hpp>
 
 namespace tensornorm {
@@ -30,11 +31,8 @@ class ParameterOrder {
   static ParameterOrder of_gradients(const LoopNest& nest, bool weight, bool gradients) { return {nest, weight, false, gradients, false}; }
   /// The nest whose parameter strides are those of what bind() returns.
   const LoopNest& nest() const { return nest_; }
-  /// Elements that bind() needs, with the line of zeros that expand() ends with; 0 where nothing is copied.
-  Index copied() const {
-    const Index arrays = (copies_weight_ ? 1 : 0) + (copies_bias_ ? 1 : 0);
-    return arrays > 0 ? arrays * affine_.size() + kernels::kLine<A> : 0;
-  }
+  /// Elements that bind() may need, 0 where nothing is copied.
+  Index copied() const { return (may_copy_weight() ? room() : 0) + (may_copy_bias() ? room() : 0); }
   /// A parameter changes within a statistic.
   bool within() const { return within_; }
   /// The parameters given are one after the other, beside a single loop.
@@ -43,17 +41,28 @@ class ParameterOrder {
   void leave_as_given() { copies_weight_ = copies_bias_ = false; }
   /// A bias that is not there stays null, beside a weight that changes within a statistic.
   void leave_bias_out() { copies_bias_ &= bias_; }
+  /// They are copied, too, where they do not begin as many elements past a line as what is written beside them.
+  void keep_in_step() { in_step_ = weight_ || bias_ || copied() > 0; }
   /// The affine loops, in the order of memory, with the strides of the parameters given.
   const LoopList& affine() const { return affine_; }
-  /// Binds the parameters of a call; `memory` has copied() elements.
-  Parameters<A> bind(const Parameters<Scalar>& given, A* memory) const {
-    A* const after_weight = memory + (copies_weight_ ? affine_.size() : 0);
-    return {copies_weight_ ? gather(given.weight, memory, A(1)) : as_it_is(given.weight),
-            copies_bias_ ? gather(given.bias, after_weight, A(-0.0)) : as_it_is(given.bias)};
+  /// Binds the parameters of a call; `memory` has copied() elements. `written`: what is written beside them.
+  template <class T>
+  Parameters<A> bind(const Parameters<Scalar>& given, A* memory, const T* written) const {
+    A *weight = memory, *bias = memory + (may_copy_weight() ? room() : 0);
+    if (in_step_) kernels::place_beside(written, {&weight, &bias});
+    const auto bound = [&](const Scalar* values, bool copies, A* to, A missing) {
+      const bool stays = !in_step_ || values == nullptr || kernels::elements_past_line(values) == kernels::elements_past_line(to);
+      return copies || !stays ? gather(values, to, missing) : as_it_is(values);
+    };
+    return {bound(given.weight, copies_weight_, weight, A(1)), bound(given.bias, copies_bias_, bias, A(-0.0))};
   }
 
  private:
-  ParameterOrder(const LoopNest& nest, bool weight, bool bias, bool keep, bool biased) : nest_(nest), bias_(bias) {
+  bool may_copy_weight() const { return copies_weight_ || (in_step_ && weight_); }
+  bool may_copy_bias() const { return copies_bias_ || (in_step_ && bias_); }
+  /// Elements of an array, with the line of zeros that expand() ends with.
+  Index room() const { return affine_.size() + kernels::kLine<A> + (in_step_ ? kernels::kPageElements<A> : 0); }
+  ParameterOrder(const LoopNest& nest, bool weight, bool bias, bool keep, bool biased) : nest_(nest), weight_(weight), bias_(bias) {
     if (!weight && !bias && !keep) {
       nest_ = without_params(nest);
       return;
@@ -95,7 +104,7 @@ class ParameterOrder {
 
   LoopNest nest_;
   LoopList affine_;
-  bool bias_, in_order_ = true, copies_weight_ = false, copies_bias_ = false, within_ = false;
+  bool weight_, bias_, in_order_ = true, copies_weight_ = false, copies_bias_ = false, within_ = false, in_step_ = false;
 };
 
 }  // namespace TENSORNORM_ABI

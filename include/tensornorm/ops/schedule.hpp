@@ -83,10 +83,14 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool st
 
 /// Bytes of the longest rows that are taken together (short_rows.hpp): the further away what is read and written lies, the shorter. Past the
 /// caches, where the last level is near, while the first level keeps kRowsInLanes of them (of shorter ones more) and as many that are
-/// fetched; of much more, with room to spare.
-inline Index longest_row_together(Index traffic, bool streams, bool far = last_level_is_far(), Index first = first_level_cache(),
+/// fetched; of much more, with room to spare. Of what is no longer in the last level only shorter ones, unless they are `narrow`, of 16 bits:
+/// memory stands still while several rows are added up, which takes the time of those.
+inline Index longest_row_together(Index traffic, bool streams, bool narrow, bool far = last_level_is_far(), Index first = first_level_cache(),
                                   Index second = second_level_cache(), Index last = last_level_cache()) {
-  if (streams) return far ? 0 : first / (2 * kernels::kRowsInLanes) * (traffic <= 2 * last ? 8 : 7) / 8;
+  if (streams) {
+    const Index fitting = far ? 0 : first / (2 * kernels::kRowsInLanes) * (traffic <= 2 * last ? 8 : 7) / 8;
+    return narrow || traffic <= last ? fitting : std::min(fitting, kRowTogetherStreamed);
+  }
   if (traffic <= second) return std::numeric_limits<Index>::max();
   if (traffic <= last / 4) return far ? kRowTogetherFar : kRowTogether;
   return far ? kShortRowTogetherFar : kShortRowTogether;
@@ -129,6 +133,14 @@ inline LoopNest nest_of_statistics(const LoopNest& nest, Index traffic, Index el
   for (Index& stride : rows.data) stride = row.extent;
   cut.push({row.extent, row.data, 0, 0});
   return choose_walk(cut, traffic, element, forward) == Walk::column ? cut : merged;
+}
+
+/// Whether parameters, as A, are copied where they do not lie in step with the rows of the operand that is written.
+template <class A>
+bool keeps_in_step(const RowWalk& row, int written) {
+  constexpr Index line = kernels::kLine<A>, most = kMostInStep / Index(sizeof(A));
+  if (kernels::virtual_width<A> == 1 || row.run.param != 1 || row.run.extent < 4 * line || row.run.extent > most) return false;
+  return row.kept.size() * row.runs.size() >= kFewestInStep * row.runs_apart() && row.is_in_step(written, line);
 }
 
 inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {

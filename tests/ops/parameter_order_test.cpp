@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: MIT
+// Where parameters lie that kernels read beside what they write; and that no result depends on it.
+#include <gtest/gtest.h>
+
+#include <tensornorm/ops/parameter_order.hpp>
+#include <tensornorm/tensornorm.hpp>
+
+#include <utility>
+#include <vector>
+
+#include "support/nests.hpp"
+
+namespace tensornorm {
+namespace {
+
+constexpr Index kRows = 20, kLength = 80;
+
+template <class T>
+T* past_line(std::vector<T>& memory, Index elements) {
+  T* const first = memory.data() + kernels::elements_to_alignment(memory.data(), kernels::kLine<T>);
+  return first + elements;
+}
+
+/// Parameters of type Scalar beside rows of T, which begin at every place in a line.
+template <class T, class Scalar>
+void expect_in_step(bool copied_anyway) {
+  using A = accumulator_t<T>;
+  const LoopNest nest = support::nest_of_roles<Eigen::RowMajor>({kRows, kLength}, "kR");
+  ParameterOrder<A, Scalar> order(nest, true, true);
+  EXPECT_EQ(order.copied() > 0, copied_anyway);
+  order.keep_in_step();
+  std::vector<A> memory(static_cast<std::size_t>(order.copied()));  // the sanitizer knows where it ends
+  std::vector<T> written(kLength + 2 * kernels::kLine<T>);
+  std::vector<Scalar> weight(kLength + 2 * kernels::kLine<Scalar>), bias(kLength);
+  for (Index at = 0; at < kernels::kLine<T>; ++at)
+    for (Index of_weight = 0; of_weight < kernels::kLine<Scalar>; ++of_weight) {
+      const T* const y = past_line(written, at);
+      Scalar* const w = past_line(weight, of_weight);
+      for (Index i = 0; i < kLength; ++i) {
+        w[i] = Scalar(float(i + 1));
+        bias[static_cast<std::size_t>(i)] = Scalar(float(-i));
+      }
+      const Parameters<A> bound = order.bind({w, bias.data()}, memory.data(), y);
+      EXPECT_EQ(kernels::elements_past_line(bound.weight), at % kernels::kLine<A>);
+      EXPECT_EQ(kernels::elements_past_line(bound.bias), at % kernels::kLine<A>);
+      if (!copied_anyway) {
+        EXPECT_EQ(static_cast<const void*>(bound.weight) == w, of_weight == at % kernels::kLine<A>) << "copied only where it is not so";
+      }
+      for (Index i = 0; i < kLength; ++i) {
+        ASSERT_EQ(bound.weight[i], A(float(i + 1)));
+        ASSERT_EQ(bound.bias[i], A(float(-i)));
+      }
+      EXPECT_EQ(order.bind({w, nullptr}, memory.data(), y).weight[kLength - 1], A(float(kLength)));
+    }
+}
+
+TEST(ParameterOrder, KeepsParametersInStepWithWhatIsWritten) {
+  expect_in_step<float, float>(false);
+  expect_in_step<double, double>(false);
+  expect_in_step<Eigen::bfloat16, float>(false);
+  expect_in_step<Eigen::half, Eigen::half>(true);
+}
+
+TEST(ParameterOrder, LeavesOutWhatIsNotThereOrCountsItAsOne) {
+  const LoopNest nest = support::nest_of_roles<Eigen::RowMajor>({kRows, kLength}, "kR");
+  ParameterOrder<float, float> order(nest, true, false);
+  order.leave_bias_out();
+  order.keep_in_step();
+  std::vector<float> memory(static_cast<std::size_t>(order.copied())), weight(kLength, 2.0f), y(kLength + 32);
+  EXPECT_EQ(order.bind({weight.data(), nullptr}, memory.data(), y.data()).bias, nullptr);
+  auto ones = ParameterOrder<float, float>::of_gradients(nest, false, true);
+  ones.keep_in_step();
+  memory.resize(static_cast<std::size_t>(ones.copied()));
+  const float* const dx = past_line(y, 5);
+  const float* const bound = ones.bind({}, memory.data(), dx).weight;
+  EXPECT_EQ(kernels::elements_past_line(bound), 5);
+  for (Index i = 0; i < kLength; ++i) EXPECT_EQ(bound[i], 1.0f);
+}
+
+/// y, dx and the gradients, bit for bit, whatever place in a line what is written and the parameters begin at.
+TEST(ParameterOrder, LayerNormHasTheSameBitsWhereverItsParametersLie) {
+  using Rows = Eigen::TensorMap<Eigen::Tensor<float, 2, Eigen::RowMajor>>;
+  using Vector = Eigen::Map<Eigen::VectorXf>;
+  using Memory = std::vector<float>;
+  constexpr Index kSize = kRows * kLength, kLine = kernels::kLine<float>;
+  Memory of_x(kSize + 2 * kLine), of_dy(of_x), of_y(of_x), of_dx(of_x), of_weight(kLength + 2 * kLine), of_bias(of_weight);
+  const Rows x(past_line(of_x, 4), kRows, kLength), dy(past_line(of_dy, 8), kRows, kLength);
+  for (Index i = 0; i < kSize; ++i) {
+    const_cast<float*>(x.data())[i] = float((i * 37) % 101) - 50.0f;
+    const_cast<float*>(dy.data())[i] = float((i * 53) % 97) / 16.0f;
+  }
+  const auto results = [&](Index written, Index parameter) {
+    Vector weight(past_line(of_weight, parameter), kLength), bias(past_line(of_bias, parameter), kLength);
+    for (Index i = 0; i < kLength; ++i) {
+      weight[i] = float(i % 7) + 0.3f;
+      bias[i] = float(i % 5) - 2.1f;
+    }
+    Rows y(past_line(of_y, written), kRows, kLength), dx(past_line(of_dx, written), kRows, kLength);
+    SavedStats<float> saved;
+    layer_norm(x, y, saved, weight, bias);
+    Eigen::VectorXf dweight = Eigen::VectorXf::Zero(kLength), dbias = dweight;
+    layer_norm_backward(dy, x, saved, weight, dx, dweight, dbias);
+    Memory all;
+    for (const float* values : {std::as_const(y).data(), std::as_const(dx).data()}) all.insert(all.end(), values, values + kSize);
+    for (const auto* gradient : {&dweight, &dbias}) all.insert(all.end(), gradient->data(), gradient->data() + kLength);
+    return all;
+  };
+  const Memory expected = results(0, 0);
+  for (Index written = 0; written < kLine; ++written)
+    for (Index parameter = 0; parameter < kLine; ++parameter)
+      EXPECT_EQ(results(written, parameter), expected) << written << ' ' << parameter;
+}
+
+}  // namespace
+}  // namespace tensornorm
