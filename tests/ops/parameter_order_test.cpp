@@ -5,6 +5,7 @@
 #include <tensornorm/ops/parameter_order.hpp>
 #include <tensornorm/tensornorm.hpp>
 
+#include <functional>
 #include <utility>
 #include <vector>
 
@@ -21,44 +22,53 @@ T* past_line(std::vector<T>& memory, Index elements) {
   return first + elements;
 }
 
-/// Parameters of type Scalar beside rows of T, which begin at every place in a line.
+/// Parameters of type Scalar beside rows of T that begin at any place in a line, and at any line of a page.
 template <class T, class Scalar>
-void expect_in_step(bool copied_anyway) {
+void expect_in_step(Index length, bool copied_anyway) {
   using A = accumulator_t<T>;
-  const LoopNest nest = support::nest_of_roles<Eigen::RowMajor>({kRows, kLength}, "kR");
+  constexpr Index kLine = kernels::kLine<T>, kPageOfT = Index(kPage / sizeof(T));
+  const LoopNest nest = support::nest_of_roles<Eigen::RowMajor>({kRows, length}, "kR");
   ParameterOrder<A, Scalar> order(nest, true, true);
   EXPECT_EQ(order.copied() > 0, copied_anyway);
   order.keep_in_step();
-  std::vector<A> memory(static_cast<std::size_t>(order.copied()));  // the sanitizer knows where it ends
-  std::vector<T> written(kLength + 2 * kernels::kLine<T>);
-  std::vector<Scalar> weight(kLength + 2 * kernels::kLine<Scalar>), bias(kLength);
-  for (Index at = 0; at < kernels::kLine<T>; ++at)
+  std::vector<A> memory(static_cast<std::size_t>(order.copied() + 16));
+  std::vector<T> written(static_cast<std::size_t>(length + kPageOfT + kLine));
+  std::vector<Scalar> weight(static_cast<std::size_t>(length + 2 * kernels::kLine<Scalar>)), bias(static_cast<std::size_t>(length));
+  for (Index at = 0; at < kPageOfT; at += at < kLine ? 1 : kLine + 1)
     for (Index of_weight = 0; of_weight < kernels::kLine<Scalar>; ++of_weight) {
       const T* const y = past_line(written, at);
       Scalar* const w = past_line(weight, of_weight);
-      for (Index i = 0; i < kLength; ++i) {
+      for (Index i = 0; i < length; ++i) {
         w[i] = Scalar(float(i + 1));
         bias[static_cast<std::size_t>(i)] = Scalar(float(-i));
       }
-      const Parameters<A> bound = order.bind({w, bias.data()}, memory.data(), y);
-      EXPECT_EQ(kernels::elements_past_line(bound.weight), at % kernels::kLine<A>);
-      EXPECT_EQ(kernels::elements_past_line(bound.bias), at % kernels::kLine<A>);
+      A* const from = past_line(memory, 0);
+      const Parameters<A> bound = order.bind({w, bias.data()}, from, y);
+      const Index past = at % kLine % kernels::kLine<A>;
+      EXPECT_EQ(kernels::elements_past_line(bound.weight), past);
+      EXPECT_EQ(kernels::elements_past_line(bound.bias), past);
       if (!copied_anyway) {
-        EXPECT_EQ(static_cast<const void*>(bound.weight) == w, of_weight == at % kernels::kLine<A>) << "copied only where it is not so";
+        EXPECT_EQ(static_cast<const void*>(bound.weight) == w, of_weight == past) << "copied only where it is not so";
       }
-      for (Index i = 0; i < kLength; ++i) {
+      for (const A* p : {bound.weight, bound.bias})
+        if (!std::less<>()(p, from) && std::less<>()(p, from + order.copied())) {
+          ASSERT_LE(p + length + kernels::kLine<A>, from + order.copied()) << "with the zeros that follow";
+        }
+      for (Index i = 0; i < length; ++i) {
         ASSERT_EQ(bound.weight[i], A(float(i + 1)));
         ASSERT_EQ(bound.bias[i], A(float(-i)));
       }
-      EXPECT_EQ(order.bind({w, nullptr}, memory.data(), y).weight[kLength - 1], A(float(kLength)));
+      EXPECT_EQ(order.bind({w, nullptr}, from, y).weight[length - 1], A(float(length)));
     }
 }
 
 TEST(ParameterOrder, KeepsParametersInStepWithWhatIsWritten) {
-  expect_in_step<float, float>(false);
-  expect_in_step<double, double>(false);
-  expect_in_step<Eigen::bfloat16, float>(false);
-  expect_in_step<Eigen::half, Eigen::half>(true);
+  for (const Index length : {kLength, kLength - 8, kLength - 3}) {  // rows of these may lie kLength apart
+    expect_in_step<float, float>(length, false);
+    expect_in_step<double, double>(length, false);
+    expect_in_step<Eigen::bfloat16, float>(length, false);
+    expect_in_step<Eigen::half, Eigen::half>(length, true);
+  }
 }
 
 TEST(ParameterOrder, LeavesOutWhatIsNotThereOrCountsItAsOne) {

@@ -552,20 +552,47 @@ TEST(RowWalk, ShortRunsAreTakenTogether) {
   EXPECT_FALSE(make_row_walk(images, without_params(images)).is_short(1 << 20)) << "nine slices";
 }
 
-TEST(RowWalk, ParametersKeepInStepWithManyRowsThatDoAmongThemselves) {
-  const auto keeps = [](const Shape& shape, const std::string& letters = "kR") {
-    const LoopNest nest = nest_of_roles<Eigen::RowMajor>(shape, letters);
-    return keeps_in_step<float>(make_row_walk(nest, without_params(nest)), 1);
+/// Parameters are of the kernels' type and order here: a plan that may copy them keeps them in step.
+struct KeepsInStep : testing::Test {
+  struct Wanted {
+    bool forward, backward;
+    friend bool operator==(const Wanted&, const Wanted&) = default;
   };
-  EXPECT_TRUE(keeps({kFewestInStep, 64}));
-  EXPECT_TRUE(keeps({kFewestInStep, 4, 9, 16}, "kRRR"));
-  EXPECT_FALSE(keeps({kFewestInStep - 1, 64})) << "a copy is read too few times";
-  EXPECT_FALSE(keeps({kFewestInStep, 48})) << "short rows";
-  EXPECT_FALSE(keeps({kFewestInStep, 72})) << "each row begins elsewhere in a line";
-  EXPECT_TRUE(keeps({kFewestInStep, kMostInStep / 4}));
-  EXPECT_FALSE(keeps({kFewestInStep, kMostInStep / 4 + 16})) << "two such arrays leave no room for rows";
-  EXPECT_FALSE(keeps({kFewestInStep, 64, 64}, "kRr")) << "one value for a run";
-  EXPECT_FALSE(keeps({kFewestInStep - 1, 64, 64}, "kRR")) << "the rows are one, of all";
+  static Wanted of(const LoopNest& nest, bool writes = true) {
+    const ForwardPlan<float, float, StatisticsSource::any> forward(nest, {true, true, writes, false, true});
+    const BackwardPlan<float, float, false> backward(nest, {true, true, writes, false, false, true});
+    return {forward.order.copied() > 0, backward.order.copied() > 0};
+  }
+  static Wanted of(const Shape& shape, const std::string& letters = "kR") { return of(nest_of_roles<Eigen::RowMajor>(shape, letters)); }
+  static constexpr Wanted kBoth{true, true}, kNone{false, false};
+};
+
+void PrintTo(const KeepsInStep::Wanted& wanted, std::ostream* out) { *out << wanted.forward << wanted.backward; }
+
+TEST_F(KeepsInStep, ParametersThatManyRowsMeet) {
+  EXPECT_EQ(of({kFewestInStep, 64}), kBoth);
+  EXPECT_EQ(of({kFewestInStep, 4, 9, 16}, "kRRR"), kBoth);
+  EXPECT_EQ(of({kFewestInStep - 1, 64}), kNone) << "a copy is read too few times";
+  EXPECT_EQ(of({kFewestInStep - 1, 64, 64}, "kRR"), kNone) << "so is this one, of all";
+  EXPECT_EQ(of({kFewestInStep, 48}), kNone) << "short rows";
+  EXPECT_EQ(of({kFewestInStep, kMostInStep / 4}), kBoth);
+  EXPECT_EQ(of({kFewestInStep, kMostInStep / 4 + 16}), kNone) << "two such arrays leave no room for rows";
+  EXPECT_EQ(of({kFewestInStep, 64, 64}, "kRr"), kNone) << "one value for a run";
+  EXPECT_EQ(of({2, kFewestInStep, 64}, "kKR"), kNone) << "each row has its own";
+  EXPECT_EQ(of({kFewestInStep, 2, 64}, "kKR"), kBoth);
+  EXPECT_EQ(of(nest_of_roles<Eigen::RowMajor>({kFewestInStep, 64}, "kR"), false), kNone) << "nothing is written";
+}
+
+TEST_F(KeepsInStep, WithRowsThatAreSoAmongThemselves) {
+  EXPECT_EQ(of({kFewestInStep, 72}), kNone) << "each row begins elsewhere in a line";
+  LoopNest nest = nest_of_roles<Eigen::RowMajor>({kFewestInStep, 64}, "kR");
+  const auto spread = [&](Index x, Index second, Index third) {
+    nest.loops[0].data = {x, second, third};
+    return of(nest);
+  };
+  EXPECT_EQ(spread(72, 80, 80), kBoth) << "x is not written";
+  EXPECT_EQ(spread(80, 72, 80), (Wanted{false, true})) << "y, or dy";
+  EXPECT_EQ(spread(80, 80, 72), (Wanted{true, false})) << "dx";
 }
 
 TEST(ColumnWalk, KeptLoopsOutsideAreProblemsOfTheirOwn) {

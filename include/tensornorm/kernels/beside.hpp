@@ -14,8 +14,8 @@ inline namespace TENSORNORM_ABI {
 template <class A>
 inline constexpr Index kPageElements = Index(kPage / sizeof(A)) > 0 ? Index(kPage / sizeof(A)) : 1;
 
-/// Moves arrays that have kPageElements to spare to where they are read beside rows of y: 8 lines of the cache and more on from y,
-/// counted within pages, and aligned where the rows are.
+/// Moves arrays to where they are read beside rows of y: 8 lines of the cache and more on from y, counted within pages, and aligned where
+/// the rows are. They begin at a line and have kPageElements to spare, or begin anywhere, with a line more.
 ///
 /// Loads of them then do not wait for the rows' stores (see ScratchPlan::place_apart), which come to that place later: so it is for rows
 /// that are whole pages apart, as wide ones of 1024 floats are, and of other rows for some. The last 10 lines before y took up to 1.4

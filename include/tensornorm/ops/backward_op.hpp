@@ -99,7 +99,7 @@ BackwardPlan<T, Scalar, kRowsOnly>::BackwardPlan(const LoopNest& nest, const Opt
     beside_next = writes_rows && store == kernels::Store::streaming &&
                   writes_beside_next(traffic_of(2, samples * element), traffic_of(kArrays, beside * Index(sizeof(A))));
   }
-  if (walk == Walk::row && options.writes && keeps_in_step<A>(row, 2)) order.keep_in_step();
+  if (walk == Walk::row && options.writes && keeps_in_step<A>(row, 2, order.affine().size())) order.keep_in_step();
   const Index longest = std::min(longest_row_together(traffic, false, kernels::Narrow<T>) / element, kernels::kBlock<A>);
   const bool short_run = writes_rows && store == kernels::Store::ordinary && row.is_short(longest);
   short_rows = own && (row.run.param != 0 ? beside > 0 && short_run : short_run || row.has_joined_slices(joined));

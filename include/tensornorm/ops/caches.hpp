@@ -25,14 +25,14 @@ inline constexpr Index kCacheBytes = Index{512} << 10;
 /// beginning (of rows of 32 KiB and more, all of it was slower).
 inline constexpr Index kShortestFetchedRow = 1536, kFetchedOfNextRow = 2048;
 /// Bytes of the longest rows that are taken together: where all is in a quarter of the last level, and where it is not; where it is far, those
-/// keep memory waiting; and of what is streamed, where x has left the caches, too.
+/// keep memory waiting; and of what is streamed, where x and y are more than the last level.
 inline constexpr Index kRowTogether = 3584, kShortRowTogether = 1024, kRowTogetherFar = 2048, kShortRowTogetherFar = 256;
 inline constexpr Index kRowTogetherStreamed = 2047;
 /// Bytes of the longest rows beside parameters of which the next one is not fetched while gradients are written past the caches: the sums have
 /// asked for it, or for most of it. Not of 16 bits, where that was slower.
 inline constexpr Index kFetchedBySums = Index{4} << 10;
-/// Bytes of the parameters of the longest rows beside which they are copied to where lines hold their vectors as they hold those of what is
-/// written, and rows of the fewest: vectors of a line that lie in two each were up to half of the time, also past the caches.
+/// Parameters of at most so many bytes, and met by at least so many rows, are copied to where lines hold their vectors as they hold those of what
+/// is written beside them: where each vector reached across two lines, rows took up to twice as long, past the caches too.
 inline constexpr Index kMostInStep = Index{64} << 10, kFewestInStep = 16;
 /// Bytes of the longest slices that are asked for before they are read: a longer one the processor fetches by itself, once it has seen that it
 /// is read.

@@ -21,7 +21,7 @@ inline constexpr bool takes_narrow = kernels::Narrow<T> && std::is_same_v<T, Sca
 inline namespace TENSORNORM_ABI {
 
 /// Parameters as kernels take them: of the accumulator's type, in the order of x's memory, both or none where they change within a
-/// statistic (but see leave_bias_out()). They are copied only where they are not so already.
+/// statistic (but see leave_bias_out()). They are copied only where they are not so already (but see keep_in_step()).
 template <class A, class Scalar>
 class ParameterOrder {
  public:
@@ -48,7 +48,7 @@ class ParameterOrder {
   /// Binds the parameters of a call; `memory` has copied() elements. `written`: what is written beside them.
   template <class T>
   Parameters<A> bind(const Parameters<Scalar>& given, A* memory, const T* written) const {
-    A *weight = memory, *bias = memory + (may_copy_weight() ? room() : 0);
+    A *weight = memory, *bias = memory + (may_copy_weight() && may_copy_bias() ? room() : 0);
     if (in_step_) kernels::place_beside(written, {&weight, &bias});
     const auto bound = [&](const Scalar* values, bool copies, A* to, A missing) {
       const bool stays = !in_step_ || values == nullptr || kernels::elements_past_line(values) == kernels::elements_past_line(to);
@@ -60,8 +60,11 @@ class ParameterOrder {
  private:
   bool may_copy_weight() const { return copies_weight_ || (in_step_ && weight_); }
   bool may_copy_bias() const { return copies_bias_ || (in_step_ && bias_); }
-  /// Elements of an array, with the line of zeros that expand() ends with.
-  Index room() const { return affine_.size() + kernels::kLine<A> + (in_step_ ? kernels::kPageElements<A> : 0); }
+  /// Elements of an array, with the line of zeros that expand() ends with, and what place_beside() needs of one that begins anywhere.
+  Index room() const {
+    constexpr Index line = kernels::kLine<A>;
+    return affine_.size() + line + (in_step_ ? kernels::kPageElements<A> + line : 0);
+  }
   ParameterOrder(const LoopNest& nest, bool weight, bool bias, bool keep, bool biased) : nest_(nest), weight_(weight), bias_(bias) {
     if (!weight && !bias && !keep) {
       nest_ = without_params(nest);

@@ -83,8 +83,8 @@ inline kernels::Store choose_store(Walk walk, Index traffic, Index unit, bool st
 
 /// Bytes of the longest rows that are taken together (short_rows.hpp): the further away what is read and written lies, the shorter. Past the
 /// caches, where the last level is near, while the first level keeps kRowsInLanes of them (of shorter ones more) and as many that are
-/// fetched; of much more, with room to spare. Of what is no longer in the last level only shorter ones, unless they are `narrow`, of 16 bits:
-/// memory stands still while several rows are added up, which takes the time of those.
+/// fetched; of much more, with room to spare. Of more than the last level only shorter ones, unless they are `narrow`, of 16 bits: memory
+/// stands still while several rows are added up. (Where x alone is still there that was faster; but who knows what was read since.)
 inline Index longest_row_together(Index traffic, bool streams, bool narrow, bool far = last_level_is_far(), Index first = first_level_cache(),
                                   Index second = second_level_cache(), Index last = last_level_cache()) {
   if (streams) {
@@ -135,12 +135,12 @@ inline LoopNest nest_of_statistics(const LoopNest& nest, Index traffic, Index el
   return choose_walk(cut, traffic, element, forward) == Walk::column ? cut : merged;
 }
 
-/// Whether parameters, as A, are copied where they do not lie in step with the rows of the operand that is written.
+/// Whether `params` parameters, as A, are copied where they do not lie in step with the rows of the operand that is written.
 template <class A>
-bool keeps_in_step(const RowWalk& row, int written) {
-  constexpr Index line = kernels::kLine<A>, most = kMostInStep / Index(sizeof(A));
-  if (kernels::virtual_width<A> == 1 || row.run.param != 1 || row.run.extent < 4 * line || row.run.extent > most) return false;
-  return row.kept.size() * row.runs.size() >= kFewestInStep * row.runs_apart() && row.is_in_step(written, line);
+bool keeps_in_step(const RowWalk& row, int written, Index params) {
+  constexpr Index line = kernels::kLine<A>;
+  if (kernels::virtual_width<A> == 1 || row.run.param != 1 || row.run.extent < 4 * line || params > kMostInStep / Index(sizeof(A))) return false;
+  return row.kept.size() * row.runs.size() * row.run.extent >= kFewestInStep * params && row.is_in_step(written, line);
 }
 
 inline RowWalk make_row_walk(const LoopNest& nest, const LoopNest& merged) {
