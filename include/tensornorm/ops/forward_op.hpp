@@ -118,8 +118,8 @@ ForwardPlan<T, Scalar, kSource>::ForwardPlan(const LoopNest& nest, const Options
       store = kernels::Store::ordinary;
     }
     if (row.slices.size() > 1) fetches_rows = fetches_slices(row.length * element, traffic, true);
+    if (options.writes && !as_given && keeps_in_step<A>(row, 1, order.affine().size())) order.keep_in_step();
   }
-  if (!frozen && walk == Walk::row && options.writes && !as_given && keeps_in_step<A>(row, 1, order.affine().size())) order.keep_in_step();
   meets_again = in_caches && frozen && row.meets_again();
   staged = meets_again && kernels::streams_vectors<A> && row.gapless(1) > 0 &&
            store_of(bytes, is_streamed_run(row.gapless(1) * element, element)) == kernels::Store::streaming;
